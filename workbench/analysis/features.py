@@ -67,6 +67,12 @@ def rank_features(
         raise StudyError("nothing to rank by: pass direction=, or positive= and negative=.")
     if (positive is None) != (negative is None):
         raise StudyError("positive= and negative= are compared with each other: pass both.")
+    if not 0 < confidence < 1:
+        raise StudyError(f"confidence {confidence} is not between 0 and 1.")
+    if n_permutations < 1:
+        raise StudyError(
+            f"{n_permutations} permutations of the labels: expected at least 1, better 200."
+        )
     variables: dict[str, Any] = {}
     attrs: dict[str, Any] = {
         "sae": sae.name,
@@ -86,7 +92,7 @@ def rank_features(
         sets = [_at(sae, each, position) for each in (positive, negative)]
         if shared := set(sets[0]["prompt"].values) & set(sets[1]["prompt"].values):
             raise StudyError(
-                f"{len(shared)} prompts are in both sets, such as {min(shared)!r}. Compare two "
+                f"{len(shared)} prompts are in both sets, such as {str(min(shared))!r}. Compare two "
                 "sets that have none in common."
             )
         values = [each.values.astype(np.float64) for each in sets]
