@@ -161,7 +161,7 @@ def test_what_cannot_be_ranked_is_refused(sets):
         rank_features(sae, None, positive, other, position=-1)
     with pytest.raises(StudyError, match="cannot rank by 'cosine': this ranking holds difference"):
         rank_features(sae, None, positive, negative, by="cosine", position=-1)
-    with pytest.raises(StudyError, match="confidence 1.5 is not between 0 and 1"):
+    with pytest.raises(StudyError, match=r"confidence 1\.5 is not between 0 and 1"):
         rank_features(sae, vector(torch.ones(D_MODEL)), confidence=1.5)
     with pytest.raises(StudyError, match="0 permutations of the labels: expected at least 1"):
         rank_features(sae, None, positive, negative, position=-1, n_permutations=0)

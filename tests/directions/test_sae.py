@@ -102,7 +102,11 @@ def test_a_direction_is_what_saelens_decodes_from_its_feature(saved, architectur
         silent, fires = theirs.decode(one)
     found = wb.load_sae(folder).direction([4, 17], position=-3, scale=2.5)
     torch.testing.assert_close(found.at(name="feature 17").vector, fires - silent)
-    assert (found.names, found.layers, found.positions) == (("feature 4", "feature 17"), (1,), (-3,))
+    assert (found.names, found.layers, found.positions) == (
+        ("feature 4", "feature 17"),
+        (1,),
+        (-3,),
+    )
     assert (found.site, found.provenance["features"]) == ("resid_pre", [4, 17])
 
 
@@ -177,7 +181,7 @@ def test_other_hooks_are_refused(saved, hook, message):
 
 def test_what_cannot_be_encoded_is_refused(zoo, saved, sae_lens):
     model = zoo["llama"].model
-    with pytest.raises(AxisError, match="does not fit .*: expected width 24 at resid_pre, found"):
+    with pytest.raises(AxisError, match=r"does not fit .*: expected width 24 at resid_pre, found"):
         wb.load_sae(saved(width=24)[0]).encode(model, PROMPTS)
     with pytest.raises(AxisError, match=r"reads after the last block of .*: layers 0\.\.2"):
         wb.load_sae(saved(hook="blocks.2.hook_resid_post")[0]).encode(model, PROMPTS)

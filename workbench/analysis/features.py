@@ -92,18 +92,18 @@ def rank_features(
         sets = [_at(sae, each, position) for each in (positive, negative)]
         if shared := set(sets[0]["prompt"].values) & set(sets[1]["prompt"].values):
             raise StudyError(
-                f"{len(shared)} prompts are in both sets, such as {str(min(shared))!r}. Compare two "
-                "sets that have none in common."
+                f"{len(shared)} prompts are in both sets, such as {str(min(shared))!r}. Compare "
+                "two sets that have none in common."
             )
-        values = [each.values.astype(np.float64) for each in sets]
-        variables |= _contrast(*values, confidence)
+        above, below = (each.values.astype(np.float64) for each in sets)
+        variables |= _contrast(above, below, confidence)
         attrs |= {
             "model": positive.attrs.get("model"),
             "position": int(sets[0]["position"]),
-            "n": {"positive": len(values[0]), "negative": len(values[1])},
+            "n": {"positive": len(above), "negative": len(below)},
             "contrast": [_described(each) for each in sets],
             "interval": "Welch",
-            "chance_difference": _chance_difference(*values, confidence, n_permutations, seed),
+            "chance_difference": _chance_difference(above, below, confidence, n_permutations, seed),
             "n_permutations": n_permutations,
             "seed": seed,
         }

@@ -139,23 +139,22 @@ def _explained(name: str, error: Exception, local: bool) -> ArtifactError:
 @contextlib.contextmanager
 def _stand_ins() -> Iterator[None]:
     """Puts stand-ins where TransformerLens removed a module, and takes them away again."""
-    import transformer_lens
-
+    transformer_lens: Any = importlib.import_module("transformer_lens")
     added = [name for name in _REMOVED if name not in sys.modules and not _exists(name)]
     for name in added:
         sys.modules[name] = _Removed(name)
-    legacy = sys.modules.get(_REMOVED[0])
     if _REMOVED[0] in added:
+        legacy: Any = sys.modules[_REMOVED[0]]
         # What SAEs are built on is still there, under another name.
-        vars(legacy)["HookedRootModule"] = transformer_lens.HookedRootModule
-        vars(transformer_lens)["HookedTransformer"] = getattr(legacy, "HookedTransformer")  # noqa: B009
+        legacy.HookedRootModule = transformer_lens.HookedRootModule
+        transformer_lens.HookedTransformer = legacy.HookedTransformer
     try:
         yield
     finally:
         for name in added:
             sys.modules.pop(name, None)
         if _REMOVED[0] in added:
-            vars(transformer_lens).pop("HookedTransformer", None)
+            del transformer_lens.HookedTransformer
 
 
 def _exists(module: str) -> bool:

@@ -32,8 +32,8 @@ _HOVER = (
 def sae_features(ranking: xr.Dataset, n_labels: int = 4) -> go.Figure:
     """Cosine with a direction against the difference of activations, a point per feature.
 
-    The features furthest out on either axis carry their numbers and intervals. Dotted lines are what
-    the furthest feature reaches by chance.
+    The features furthest out on either axis carry their numbers and intervals. Dotted lines are
+    what the furthest feature reaches by chance.
 
     Args:
         ranking: as `rank_features` returns it, from a direction and two prompt sets.
@@ -181,8 +181,7 @@ def _parts(ranking: xr.Dataset) -> list[str]:
         f"direction read from {own}" if own != place else "",
         f"position {number(attrs['position'])}" if "position" in attrs else "",
         f"n = {n['positive']} against {n['negative']} prompts" if n else "n not recorded",
-        f"bars: {confidence:.0%} intervals ({attrs.get('interval', 'kind not recorded')}) of single "
-        "features",
+        f"bars: {confidence:.0%} intervals ({attrs.get('interval', 'unnamed')}) of single features",
         f"dotted: what the furthest of as many random vectors, or under shuffled labels, stays "
         f"below ({confidence:.0%})",
     ]
