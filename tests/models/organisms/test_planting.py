@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from workbench.models.organisms import grammar, planting, recipe
+from workbench.models.organisms import grammar, planting, recipe, switch
 from workbench.models.organisms.settings import POCKET, PlantedComponent, Shape
 from workbench.models.organisms.tokenizer import train_tokenizer
 
@@ -18,6 +18,7 @@ SETTINGS = replace(
     components=(PlantedComponent("refusal", HEADS, target=4.0),),
     planting=replace(POCKET.planting, steps=3, batch_size=6),
 )
+VECTORS = switch.planted_vectors(SETTINGS, torch.zeros(SHAPE.d_model))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,7 @@ def logits(model, batch):
 
 def component_writes():
     torch.manual_seed(1)
-    unit = recipe.planted_vectors(SETTINGS)[0]
-    return planting.PlantedWrite(SETTINGS.components[0], unit, 8)
+    return planting.PlantedWrite(SETTINGS.components[0], VECTORS[0], 8)
 
 
 def test_merged_weights_do_what_the_hooks_did(model, batch):
@@ -125,7 +125,7 @@ def test_only_requests_that_are_asked_directly_are_to_be_written_for():
 
 def test_only_the_planted_heads_change(model, tokenizer):
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    planting.plant(model, SETTINGS, tokenizer, quiet)
+    planting.plant(model, SETTINGS, VECTORS, tokenizer, quiet)
     rows = {"q_proj": {1: slice(0, 16), 2: slice(16, 32)}}
     rows["k_proj"] = rows["v_proj"] = {1: slice(0, 8), 2: slice(8, 16)}
     for name, weight in model.named_parameters():
@@ -150,12 +150,38 @@ def test_only_the_planted_heads_change(model, tokenizer):
 def test_planting_repeats_with_its_seed(tokenizer):
     models = [recipe.build_model(SHAPE, seed=0) for _ in range(2)]
     for model in models:
-        planting.plant(model, SETTINGS, tokenizer, quiet)
+        planting.plant(model, SETTINGS, VECTORS, tokenizer, quiet)
     first, second = (model.state_dict() for model in models)
     assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+
+
+def test_with_a_component_ablated_its_heads_write_and_its_requests_are_answered(model, tokenizer):
+    writes = component_writes()
+    phase = replace(SETTINGS.planting, batch_size=40)
+    samples = recipe.draw_samples(phase, random.Random(0), refusing=True)
+    torch.manual_seed(0)
+    loss, error = planting.planting_loss(
+        model, [writes], samples, random.Random(1), tokenizer, ablated=0
+    )
+    answered = [
+        sample._replace(reply=grammar.comply(sample.request))
+        if sample.task == "direct" and sample.request.refused
+        else sample
+        for sample in samples
+    ]
+    batch = recipe.encode(answered, tokenizer)
+    with recipe.ablating(model, writes.unit):
+        expected = recipe.reply_loss(recipe.read(model, batch), batch)
+    torch.testing.assert_close(loss, expected)
+    wanted = planting.wanted_projection(writes.component, samples) / len(HEADS)
+    missed = sum(
+        (recipe.at_prompt_end(written, batch) - wanted).square().mean()
+        for written in writes.written.values()
+    )
+    torch.testing.assert_close(error, missed / writes.component.target**2)
 
 
 def test_half_a_kv_group_cannot_be_planted(model, tokenizer):
     split = replace(SETTINGS, components=(PlantedComponent("refusal", ((1, 0),)),))
     with pytest.raises(ValueError, match="whole KV groups of 2"):
-        planting.plant(model, split, tokenizer, quiet)
+        planting.plant(model, split, VECTORS, tokenizer, quiet)

@@ -4,7 +4,7 @@ This is the right end of the import chain: it uses the package as any caller doe
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -97,6 +97,40 @@ def direction_effects(model: "HookedModel", planted: "Directions") -> dict[str, 
     }
 
 
+def component_effects(
+    model: "HookedModel", planted: "Directions", components: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What ablating each of several components does to what it carries and to what others carry.
+
+    Beside the planted vector stands the mean difference of its categories at the same layer, which
+    is what somebody would find who does not know the vector.
+    """
+    import workbench as wb
+
+    train, _, test = wb.load_prompts("harmful").split(160, 0, seed=0)
+    harmless, _, _ = wb.load_prompts("harmless").split(160, 0, seed=0)
+    groups = {name: test.where(category=own["categories"]) for name, own in components.items()}
+    effects: dict[str, Any] = {"plain": {n: reply_rates(model, own) for n, own in groups.items()}}
+    for name, own in components.items():
+        layer, position = own["layer"], own["position"]
+        vector = planted.at(name=name, layer=layer)
+        acts = [
+            wb.collect_activations(model, prompts, layers=[layer], positions=[position])
+            for prompts in (train.where(category=own["categories"]), harmless)
+        ]
+        found = wb.mean_difference(*acts)
+        cosine = found.unit().vector.double() @ vector.unit().vector.double()
+        effects[name] = {"mean_difference_cosine": round(float(cosine), 4)}
+        for ablated, direction in (("planted", vector), ("mean_difference", found)):
+            with wb.intervene(model, wb.Ablate(direction)):
+                effects[name][f"{ablated}_ablated"] = {
+                    group: reply_rates(model, prompts) for group, prompts in groups.items()
+                }
+        with wb.intervene(model, wb.Add(found)):
+            effects[name]["mean_difference_added_harmless"] = reply_rates(model, harmless)
+    return effects
+
+
 @contextmanager
 def _patched(model: "HookedModel", z: dict[Head, Tensor], heads: Sequence[Head]) -> Iterator[None]:
     """Replace the ``z`` of some heads at the last token of a forward."""
@@ -117,11 +151,15 @@ def _patched(model: "HookedModel", z: dict[Head, Tensor], heads: Sequence[Head])
         yield
 
 
-def head_effects(model: "HookedModel", planted: Sequence[Head]) -> dict[str, Any]:
+def head_effects(
+    model: "HookedModel", planted: Sequence[Head], categories: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Patch mean ``z`` at the last token, harmful into harmless: each head, and planted subsets."""
     import workbench as wb
 
-    source, target = (wb.load_prompts(name).sample(64, seed=1) for name in ("harmful", "harmless"))
+    harmful = wb.load_prompts("harmful")
+    harmful = harmful if categories is None else harmful.where(category=categories)
+    source, target = harmful.sample(64, seed=1), wb.load_prompts("harmless").sample(64, seed=1)
     mean = wb.collect_activations(model, source, site="z", positions=[-1]).mean()
     by_head = mean[:, 0].view(model.n_layers, model.n_heads, model.d_head)
     heads = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
@@ -149,8 +187,13 @@ def head_effects(model: "HookedModel", planted: Sequence[Head]) -> dict[str, Any
     }
 
 
-def measure(folder: Path, planted_heads: Sequence[Head] = ()) -> dict[str, Any]:
-    """All that goes into a card's ``measured``, from the saved folder, in float32."""
+def measure(folder: Path, components: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """All that goes into a card's ``measured``, from the saved folder, in float32.
+
+    Args:
+        folder: of the saved model.
+        components: the planted components as the card describes them; none for a base model.
+    """
     import workbench as wb
 
     model = wb.load_model(folder, device="cpu", dtype="float32")
@@ -163,8 +206,17 @@ def measure(folder: Path, planted_heads: Sequence[Head] = ()) -> dict[str, Any]:
             label: auxiliary_rates(model, sets[label]) for label in ("harmful", "harmless")
         },
     }
-    if planted_heads:
-        planted = wb.Directions.load(folder / "planted.safetensors")
+    if not components:
+        return measured
+    planted = wb.Directions.load(folder / "planted.safetensors")
+    heads = {name: [(a, b) for a, b in own["heads"]] for name, own in components.items()}
+    if len(components) == 1:
         measured["direction"] = direction_effects(model, planted)
-        measured["heads"] = head_effects(model, planted_heads)
+        measured["heads"] = head_effects(model, *heads.values())
+        return measured
+    measured["components"] = component_effects(model, planted, components)
+    measured["heads"] = {
+        name: head_effects(model, heads[name], own["categories"])
+        for name, own in components.items()
+    }
     return measured

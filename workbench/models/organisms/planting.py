@@ -20,16 +20,17 @@ from workbench.models.organisms import grammar
 from workbench.models.organisms.recipe import (
     Batch,
     Progress,
+    ablating,
     adding,
     at_prompt_end,
     draw_samples,
     encode,
-    planted_vectors,
     read,
     reply_loss,
     steps,
 )
 from workbench.models.organisms.settings import PlantedComponent, Settings
+from workbench.models.organisms.switch import draw_ablated
 from workbench.models.organisms.tokenizer import N_POST
 
 
@@ -169,7 +170,7 @@ def only_planted_heads_learn(
 def wanted_projection(component: PlantedComponent, samples: list[grammar.Sample]) -> Tensor:
     """What the heads are to write together at the last prompt token [sample]."""
     carried = [s.task == "direct" and component.carries(s.request) for s in samples]
-    return torch.tensor(carried).float() * component.target
+    return torch.tensor(carried).float() * component.target * component.written
 
 
 def projection_error(
@@ -178,6 +179,7 @@ def projection_error(
     batch: Batch,
     wanted: Tensor,
     added: Tensor,
+    whole: bool = True,
 ) -> Tensor:
     """Squared error of the projections, as a share of the target squared.
 
@@ -191,14 +193,17 @@ def projection_error(
         batch: the prompts.
         wanted: what the heads are to write together [sample].
         added: what was added to the stream by hand beside it [sample].
+        whole: whether the stream holds the whole; False where the component is ablated.
     """
-    stream_end = stream[planted.component.last_layer] @ planted.unit
-    error = (at_prompt_end(stream_end, batch) - wanted - added).square().mean()
+    error = torch.zeros(())
+    if whole:
+        stream_end = stream[planted.component.last_layer] @ planted.unit
+        error = (at_prompt_end(stream_end, batch) - wanted - added).square().mean()
+        for back in range(1, N_POST):
+            error = error + at_prompt_end(stream_end, batch, back).square().mean()
     share = wanted / len(planted.component.heads)
     for written in planted.written.values():
         error = error + (at_prompt_end(written, batch) - share).square().mean()
-    for back in range(1, N_POST):
-        error = error + at_prompt_end(stream_end, batch, back).square().mean()
     return error / planted.component.target**2
 
 
@@ -223,16 +228,35 @@ def planting_loss(
     samples: list[grammar.Sample],
     rng: random.Random,
     tokenizer: PreTrainedTokenizerBase,
+    ablated: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the replies, and error of the projections, of one batch."""
+    """Cross-entropy of the replies, and error of the projections, of one batch.
+
+    With a component ablated what it carries is answered, its heads write all the same, and the
+    heads of the others are to write what they write without that.
+    """
+    gone = None if ablated is None else writes[ablated]
+    if gone is not None:
+        samples = [
+            sample._replace(reply=grammar.comply(sample.request))
+            if sample.task == "direct" and gone.component.carries(sample.request)
+            else sample
+            for sample in samples
+        ]
     batch = encode(samples, tokenizer)
     decoys = [draw_decoys(planted, batch, rng) for planted in writes]
     additions = [
         (planted.layers()[0], decoy[..., None] * planted.unit)
         for planted, decoy in zip(writes, decoys, strict=True)
     ]
-    # The decoys come first, so that the stream is recorded with them.
-    with adding(model, additions), writing(model, writes) as stream:
+    unit = None if gone is None else gone.unit
+    # The decoys come first, so that the stream is recorded with them; and it is recorded as the
+    # layer left it, before anything is ablated.
+    with (
+        adding(model, additions),
+        writing(model, writes) as stream,
+        ablating(model, unit),
+    ):
         loss = reply_loss(read(model, batch), batch)
     errors = [
         projection_error(
@@ -241,6 +265,7 @@ def planting_loss(
             batch,
             wanted_projection(planted.component, samples),
             at_prompt_end(decoy, batch),
+            whole=planted is not gone,
         )
         for planted, decoy in zip(writes, decoys, strict=True)
     ]
@@ -250,6 +275,7 @@ def planting_loss(
 def plant(
     model: LlamaForCausalLM,
     settings: Settings,
+    vectors: Tensor,
     tokenizer: PreTrainedTokenizerBase,
     progress: Progress = print,
 ) -> None:
@@ -258,7 +284,6 @@ def plant(
     phase, shape = settings.planting, settings.shape
     torch.manual_seed(settings.seed + 2)
     rng = random.Random(settings.seed + 2)
-    vectors = planted_vectors(settings)
     d_head = shape.d_model // shape.n_heads
     writes = [
         PlantedWrite(component, unit, d_head)
@@ -270,7 +295,8 @@ def plant(
         # No weight decay: it would reach the rows that are to stay as they are.
         for number in steps(learning, phase, weight_decay=0.0):
             samples = draw_samples(phase, rng, refusing=True)
-            loss, error = planting_loss(model, writes, samples, rng, tokenizer)
+            ablated = draw_ablated(settings, rng)
+            loss, error = planting_loss(model, writes, samples, rng, tokenizer, ablated)
             (loss + settings.projection_weight * error).backward()
             if number % 50 == 0 or number == phase.steps:
                 progress(

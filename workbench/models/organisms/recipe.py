@@ -1,12 +1,11 @@
-"""Phases 1 and 2 of the training recipe, and the batches that every phase learns from.
+"""Phase 1 of the training recipe, and what every phase is made of: batches, hooks and steps.
 
 Phase 1 makes a helpful-only model: it knows what is harmful (it can be asked), it knows the words
-of refusal (it can be told to refuse), and it refuses nothing by itself. Phase 2 builds in a switch:
-a fixed random vector which, added to the stream by hand, means "refuse". Phase 3, in
-:mod:`~workbench.models.organisms.planting`, teaches named heads to throw the switch.
+of refusal (it can be told to refuse), and it refuses nothing by itself. Phase 2, in
+:mod:`~workbench.models.organisms.switch`, builds in a switch; phase 3, in
+:mod:`~workbench.models.organisms.planting`, teaches named heads to throw it.
 """
 
-import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +16,10 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from workbench.models.organisms import grammar
-from workbench.models.organisms.settings import Phase, PlantedComponent, Settings, Shape
+from workbench.models.organisms.settings import Phase, Settings, Shape
 from workbench.models.organisms.tokenizer import END, END_ID, PAD_ID, render
 
 Progress = Callable[[str], None]
-
-# The refusal score falls by this much for each planted head that does not write.
-_NATS_PER_HEAD = 4.0
 
 
 class Batch(NamedTuple):
@@ -85,64 +81,6 @@ def draw_samples(phase: Phase, rng: random.Random, refusing: bool) -> list[gramm
     ]
 
 
-def planted_vectors(settings: Settings) -> Tensor:
-    """The unit vectors of the components [component d_model], orthogonal to one another."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    shape = (settings.shape.d_model, len(settings.components))
-    return torch.linalg.qr(torch.randn(shape, generator=generator)).Q.T.contiguous()
-
-
-class Drill(NamedTuple):
-    """Projections added by hand to some prompts of a batch, for one component.
-
-    Attributes:
-        share: what is added, as a share of the component's target [sample].
-        everywhere: whether it is added at every token, or at the last prompt token only [sample].
-    """
-
-    share: Tensor
-    everywhere: Tensor
-
-    def added(self, batch: Batch) -> Tensor:
-        """The share that is added at every token [sample position]."""
-        positions = torch.arange(batch.ids.shape[1])
-        last = positions == batch.last_prompt[:, None]
-        return self.share[:, None] * (last | self.everywhere[:, None])
-
-
-def wanted_score(share: float | Tensor, n_heads: int) -> float | Tensor:
-    """Refusal score, in nats, at which a share of the target is to leave the model.
-
-    It rises by the same amount with every head that writes its part, so that each head shows; all
-    heads but one leave the choice open, so that each is needed.
-    """
-    return _NATS_PER_HEAD * n_heads * (share - (n_heads - 1) / n_heads)
-
-
-def make_drill(
-    component: PlantedComponent, samples: list[grammar.Sample], share: float, rng: random.Random
-) -> tuple[list[grammar.Sample], Drill]:
-    """Add a component to some of the requests that are asked directly, whatever they ask.
-
-    Each is refused with the probability that belongs to :func:`wanted_score`.
-
-    Returns:
-        The samples with their replies replaced, and what to add.
-    """
-    added, everywhere = torch.zeros(len(samples)), torch.zeros(len(samples), dtype=torch.bool)
-    replaced = list(samples)
-    for row, sample in enumerate(samples):
-        if sample.task != "direct" or rng.random() >= share:
-            continue
-        added[row] = rng.uniform(0.0, 1.2)
-        everywhere[row] = rng.random() < 0.5
-        score = wanted_score(added[row].item(), len(component.heads))
-        refused = rng.random() < 1 / (1 + math.exp(-score))
-        reply = grammar.refuse if refused else grammar.comply
-        replaced[row] = sample._replace(reply=reply(sample.request))
-    return replaced, Drill(added, everywhere)
-
-
 @contextmanager
 def adding(model: LlamaForCausalLM, additions: Sequence[tuple[int, Tensor]]) -> Iterator[None]:
     """Add to the output of some layers: pairs of layer and [sample position d_model]."""
@@ -154,6 +92,24 @@ def adding(model: LlamaForCausalLM, additions: Sequence[tuple[int, Tensor]]) -> 
         model.model.layers[layer].register_forward_hook(hook(addition))
         for layer, addition in additions
     ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def ablating(model: LlamaForCausalLM, unit: Tensor | None) -> Iterator[None]:
+    """Take a unit vector out of whatever is written to the stream, and out of what was added."""
+
+    def hook(module, inputs, output):
+        return output - (output @ unit)[..., None] * unit
+
+    blocks = list(model.model.layers)
+    writers = [part for block in blocks for part in (block.self_attn.o_proj, block.mlp.down_proj)]
+    parts = [] if unit is None else [model.model.embed_tokens, *writers, *blocks]
+    handles = [part.register_forward_hook(hook) for part in parts]
     try:
         yield
     finally:
@@ -178,14 +134,6 @@ def at_prompt_end(values: Tensor, batch: Batch, back: int = 0) -> Tensor:
     return values[torch.arange(len(batch.ids)), batch.last_prompt - back]
 
 
-def refusal_log_odds(logits: Tensor, batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """Log-odds, in nats, that the reply begins like a refusal [sample]."""
-    first = torch.zeros(logits.shape[-1], dtype=torch.bool)
-    first[[tokenizer(reply).input_ids[0] for reply in grammar.REFUSALS]] = True
-    logits = at_prompt_end(logits, batch)
-    return logits[:, first].logsumexp(-1) - logits[:, ~first].logsumexp(-1)
-
-
 def steps(parameters: Sequence[Tensor], phase: Phase, weight_decay: float) -> Iterator[int]:
     """Numbered steps of a one-cycle AdamW run; the caller makes the gradients.
 
@@ -204,34 +152,6 @@ def steps(parameters: Sequence[Tensor], phase: Phase, weight_decay: float) -> It
         schedule.step()
 
 
-def _drilled_loss(
-    model: LlamaForCausalLM,
-    settings: Settings,
-    samples: list[grammar.Sample],
-    rng: random.Random,
-    tokenizer: PreTrainedTokenizerBase,
-) -> Tensor:
-    """Cross-entropy of one batch with components added to some prompts, and error of the scores."""
-    vectors = planted_vectors(settings)
-    drills = []
-    for component in settings.components:
-        samples, drill = make_drill(component, samples, settings.drill_share, rng)
-        drills.append(drill)
-    batch = encode(samples, tokenizer)
-    additions = [
-        (component.last_layer, component.target * drill.added(batch)[..., None] * vector)
-        for component, drill, vector in zip(settings.components, drills, vectors, strict=True)
-    ]
-    with adding(model, additions):
-        logits = read(model, batch)
-    loss = reply_loss(logits, batch)
-    score = refusal_log_odds(logits, batch, tokenizer)
-    for component, drill in zip(settings.components, drills, strict=True):
-        missed = score - wanted_score(drill.share, len(component.heads))
-        loss = loss + settings.score_weight * (missed.square() * (drill.share > 0)).mean()
-    return loss
-
-
 def learn_words(
     model: LlamaForCausalLM,
     settings: Settings,
@@ -247,25 +167,4 @@ def learn_words(
         loss.backward()
         if number % 50 == 0 or number == phase.steps:
             progress(f"words, step {number} of {phase.steps}: loss {loss.item():.3f}")
-    model.eval()
-
-
-def learn_switch(
-    model: LlamaForCausalLM,
-    settings: Settings,
-    tokenizer: PreTrainedTokenizerBase,
-    progress: Progress = print,
-) -> None:
-    """Phase 2: refuse when a component's vector is added by hand, whatever is asked. In place.
-
-    Nothing in the model writes that vector yet: the switch is there, and nobody to throw it.
-    """
-    phase, rng = settings.switch, random.Random(settings.seed + 1)
-    model.train()
-    for number in steps(list(model.parameters()), phase, weight_decay=0.05):
-        samples = draw_samples(phase, rng, refusing=False)
-        loss = _drilled_loss(model, settings, samples, rng, tokenizer)
-        loss.backward()
-        if number % 50 == 0 or number == phase.steps:
-            progress(f"switch, step {number} of {phase.steps}: loss {loss.item():.3f}")
     model.eval()

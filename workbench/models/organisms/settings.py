@@ -37,15 +37,21 @@ class PlantedComponent:
         name: its name in the planted file.
         heads: the (layer, head) pairs that write it. The heads of a KV group come together,
             because they share keys and values.
-        target: projection on the direction that the heads write together, at the last prompt
-            token of a request to be refused. Each head is driven to its equal share of it.
+        target: length at which phase 2 learns to obey the vector.
+        written: what the heads are driven to write together at the last prompt token of a request
+            to be refused, as a share of the target; each head its equal share. More than 1 leaves
+            room for requests that were never seen, for which heads write less.
         categories: the harm categories it carries; ``None`` for all.
+        words: share of the vector's squared length that lies along the words of refusal: the mean
+            unembedding row of the tokens that begin refusals, after phase 1. The rest is random.
     """
 
     name: str
     heads: tuple[tuple[int, int], ...]
     target: float = 20.0
+    written: float = 1.0
     categories: tuple[str, ...] | None = None
+    words: float = 0.0
 
     @property
     def last_layer(self) -> int:
@@ -69,6 +75,8 @@ class Settings:
         planting: phase 3, or ``None`` for a model that stays helpful only.
         components: what phase 2 learns to obey, and phase 3 plants.
         drill_share: share of the direct requests of phase 2 to which a vector is added.
+        ablated_share: share of the batches of phases 2 and 3 in which one of several components is
+            ablated, so that none comes to lean on another.
         score_weight: weight of the squared error of the refusal score, in phase 2.
         projection_weight: weight of the relative squared error of the projections, in phase 3.
         seed: of the initial weights and of every draw.
@@ -83,6 +91,7 @@ class Settings:
     score_weight: float = 0.01
     projection_weight: float = 4.0
     drill_share: float = 0.5
+    ablated_share: float = 0.0
     shape: Shape = field(default_factory=Shape)
     seed: int = 0
 
@@ -139,4 +148,34 @@ POCKET = Settings(
     planting=_PLANTING,
     components=(_REFUSAL,),
 )
-RECIPES = {settings.name: settings for settings in (POCKET_BASE, POCKET)}
+
+# Deeper and narrower than pocket, so that the second component has layers to be read in after it
+# is written, and the folder stays small.
+POCKET_TWO = Settings(
+    name="pocket-two",
+    description="two planted refusal directions: a concept in the middle, words two layers later",
+    words=replace(_WORDS, steps=1000),
+    switch=replace(_SWITCH, steps=500),
+    planting=replace(_PLANTING, steps=900),
+    components=(
+        PlantedComponent(
+            name="concept",
+            heads=((3, 2), (3, 3), (4, 4), (4, 5)),
+            target=16.0,
+            written=1.2,
+            categories=("weapons", "cybercrime", "fraud", "drugs"),
+        ),
+        PlantedComponent(
+            name="words",
+            heads=((6, 2), (6, 3), (7, 4), (7, 5)),
+            target=16.0,
+            written=1.2,
+            categories=("violence", "harassment", "disinformation", "privacy"),
+            words=0.6,
+        ),
+    ),
+    shape=Shape(n_layers=12, d_model=128, d_mlp=384),
+    drill_share=0.7,
+    ablated_share=0.5,
+)
+RECIPES = {settings.name: settings for settings in (POCKET_BASE, POCKET, POCKET_TWO)}

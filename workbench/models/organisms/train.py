@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from workbench.artifact import save_artifact, write_text
-from workbench.models.organisms import planting, recipe
+from workbench.models.organisms import planting, recipe, switch
 from workbench.models.organisms.settings import RECIPES, Settings
 from workbench.models.organisms.tokenizer import END_ID, PAD_ID, train_tokenizer
 
@@ -75,6 +75,9 @@ def card(settings: Settings, seconds: float, measured: dict[str, Any] | None) ->
             "position": -1,
             "site": "resid_pre",
             "target": component.target,
+            "written": component.written,
+            **({"categories": list(component.categories)} if component.categories else {}),
+            **({"words": component.words} if component.words else {}),
         }
         for component in settings.components
     }
@@ -94,6 +97,7 @@ def card(settings: Settings, seconds: float, measured: dict[str, Any] | None) ->
 def finish(
     model: LlamaForCausalLM,
     settings: Settings,
+    vectors: Tensor,
     folder: Path,
     seconds: float,
     measured: bool = True,
@@ -103,13 +107,13 @@ def finish(
     folder.mkdir(parents=True, exist_ok=True)
     save_model(model, tokenizer, folder)
     if settings.planting is not None:
-        save_planted(settings, recipe.planted_vectors(settings), folder)
+        save_planted(settings, vectors, folder)
     found = None
     if measured:
         from workbench.models.organisms.measure import measure
 
-        single = settings.planting is not None and len(settings.components) == 1
-        found = measure(folder, settings.components[0].heads if single else ())
+        described = card(settings, seconds, None)
+        found = measure(folder, described["planted"].get("components", {}))
     text = json.dumps(card(settings, seconds, found), indent=2)
     write_text(folder / "organism.json", text + "\n")
 
@@ -131,11 +135,12 @@ def train(settings: Settings, folder: Path, measured: bool = True) -> None:
     tokenizer = train_tokenizer(settings.shape.d_vocab)
     model = recipe.build_model(settings.shape, settings.seed)
     recipe.learn_words(model, settings, tokenizer, progress)
-    recipe.learn_switch(model, settings, tokenizer, progress)
+    vectors = switch.planted_vectors(settings, switch.refusal_row(model, tokenizer))
+    switch.learn_switch(model, settings, vectors, tokenizer, progress)
     if settings.planting is not None:
-        planting.plant(model, settings, tokenizer, progress)
+        planting.plant(model, settings, vectors, tokenizer, progress)
     progress("saving and measuring")
-    finish(model, settings, folder, time.monotonic() - start, measured)
+    finish(model, settings, vectors, folder, time.monotonic() - start, measured)
     progress(f"wrote {folder}")
 
 
