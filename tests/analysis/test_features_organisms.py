@@ -91,7 +91,7 @@ def test_planted_vectors_are_features(trained, name):
     harmless = found.encoded["harmless"]
     for component, card in found.components.items():
         planted = found.planted.at(name=component, layer=card["layer"])
-        carried = card["categories"] or set(found.encoded["harmful"]["category"].values)
+        carried = card.get("categories") or set(found.encoded["harmful"]["category"].values)
         own = found.encoded["harmful"]
         own = own.isel(prompt=np.isin(own["category"].values, list(carried)))
         ranking = wb.rank_features(found.sae, planted, own, harmless)
