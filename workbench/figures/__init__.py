@@ -8,6 +8,7 @@ from workbench.figures.concept import concept_or_words
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
 from workbench.figures.effects import effects
+from workbench.figures.features import sae_features
 from workbench.figures.pca import pca
 from workbench.figures.save import save_figure
 from workbench.figures.selection import selection_plane
@@ -24,6 +25,7 @@ __all__ = [
     "effects",
     "layer_bands",
     "pca",
+    "sae_features",
     "save_figure",
     "selection_plane",
     "sweep",
