@@ -34,6 +34,7 @@ _HOMES = {
     "orthogonalize": "directions.geometry",
     "cosine_similarity_map": "directions.cosines",
     "principal_angles": "directions.subspaces",
+    "subspace_overlaps": "directions.subspaces",
     "load_published": "directions.published",
     "load_sae": "directions.sae",
     "SparseAutoencoder": "directions.sae",
@@ -52,6 +53,7 @@ _HOMES = {
     "select_direction": "analysis.selection",
     "Choice": "analysis.selection",
     "rank_features": "analysis.features",
+    "project_prompts": "analysis.projections",
     "transfer_matrix": "analysis.transfer",
     "read_vocabulary": "analysis.vocabulary",
     "concept_or_words": "analysis.concept",
@@ -60,6 +62,7 @@ _HOMES = {
     "run_study": "study.run",
     "load_run": "study.results",
     "Run": "study.results",
+    "compare_directions": "study.compare",
 }
 _MODULES = ("figures",)
 
