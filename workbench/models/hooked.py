@@ -214,6 +214,10 @@ class HookedModel:
     @torch.no_grad()
     def forward(self, tokens: Tokens) -> Float[Tensor, "prompt d_vocab"]:
         """One forward over one batch; logits at the last position, in float32."""
+        return self.forward_with_gradients(tokens)
+
+    def forward_with_gradients(self, tokens: Tokens) -> Float[Tensor, "prompt d_vocab"]:
+        """The same, and what hooks put in can be differentiated through."""
         with self.reading(tokens):
             output = self.network(
                 input_ids=tokens.ids,
