@@ -8,6 +8,9 @@ from workbench.figures.concept import concept_or_words
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
 from workbench.figures.effects import effects
+from workbench.figures.head_attention import head_attention
+from workbench.figures.head_board import head_board
+from workbench.figures.head_maps import head_attribution, head_map
 from workbench.figures.pca import pca
 from workbench.figures.save import save_figure
 from workbench.figures.selection import selection_plane
@@ -22,6 +25,10 @@ __all__ = [
     "cosine_map",
     "cosine_maps_by_layer",
     "effects",
+    "head_attention",
+    "head_attribution",
+    "head_board",
+    "head_map",
     "layer_bands",
     "pca",
     "save_figure",
