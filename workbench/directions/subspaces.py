@@ -1,5 +1,7 @@
 """Subspaces instead of single vectors: the principal angles between them."""
 
+import itertools
+
 import numpy as np
 import torch
 import xarray as xr
@@ -134,6 +136,91 @@ def principal_angles(a: Directions, b: Directions) -> xr.Dataset:
             "names_other": list(b.names),
             "provenance": dict(a.provenance),
             "provenance_other": dict(b.provenance),
+        },
+    )
+
+
+def subspace_overlaps(
+    positive: Activations, negative: Activations, n_components: int = 3, seed: int = 0
+) -> xr.Dataset:
+    """Overlaps of the subspaces of all pairs of categories, at every layer and position.
+
+    Each category's subspace is that of `category_subspace`. A few prompts do not span what many
+    would, so overlaps are low even between a category and itself. They are therefore measured
+    across random halves too, where a category has an overlap with itself to compare with.
+
+    Args:
+        positive: activations per prompt, usually on harmful prompts of several categories.
+        negative: activations, usually on harmless prompts.
+        n_components: dimensions of the subspaces; fewer where a category has too few prompts.
+        seed: of the halves.
+
+    Returns:
+        Dataset over (layer, position, name, name_other): ``overlap``, the mean squared cosine of
+        the principal angles, and ``smallest_angle`` in degrees, of all prompts; ``half_overlap``,
+        from one half of one category's prompts to the other half of the other's, on its diagonal
+        what a category has with itself. ``random_overlap`` and ``random_overlap_sd``, of random
+        subspaces. NaN where the prompts do not span as many dimensions.
+
+    Raises:
+        StudyError: one category, or one of fewer than two prompts.
+    """
+    names = sorted(set(positive.categories))
+    fewest = min((positive.categories.count(name) for name in names), default=0)
+    if len(names) < 2 or fewest < 2:
+        raise StudyError(
+            f"expected two or more categories of two or more prompts, found {len(names)}, the "
+            f"smallest with {fewest}."
+        )
+    n_components = min(n_components, fewest // 2)
+    rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero(np.array(positive.categories) == name) for name in names]
+    shuffled = [rng.permutation(own) for own in rows]
+
+    def spanned(parts: list[np.ndarray]) -> list[Directions]:
+        sets = [positive.rows(np.sort(own).tolist()) for own in parts]
+        return [
+            category_subspace(own, negative, name, n_components)
+            for name, own in zip(names, sets, strict=True)
+        ]
+
+    whole, first, second = (
+        spanned(parts)
+        for parts in (rows, [own[::2] for own in shuffled], [own[1::2] for own in shuffled])
+    )
+    shape = (len(positive.layers), len(positive.positions), len(names), len(names))
+    overlap, smallest, across = (np.full(shape, np.nan) for _ in range(3))
+    for i, j in itertools.product(range(len(names)), repeat=2):
+        across[..., i, j] = principal_angles(first[i], second[j])["overlap"].values
+        if i >= j:
+            found = principal_angles(whole[i], whole[j])
+            overlap[..., i, j] = overlap[..., j, i] = found["overlap"].values
+            smallest[..., i, j] = smallest[..., j, i] = found["angle"].values[..., 0]
+    mean, sd = _random_overlap(n_components, n_components, positive.values.shape[-1])
+    cells = ("layer", "position", "name", "name_other")
+    share = {"units": "share", "long_name": "mean squared cosine"}
+    return xr.Dataset(
+        {
+            "overlap": (cells, overlap, share),
+            "smallest_angle": (cells, smallest, {"units": "degrees"}),
+            "half_overlap": (cells, (across + across.swapaxes(-1, -2)) / 2, share),
+            "random_overlap": ((), mean, share),
+            "random_overlap_sd": ((), sd, share),
+        },
+        coords={
+            "layer": list(positive.layers),
+            "position": list(positive.positions),
+            "name": names,
+            "name_other": names,
+        },
+        attrs={
+            "model": positive.provenance.get("model", ""),
+            "site": positive.site,
+            "n_components": n_components,
+            "n_by_name": {name: len(own) for name, own in zip(names, rows, strict=True)},
+            "n": {"positive": positive.n_prompts, "negative": negative.n_prompts},
+            "seed": seed,
+            "provenance": dict(positive.provenance),
         },
     )
 

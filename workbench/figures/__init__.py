@@ -8,10 +8,12 @@ from workbench.figures.concept import concept_or_words
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
 from workbench.figures.effects import effects
+from workbench.figures.gallery import GALLERY, GalleryEntry, RunLike
 from workbench.figures.head_attention import head_attention
 from workbench.figures.head_board import head_board
 from workbench.figures.head_maps import head_attribution, head_map
 from workbench.figures.pca import pca
+from workbench.figures.projections import projections
 from workbench.figures.save import save_figure
 from workbench.figures.selection import selection_plane
 from workbench.figures.sweep import sweep
@@ -20,6 +22,9 @@ from workbench.figures.vocabulary import vocabulary
 from workbench.figures.wording import wording
 
 __all__ = [
+    "GALLERY",
+    "GalleryEntry",
+    "RunLike",
     "concept_or_words",
     "cosine_by_layer",
     "cosine_map",
@@ -31,6 +36,7 @@ __all__ = [
     "head_map",
     "layer_bands",
     "pca",
+    "projections",
     "save_figure",
     "selection_plane",
     "sweep",
