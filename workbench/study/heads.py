@@ -24,9 +24,14 @@ from workbench.models.organisms import organism_card, organism_names
 from workbench.prompts.promptset import PromptSet
 from workbench.study import results
 from workbench.study.material import Material
+from workbench.study.results import choose
+from workbench.study.settings import Study
+from workbench.study.stages import open_run
 
 MetricName = Literal["refusal_score", "projection"]
 
+FOLDER = "heads"
+"""Of a run's folder: what was asked for by itself, beside what the run's own analysis found."""
 N_PROMPTS = 32
 """Prompts of either kind in the analysis of a run: intervals are narrow enough, and time short."""
 N_RANDOM = 8
@@ -195,6 +200,72 @@ def study_heads(
         for name in ("head_patching", "head_attribution"):
             found[name].attrs["planted_heads"] = planted
     return Heads(found)
+
+
+def find_heads(
+    study: Study,
+    out: str | Path | None = None,
+    *,
+    positions: Sequence[int] | None = (-1,),
+    layers: Sequence[int] | None = None,
+    metric: MetricName = "refusal_score",
+    aim: Aim = "induce",
+    threshold: float = 0.9,
+    n_random: int = 20,
+    model: HookedModel | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Heads, Path]:
+    """The heads of a study's model, with the direction that the study selects.
+
+    Whatever of the run is in its folder is read from there; what is missing up to the direction is
+    made and saved as `run_study` does, which can go on from it.
+
+    Args:
+        study: the settings.
+        out: the run's folder; by default ``runs/`` and the model's name.
+        positions: that are patched; None for all post-instruction tokens.
+        layers: that are patched; all by default.
+        metric: see `study_heads`, as are the next three.
+        aim: what patching should do.
+        threshold: share of replies that the set has to turn.
+        n_random: random sets to compare it with.
+        model: the study's model, where it is loaded already.
+        say: is told what happens.
+
+    Returns:
+        What was found, and the folder for it; nothing is written there yet.
+
+    Raises:
+        StudyError: the folder holds another study, or nothing passes the selection.
+        AxisError: positions or layers that are not there.
+    """
+    stages = open_run(study, out, model=model, say=say)
+    directions = stages.directions()
+    choice = choose(study, stages.scores(directions))
+    direction = stages.direction(directions, choice)
+    tests = {kind: stages.prompts[kind]["test"] for kind in ("harmful", "harmless")}
+    if positions is None:
+        positions = stages.model.tokens(tests["harmful"], study.system).post_instruction
+    found = study_heads(
+        stages.model,
+        direction,
+        tests["harmful"],
+        tests["harmless"],
+        refusal_tokens=stages.refusal_tokens(),
+        positions=positions,
+        layers=layers,
+        metric=metric,
+        aim=aim,
+        threshold=threshold,
+        n_random=n_random,
+        judge=study.judge,
+        max_new_tokens=study.max_new_tokens,
+        system=study.system,
+        confidence=study.confidence,
+        seed=study.seed,
+        say=say,
+    )
+    return found, stages.folder / FOLDER
 
 
 def heads(material: Material) -> dict[str, xr.Dataset]:
