@@ -50,6 +50,7 @@ _HOMES = {
     "pca_projection": "analysis.pca",
     "sweep_directions": "analysis.sweep",
     "select_direction": "analysis.selection",
+    "search_direction": "analysis.search",
     "patch_heads": "analysis.head_patching",
     "patch_sites": "analysis.head_patching",
     "minimal_head_set": "analysis.head_sets",
