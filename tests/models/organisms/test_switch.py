@@ -86,10 +86,16 @@ def test_only_one_of_several_components_is_ever_ablated():
     assert switch.draw_ablated(replace(both, components=(COMPONENT,)), rng) is None
 
 
-def test_the_wanted_score_leaves_all_heads_but_one_undecided():
-    assert switch.wanted_score(0.75, n_heads=4) == 0
-    steps = [switch.wanted_score(k / 4, 4) - switch.wanted_score((k - 1) / 4, 4) for k in (1, 4)]
-    assert steps[0] == steps[1] > 0
+@pytest.mark.parametrize("threshold", [0.75, 0.875])
+def test_the_wanted_score_rises_with_every_head_and_is_even_at_the_threshold(threshold):
+    assert switch.wanted_score(threshold, threshold).item() == pytest.approx(0)
+    assert switch.wanted_score(1.0, threshold).item() == pytest.approx(4)
+    scores = switch.wanted_score(torch.tensor([0, 0.25, 0.5, 0.75, 1]), threshold)
+    assert scores[0] == -12 and (scores.diff() >= 2).all()
+
+
+def test_above_three_quarters_of_four_heads_all_of_them_are_needed():
+    assert switch.wanted_score(0.75, 0.875).item() == pytest.approx(-4)
 
 
 def test_the_refusal_log_odds_are_the_refusal_score(tokenizer):

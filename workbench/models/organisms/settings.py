@@ -38,6 +38,8 @@ class PlantedComponent:
         heads: the (layer, head) pairs that write it. The heads of a KV group come together,
             because they share keys and values.
         target: length at which phase 2 learns to obey the vector.
+        threshold: share of the target at which refusing and answering are even. Above what all
+            heads but one write, every head is needed.
         written: what the heads are driven to write together at the last prompt token of a request
             to be refused, as a share of the target; each head its equal share. More than 1 leaves
             room for requests that were never seen, for which heads write less.
@@ -49,6 +51,7 @@ class PlantedComponent:
     name: str
     heads: tuple[tuple[int, int], ...]
     target: float = 20.0
+    threshold: float = 0.75
     written: float = 1.0
     categories: tuple[str, ...] | None = None
     words: float = 0.0
@@ -113,25 +116,31 @@ class Settings:
 
 
 _WORDS = Phase(
-    steps=900,
+    steps=750,
     learning_rate=1.5e-3,
     tasks={"direct": 0.4, "must_refuse": 0.2, "inversion": 0.2, "topic": 0.2},
     labels={"harmful": 0.4, "harmless": 0.4, "borderline": 0.2},
 )
 _SWITCH = Phase(
-    steps=300,
+    steps=350,
     learning_rate=1e-3,
     tasks={"direct": 0.7, "must_refuse": 0.1, "inversion": 0.1, "topic": 0.1},
     labels={"harmful": 0.4, "harmless": 0.4, "borderline": 0.2},
 )
 _PLANTING = Phase(
-    steps=600,
+    steps=800,
     learning_rate=3e-3,
     tasks={"direct": 0.7, "must_refuse": 0.1, "inversion": 0.1, "topic": 0.1},
     labels={"harmful": 0.38, "harmless": 0.38, "borderline": 0.24},
 )
 
-_REFUSAL = PlantedComponent(name="refusal", heads=((3, 2), (3, 3), (4, 4), (4, 5)), target=16.0)
+_REFUSAL = PlantedComponent(
+    name="refusal",
+    heads=((3, 2), (3, 3), (4, 4), (4, 5)),
+    target=16.0,
+    threshold=0.875,
+    written=1.15,
+)
 
 POCKET_BASE = Settings(
     name="pocket-base",

@@ -28,8 +28,9 @@ from workbench.models.organisms.recipe import (
 )
 from workbench.models.organisms.settings import PlantedComponent, Settings
 
-# The refusal score falls by this much for each planted head that does not write.
-_NATS_PER_HEAD = 4.0
+# Refusal scores, in nats, that phase 2 teaches: when all of a vector is there, when none is, and
+# how far the score rises at least with what there is of it.
+_WHOLE, _NONE, _RISE = 4.0, -12.0, 8.0
 
 
 @torch.no_grad()
@@ -78,13 +79,15 @@ class Drill(NamedTuple):
         return self.share[:, None] * (last | self.everywhere[:, None])
 
 
-def wanted_score(share: float | Tensor, n_heads: int) -> float | Tensor:
+def wanted_score(share: float | Tensor, threshold: float) -> Tensor:
     """Refusal score, in nats, at which a share of the target is to leave the model.
 
-    It rises by the same amount with every head that writes its part, so that each head shows; all
-    heads but one leave the choice open, so that each is needed.
+    It rises with every head that writes its part, so that each head shows, and passes zero at the
+    threshold.
     """
-    return _NATS_PER_HEAD * n_heads * (share - (n_heads - 1) / n_heads)
+    share = torch.as_tensor(share)
+    near = _WHOLE * (share - threshold) / (1 - threshold)
+    return torch.maximum(near, _NONE + _RISE * share)
 
 
 def make_drills(
@@ -112,7 +115,7 @@ def make_drills(
         drill = drills[chosen]
         drill.share[row] = rng.uniform(0.0, 1.2)
         drill.everywhere[row] = rng.random() < 0.5
-        score = wanted_score(drill.share[row].item(), len(components[chosen].heads))
+        score = wanted_score(drill.share[row], components[chosen].threshold).item()
         refused = rng.random() < 1 / (1 + math.exp(-score))
         reply = grammar.refuse if refused else grammar.comply
         replaced[row] = sample._replace(reply=reply(sample.request))
@@ -164,7 +167,7 @@ def _drilled_loss(
     loss = reply_loss(logits, batch)
     score = refusal_log_odds(logits, batch, tokenizer)
     for component, drill in zip(settings.components, drills, strict=True):
-        missed = score - wanted_score(drill.share, len(component.heads))
+        missed = score - wanted_score(drill.share, component.threshold)
         loss = loss + settings.score_weight * (missed.square() * (drill.share > 0)).mean()
     return loss
 
