@@ -104,6 +104,20 @@ class Activations:
             )
         return self.values[:, self.layers.index(layer), self.positions.index(position)]
 
+    def rows(self, rows: Sequence[int]) -> "Activations":
+        """Some of the rows, in the order given; resampled means do not come along."""
+
+        def kept(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[row] for row in rows) if values else ()
+
+        axes = ("counts", "categories", "labels", "ids", "texts")
+        return replace(
+            self,
+            values=self.values[list(rows)],
+            **{axis: kept(getattr(self, axis)) for axis in axes},
+            resampled=None,
+        )
+
     def with_resamples(self, n_resamples: int = 200, seed: int = 0) -> "Activations":
         """The same activations with resampled means, as collecting with ``n_resamples`` gives them.
 

@@ -129,8 +129,17 @@ def _show(finished: Any) -> None:
         _console.print(
             f"cosine of the chosen direction with the planted one: {finished.planted_cosine:.3f}"
         )
+    _show_analyses(finished)
     _console.print(f"figures: {finished.folder / 'figures'}", soft_wrap=True, highlight=False)
     _console.print(f"results: {finished.folder}", soft_wrap=True, highlight=False)
+
+
+def _show_analyses(finished: Any) -> None:
+    """One line for each analysis: what it found, or why it was not made."""
+    for name, line in finished.found.items():
+        _console.print(f"[bold]{name}[/bold]: {escape(line)}", highlight=False)
+    for name, reason in finished.skipped.items():
+        _console.print(f"[bold]{name}[/bold] skipped: {escape(reason)}", highlight=False)
 
 
 def _with_interval(row: Any, name: str) -> str:

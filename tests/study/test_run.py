@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import workbench as wb
-from workbench.study import run as stages
+from workbench.study import stages
 from workbench.study.prompts import split_prompts
 from workbench.study.results import read_replies
 

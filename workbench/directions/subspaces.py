@@ -138,6 +138,94 @@ def principal_angles(a: Directions, b: Directions) -> xr.Dataset:
     )
 
 
+def subspace_overlaps(
+    positive: Activations, negative: Activations, n_components: int = 3, seed: int = 0
+) -> xr.Dataset:
+    """Overlaps of the subspaces of all pairs of categories, at every layer and position.
+
+    Each category's subspace is that of `category_subspace`. What an overlap can be at most with as
+    many prompts is seen from one category's own: the overlap of the subspaces of two random halves.
+
+    Args:
+        positive: activations per prompt, usually on harmful prompts of several categories.
+        negative: activations, usually on harmless prompts.
+        n_components: dimensions of the subspaces; fewer where a category has too few prompts.
+        seed: of the halves.
+
+    Returns:
+        Dataset over (layer, position): ``overlap`` (…, name, name_other), the mean squared cosine
+        of the principal angles; ``smallest_angle`` (…, name, name_other) in degrees;
+        ``own_overlap`` (…, name), that of a category's halves; their means over pairs and over
+        names, ``mean_overlap`` and ``mean_own_overlap``; ``random_overlap`` and
+        ``random_overlap_sd``. NaN where the prompts do not span as many dimensions.
+
+    Raises:
+        StudyError: one category, or one of fewer than two prompts.
+    """
+    names = sorted(set(positive.categories))
+    fewest = min((positive.categories.count(name) for name in names), default=0)
+    if len(names) < 2 or fewest < 2:
+        raise StudyError(
+            f"expected two or more categories of two or more prompts, found {len(names)}, the "
+            f"smallest with {fewest}."
+        )
+    n_components = min(n_components, fewest // 2)
+    rng = np.random.default_rng(seed)
+
+    def spanned(rows: np.ndarray, name: str) -> Directions:
+        return category_subspace(positive.rows(rows.tolist()), negative, name, n_components)
+
+    rows = {name: np.flatnonzero(np.array(positive.categories) == name) for name in names}
+    shuffled = {name: rng.permutation(own) for name, own in rows.items()}
+    spans = {name: spanned(own, name) for name, own in rows.items()}
+    halves = {
+        name: [spanned(np.sort(own[half::2]), name) for half in (0, 1)]
+        for name, own in shuffled.items()
+    }
+    cells = (len(positive.layers), len(positive.positions))
+    overlap = np.full((*cells, len(names), len(names)), np.nan)
+    smallest, own_overlap = overlap.copy(), np.full((*cells, len(names)), np.nan)
+    for row, name in enumerate(names):
+        own_overlap[..., row] = principal_angles(*halves[name])["overlap"].values
+        for column, other in enumerate(names[: row + 1]):
+            found = principal_angles(spans[name], spans[other])
+            for target, values in (
+                (overlap, found["overlap"].values),
+                (smallest, found["angle"].values[..., 0]),
+            ):
+                target[..., row, column] = target[..., column, row] = values
+    mean, sd = _random_overlap(n_components, n_components, positive.values.shape[-1])
+    off = ~np.eye(len(names), dtype=bool)
+    where, pair = ("layer", "position"), ("name", "name_other")
+    share = {"units": "share", "long_name": "mean squared cosine"}
+    return xr.Dataset(
+        {
+            "overlap": ((*where, *pair), overlap, share),
+            "smallest_angle": ((*where, *pair), smallest, {"units": "degrees"}),
+            "own_overlap": ((*where, "name"), own_overlap, share),
+            "mean_overlap": (where, overlap[..., off].mean(-1), share),
+            "mean_own_overlap": (where, own_overlap.mean(-1), share),
+            "random_overlap": ((), mean, share),
+            "random_overlap_sd": ((), sd, share),
+        },
+        coords={
+            "layer": list(positive.layers),
+            "position": list(positive.positions),
+            "name": names,
+            "name_other": names,
+        },
+        attrs={
+            "model": positive.provenance.get("model", ""),
+            "site": positive.site,
+            "n_components": n_components,
+            "n": {name: len(own) for name, own in rows.items()},
+            "n_negative": negative.n_prompts,
+            "seed": seed,
+            "provenance": dict(positive.provenance),
+        },
+    )
+
+
 def _basis(directions: Directions, cell: tuple[int, ...]) -> np.ndarray:
     """The vectors at one layer and position as columns of length 1, or of zeros, [d_model name]."""
     index = (slice(None), *cell)

@@ -8,7 +8,9 @@ from workbench.figures.concept import concept_or_words
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
 from workbench.figures.effects import effects
+from workbench.figures.gallery import GALLERY, GalleryEntry, RunLike
 from workbench.figures.pca import pca
+from workbench.figures.projections import projections
 from workbench.figures.save import save_figure
 from workbench.figures.selection import selection_plane
 from workbench.figures.sweep import sweep
@@ -17,6 +19,9 @@ from workbench.figures.vocabulary import vocabulary
 from workbench.figures.wording import wording
 
 __all__ = [
+    "GALLERY",
+    "GalleryEntry",
+    "RunLike",
     "concept_or_words",
     "cosine_by_layer",
     "cosine_map",
@@ -24,6 +29,7 @@ __all__ = [
     "effects",
     "layer_bands",
     "pca",
+    "projections",
     "save_figure",
     "selection_plane",
     "sweep",

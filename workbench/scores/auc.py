@@ -43,11 +43,13 @@ def split_half_auc(
             first[label] = rng.permutation(label.sum()) < label.sum() / 2
         for half in (first, ~first):
             difference = values[is_positive & ~half].mean(0) - values[~is_positive & ~half].mean(0)
-            areas.append(_area(values[half] @ difference, is_positive[half]))
+            areas.append(area_under_curve(values[half] @ difference, is_positive[half]))
     return float(np.mean(areas))
 
 
-def _area(scores: Float[np.ndarray, " prompt"], is_positive: Bool[np.ndarray, " prompt"]) -> float:
+def area_under_curve(
+    scores: Float[np.ndarray, " prompt"], is_positive: Bool[np.ndarray, " prompt"]
+) -> float:
     """Share of pairs in which the positive prompt scores higher; ties count half."""
     n = int(is_positive.sum())
     above = rankdata(scores)[is_positive].sum() - n * (n + 1) / 2

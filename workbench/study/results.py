@@ -1,7 +1,8 @@
 """Run: what a study found, and where it lies."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from workbench.analysis.selection import Choice, select_direction
 from workbench.artifact import load_dataset
 from workbench.directions.direction import Directions
 from workbench.errors import StudyError
+from workbench.study.analyses import ANALYSES, Analysis
 from workbench.study.settings import Study
 
 # One name per result; a run goes on from the first that is missing.
@@ -24,6 +26,8 @@ CANDIDATES = "candidates.csv"
 REPLIES = "replies.jsonl"
 EFFECTS = "effects.safetensors"
 FIGURES = "figures"
+CATEGORY_DIRECTIONS = "category_directions.safetensors"
+ANALYSES_FOLDER = "analyses"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,8 @@ class Run:
         effects: refusal rates by prompt set and condition.
         replies: every reply with its verdict.
         planted_cosine: cosine with the planted direction; None where nothing was planted.
+        results: what the analyses found, by the name of each result.
+        skipped: why an analysis was not made, by its name.
     """
 
     folder: Path
@@ -51,6 +57,17 @@ class Run:
     effects: xr.Dataset
     replies: pd.DataFrame
     planted_cosine: float | None
+    results: Mapping[str, xr.Dataset] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def found(self) -> dict[str, str]:
+        """What each analysis found in one line, by its name."""
+        return {
+            each.name: each.line(self.results, self.choice.layer, self.choice.position)
+            for each in ANALYSES
+            if all(name in self.results for name in each.results)
+        }
 
 
 def load_run(folder: str | Path) -> Run:
@@ -82,7 +99,43 @@ def load_run(folder: str | Path) -> Run:
         effects=effects,
         replies=read_replies(folder / REPLIES),
         planted_cosine=effects.attrs.get("planted_cosine"),
+        results={
+            name: load_dataset(result_path(folder, name), kind=name)
+            for each in ANALYSES
+            for name in each.results
+            if result_path(folder, name).is_file()
+        },
+        skipped={
+            each.name: reason
+            for each in ANALYSES
+            if (reason := read_skipped(folder, each)) is not None
+        },
     )
+
+
+def result_path(folder: Path, result: str) -> Path:
+    """Where a result of an analysis lies."""
+    return folder / ANALYSES_FOLDER / f"{result}.safetensors"
+
+
+def skipped_path(folder: Path, analysis: Analysis) -> Path:
+    """Where it stands that an analysis was skipped."""
+    return folder / ANALYSES_FOLDER / f"{analysis.name}.skipped.json"
+
+
+def read_skipped(folder: Path, analysis: Analysis) -> str | None:
+    """Why an analysis was not made; None where it was, or was not tried.
+
+    Raises:
+        StudyError: the file is broken.
+    """
+    path = skipped_path(folder, analysis)
+    if not path.is_file():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error
 
 
 def choose(study: Study, scores: xr.Dataset) -> Choice:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from workbench.errors import StudyError
+from workbench.study.analyses import analyses_help, chosen_analyses
 
 _CHOICES = {
     "estimator": ("mean_difference", "pca_direction", "probe_direction"),
@@ -54,6 +55,7 @@ class Study:
     top_k: int = _setting(5, "How many candidates the table shows.")
     judge: str = _setting("rules", "How replies are judged: rules or substring.")
     max_new_tokens: int = _setting(48, "Longest reply, in tokens.")
+    analyses: str = _setting("default", analyses_help())
     confidence: float = _setting(0.95, "Confidence of every interval.")
     seed: int = _setting(0, "Seed of splits and of the bootstrap.")
     device: str | None = _setting(None, "Device; by default the GPU if there is one.")
@@ -76,6 +78,7 @@ class Study:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise StudyError(f"no {name} {getattr(self, name)!r}: {', '.join(choices)}.")
+        chosen_analyses(self.analyses)
 
     def to_json(self) -> str:
         """The settings as sorted JSON."""

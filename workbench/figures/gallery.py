@@ -1,0 +1,268 @@
+"""The gallery: every figure that a run can have, with what it asks and how it is read.
+
+A new family of figures is one file in this folder and one line here. An entry draws from anything
+that has ``.scores``, ``.choice``, ``.effects`` and ``.results`` as a run has them, and gives None
+where the result that it needs was not made.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import plotly.graph_objects as go
+import xarray as xr
+
+from workbench.figures.concept import concept_or_words
+from workbench.figures.cosine_layers import cosine_by_layer
+from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
+from workbench.figures.effects import effects
+from workbench.figures.pca import pca
+from workbench.figures.projections import projections
+from workbench.figures.selection import selection_plane
+from workbench.figures.sweep import sweep
+from workbench.figures.transfer import layer_bands, transfer
+from workbench.figures.vocabulary import vocabulary
+from workbench.figures.wording import wording
+
+
+class RunLike(Protocol):
+    """What a figure may look at of a run."""
+
+    @property
+    def scores(self) -> xr.Dataset:
+        """The sweep."""
+        ...
+
+    @property
+    def choice(self) -> Any:
+        """The selected candidate, with ``.layer`` and ``.position``."""
+        ...
+
+    @property
+    def effects(self) -> xr.Dataset:
+        """Refusal rates."""
+        ...
+
+    @property
+    def results(self) -> Mapping[str, xr.Dataset]:
+        """What the analyses found."""
+        ...
+
+
+@dataclass(frozen=True)
+class GalleryEntry:
+    """One figure of a run.
+
+    Attributes:
+        name: of its files.
+        question: what it answers, as a heading.
+        caption: how it is read, and what would be misread.
+        answers: the published figure that shows the same, or "".
+        needs: the result that it draws, "" for one that every run has.
+        figure: from a run to the figure; called only where ``needs`` is there.
+    """
+
+    name: str
+    question: str
+    caption: str
+    answers: str
+    needs: str
+    figure: Callable[[RunLike], go.Figure]
+
+    def draw(self, run: RunLike) -> go.Figure | None:
+        """The figure, or None where the run has not the result that it draws.
+
+        Raises:
+            StudyError: the result is there and holds nothing that can be drawn.
+        """
+        return self.figure(run) if not self.needs or self.needs in run.results else None
+
+
+def _at_choice(run: RunLike, result: str) -> xr.Dataset:
+    """A map of cosines at the chosen layer and position, whichever of them it still has."""
+    cosines = run.results[result]
+    place = {"layer": run.choice.layer, "position": run.choice.position}
+    return cosines.sel({axis: [at] for axis, at in place.items() if axis in cosines["cosine"].dims})
+
+
+def _between(run: RunLike, axis: str) -> go.Figure:
+    """A map between all layers, or all positions."""
+    return cosine_map(run.results[f"cosines_between_{axis}s"])
+
+
+GALLERY = (
+    GalleryEntry(
+        name="sweep",
+        question="Where does intervening with a direction change refusal?",
+        caption="Each line is a token position, each point the candidate of one layer, the star "
+        "the selected one. Bypass should be low, induce high and KL small at once. "
+        "Candidates next to each other often differ by less than their bands, so the star "
+        "is one of several.",
+        answers="Arditi et al. 2024, figures 12 and 14",
+        needs="",
+        figure=lambda run: sweep(run.scores, run.choice),
+    ),
+    GalleryEntry(
+        name="selection_plane",
+        question="Which candidates remove refusal and leave the rest alone?",
+        caption="A good direction lies low and to the left. Hollow marks fail a criterion of the "
+        "selection, named in the subtitle; a hollow mark further left than the star is "
+        "not a better choice, it was refused.",
+        answers="Arditi et al. 2024, appendix C",
+        needs="",
+        figure=lambda run: selection_plane(run.scores, run.choice),
+    ),
+    GalleryEntry(
+        name="effects",
+        question="Does the direction decide whether the model refuses?",
+        caption="Share of test prompts refused under each condition, as the named judge sees it. "
+        "Needed for refusal: the bar of harmful prompts falls when the direction is "
+        "ablated. Enough for it: the bar of harmless prompts rises when it is added or "
+        "when its projection is set to the mean of harmful prompts. A reply that is not "
+        "refused need not be a good one.",
+        answers="Arditi et al. 2024, figures 1 and 3",
+        needs="",
+        figure=lambda run: effects(run.effects),
+    ),
+    GalleryEntry(
+        name="projections",
+        question="How far do prompts reach along the direction?",
+        caption="Test prompts, which the directions were not estimated on, projected on the "
+        "direction of each layer. Bars are shares of each label. That labels separate "
+        "shows that the direction carries the distinction, not that the model uses it: "
+        "that is what ablating shows. Scales differ between panels, because activations "
+        "grow with depth.",
+        answers="Zhao et al. 2025, the projections of harmful and harmless instructions",
+        needs="projections",
+        figure=lambda run: projections(run.results["projections"]),
+    ),
+    GalleryEntry(
+        name="pca",
+        question="Do harmful and harmless prompts lie apart?",
+        caption="Test prompts on the two directions of largest spread at each layer. Labels may "
+        "separate along a direction that is not among these two: the AUC in the titles, "
+        "on differences of means of the other half, says whether they do. Scales differ "
+        "between panels.",
+        answers="Arditi et al. 2024, the principal components of activations",
+        needs="pca",
+        figure=lambda run: pca(run.results["pca"]),
+    ),
+    GalleryEntry(
+        name="cosine_map",
+        question="Do harm categories share one direction?",
+        caption="Cosines between the categories' directions at the selected layer and position. "
+        "All are set against the same harmless prompts, which raises every cosine, and "
+        "noise lowers it: read a value beside its reliability, its ceiling and the "
+        "permuted categories, on hover.",
+        answers="Zhao et al. 2025, the cosines between risk categories",
+        needs="cosines",
+        figure=lambda run: cosine_map(_at_choice(run, "cosines")),
+    ),
+    GalleryEntry(
+        name="cosine_maps_by_layer",
+        question="Where do the categories' directions part?",
+        caption="The same map at every layer, in one order and on one scale. Layers at which all "
+        "prompts have the same activation are left out. Early layers with short, noisy "
+        "directions look less alike than they are.",
+        answers="Zhao et al. 2025, the cosines between risk categories",
+        needs="cosines",
+        figure=lambda run: cosine_maps_by_layer(run.results["cosines"]),
+    ),
+    GalleryEntry(
+        name="cosine_by_layer",
+        question="How alike are the categories, layer by layer?",
+        caption="Mean over all pairs. Above, as measured, with the ceiling that noise sets and "
+        "the range with categories permuted among prompts; below, rid of noise. A mean "
+        "below the permuted range says that categories differ, however high it is.",
+        answers="Zhao et al. 2025, the cosines between risk categories",
+        needs="cosines",
+        figure=lambda run: cosine_by_layer(run.results["cosines"]),
+    ),
+    GalleryEntry(
+        name="cosine_between_layers",
+        question="Is the direction the same at different layers?",
+        caption="Cosines between the harmful-harmless differences of means of all layers at the "
+        "selected position. Neighbours share most of their stream, so a bright band along "
+        "the diagonal is no finding; blocks and their borders are.",
+        answers="",
+        needs="cosines_between_layers",
+        figure=lambda run: _between(run, "layer"),
+    ),
+    GalleryEntry(
+        name="cosine_between_positions",
+        question="Is the direction the same at different tokens?",
+        caption="Cosines between the differences of means at the last token of the instruction "
+        "(the leftmost position) and the template's tokens after it, at the selected "
+        "layer. A low cosine between t_inst and t_post says that what is read there "
+        "differs.",
+        answers="Zhao et al. 2025, harmfulness at t_inst against refusal at t_post",
+        needs="cosines_between_positions",
+        figure=lambda run: _between(run, "position"),
+    ),
+    GalleryEntry(
+        name="transfer_ablate",
+        question="Whose refusals does each category's direction carry?",
+        caption="Mean change of the refusal score of test prompts of each category when a "
+        "direction is ablated everywhere. A row that is dark everywhere belongs to a "
+        "shared mechanism; a block is a mechanism of its own. A change is read against "
+        "the plain score in the subtitle, below which there is nothing left to remove.",
+        answers="",
+        needs="transfer",
+        figure=lambda run: transfer(run.results["transfer"], "ablate"),
+    ),
+    GalleryEntry(
+        name="transfer_add",
+        question="What does adding each category's direction do?",
+        caption="Mean change of the refusal score when the raw vector is added at its own layer. "
+        "The harmless column is the one to read: prompts that are refused anyway have "
+        "little room to rise.",
+        answers="",
+        needs="transfer",
+        figure=lambda run: transfer(run.results["transfer"], "add"),
+    ),
+    GalleryEntry(
+        name="layer_bands",
+        question="In which layers is a category refused?",
+        caption="Change of the refusal score when each category's own direction is ablated inside "
+        "one window of layers only. Windows overlap, so neighbours are not independent. "
+        "Where no window does much and ablating everywhere does, layers stand in for each "
+        "other.",
+        answers="",
+        needs="transfer",
+        figure=lambda run: layer_bands(run.results["transfer"]),
+    ),
+    GalleryEntry(
+        name="vocabulary",
+        question="What do the directions say in tokens?",
+        caption="The tokens that each direction alone makes more and less likely, read through "
+        "the final norm and unembedding. Any direction has a strongest token: only bars "
+        "beyond the dotted lines say something. What later layers make of a direction is "
+        "not shown.",
+        answers="",
+        needs="vocabulary",
+        figure=lambda run: vocabulary(run.results["vocabulary"]),
+    ),
+    GalleryEntry(
+        name="concept_or_words",
+        question="Concept, or words of the refusal?",
+        caption="Each line is a category's direction through the layers, large at the last: how "
+        "well it detects test prompts of its category, against how much of it lies in the "
+        "span of the refusal tokens. The grey band is where a random direction falls. "
+        "High and left is a concept, to the right are words.",
+        answers="",
+        needs="concept",
+        figure=lambda run: concept_or_words(run.results["concept"]),
+    ),
+    GalleryEntry(
+        name="wording",
+        question="Are categories refused in different words?",
+        caption="Plain refusals grouped by wording, words of their own prompts left out. Colours "
+        "show where a category is refused in these words more or less often than by "
+        "chance; single cells within two standard deviations are chance. Clusters of low "
+        "stability are arbitrary.",
+        answers="",
+        needs="wording",
+        figure=lambda run: wording(run.results["wording"]),
+    ),
+)
+"""Every figure of a run, in the order in which they are read."""

@@ -1,0 +1,169 @@
+"""Which analyses a run can make of what it found: one entry each, and how they are chosen.
+
+Settings and ``--help`` read this list, so the code behind an entry is imported only when it runs.
+Another analysis is another entry: a function that takes the `Material` of a run and returns one
+dataset per result, and a line that says what was found.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from workbench.errors import StudyError
+from workbench.study import summaries
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from workbench.study.material import Material
+
+Results = Mapping[str, "xr.Dataset"]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One thing that can be asked of a finished run.
+
+    Attributes:
+        name: as it is chosen by.
+        what: one line for ``--help``.
+        needs: without which it is skipped.
+        results: its datasets, each an artifact of this name.
+        home: module and function of this room that compute them.
+        line: what was found, in one line, from the results of this analysis; it takes them and the
+            layer and position that the run chose.
+        cheap: whether it is made by default.
+    """
+
+    name: str
+    what: str
+    needs: str
+    results: tuple[str, ...]
+    home: str
+    line: Callable[[Results, int, int], str]
+    cheap: bool = True
+
+    def compute(self, material: "Material") -> dict[str, "xr.Dataset"]:
+        """The results, by name.
+
+        Raises:
+            WorkbenchError: this run has not what the analysis needs.
+        """
+        module, function = self.home.split(".")
+        found = getattr(import_module(f"workbench.study.{module}"), function)(material)
+        assert tuple(found) == self.results, f"{self.name} gave {tuple(found)}"
+        return found
+
+
+_CATEGORIES = "two or more harm categories of two or more kept training prompts"
+
+ANALYSES = (
+    Analysis(
+        name="pca",
+        what="principal components of the test prompts at every layer",
+        needs="three or more test prompts",
+        results=("pca",),
+        home="geometry.pca",
+        line=summaries.pca,
+    ),
+    Analysis(
+        name="projections",
+        what="test prompts projected on the direction of every layer",
+        needs="test prompts",
+        results=("projections",),
+        home="geometry.projections",
+        line=summaries.projections,
+    ),
+    Analysis(
+        name="cosines",
+        what="cosines between categories, layers and positions, with intervals",
+        needs=_CATEGORIES,
+        results=("cosines", "cosines_between_layers", "cosines_between_positions"),
+        home="geometry.cosines",
+        line=summaries.cosines,
+    ),
+    Analysis(
+        name="angles",
+        what="principal angles between the subspaces of categories",
+        needs=_CATEGORIES,
+        results=("angles",),
+        home="geometry.angles",
+        line=summaries.angles,
+    ),
+    Analysis(
+        name="transfer",
+        what="what each category's direction does to every category's refusals",
+        needs=f"{_CATEGORIES}, and test prompts of them",
+        results=("transfer",),
+        home="causes.transfer",
+        line=summaries.transfer,
+    ),
+    Analysis(
+        name="vocabulary",
+        what="tokens that the directions promote and suppress",
+        needs="an architecture whose logits can be read off",
+        results=("vocabulary",),
+        home="meaning.vocabulary",
+        line=summaries.vocabulary,
+    ),
+    Analysis(
+        name="concept",
+        what="whether directions detect their category or spell the refusal",
+        needs=f"{_CATEGORIES}, and test prompts of them",
+        results=("concept",),
+        home="meaning.concept",
+        line=summaries.concept,
+    ),
+    Analysis(
+        name="wording",
+        what="how refusals are worded, and whether categories differ in it",
+        needs="refused replies",
+        results=("wording",),
+        home="meaning.wording",
+        line=summaries.wording,
+    ),
+)
+"""Every analysis, in the order in which they are made."""
+
+SETS = ("default", "all", "none")
+"""What can be asked for instead of names."""
+
+
+def chosen_analyses(wanted: str) -> tuple[Analysis, ...]:
+    """The analyses that a setting names, in the order in which they are made.
+
+    Args:
+        wanted: names with commas between, or ``"default"`` (the cheap ones), ``"all"``, ``"none"``.
+
+    Raises:
+        StudyError: a name that none has.
+
+    >>> [each.name for each in chosen_analyses("cosines, pca")]
+    ['pca', 'cosines']
+    """
+    if wanted.strip() in SETS:
+        return {
+            "default": tuple(each for each in ANALYSES if each.cheap),
+            "all": ANALYSES,
+            "none": (),
+        }[wanted.strip()]
+    names = [name.strip() for name in wanted.split(",")]
+    known = [each.name for each in ANALYSES]
+    if unknown := [name for name in names if name not in known]:
+        raise StudyError(
+            f"no analysis {unknown[0]!r}. Choose with commas between: {', '.join(known)}; or "
+            f"{', '.join(SETS)}."
+        )
+    return tuple(each for each in ANALYSES if each.name in names)
+
+
+def analyses_help() -> str:
+    """What ``--help`` says of the setting."""
+    told = "; ".join(f"{each.name} ({each.what})" for each in ANALYSES)
+    slow = [each.name for each in ANALYSES if not each.cheap]
+    default = f"all but {', '.join(slow)}" if slow else "all"
+    return (
+        f"Analyses of what was found, with commas between, or all, none, default ({default}). "
+        f"A finished run makes those that it lacks. There are: {told}."
+    )

@@ -1,0 +1,85 @@
+"""The folder of a run: opened for one study only, and checked against the model at hand."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from workbench.artifact import environment, write_text
+from workbench.errors import StudyError
+from workbench.models.hooked import HookedModel
+from workbench.study import results
+from workbench.study.prompts import Split
+from workbench.study.results import read_study
+from workbench.study.settings import Study
+
+_FREE_UNTIL = {
+    "device": None,
+    "batch_tokens": None,
+    "top_k": None,
+    "analyses": None,
+    "refusal_words": results.PROMPTS,
+    "kl_cap": results.REPLIES,
+    "induce_floor": results.REPLIES,
+    "skip_last": results.REPLIES,
+}
+"""Settings that may change while the first result that hangs on them is not there yet."""
+
+
+def open_folder(folder: Path, study: Study, model: HookedModel, prompts: Split) -> None:
+    """Starts a run folder, or checks that the one that is there is this very study."""
+    identity = {
+        "weights": model.weights_fingerprint,
+        "template": model.template.fingerprint,
+        "prompts": {
+            kind: {part: own.fingerprint for part, own in parts.items()}
+            for kind, parts in prompts.items()
+        },
+    }
+    path = folder / results.STUDY
+    if path.is_file():
+        before, provenance = read_study(folder)
+        changed = [
+            name
+            for name, value in asdict(study).items()
+            if value != asdict(before)[name] and not _may_change(folder, name)
+        ] + [name for name, value in identity.items() if value != provenance.get(name)]
+        if changed:
+            raise StudyError(
+                f"{folder} holds another study: {', '.join(changed)} differ. Choose another "
+                "out=, or delete the folder."
+            )
+        provenance = {**provenance, "environment": environment()}
+        record = {"settings": json.loads(study.to_json()), "provenance": provenance}
+        write_text(path, json.dumps(record, indent=2, sort_keys=True))
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise StudyError(f"{folder} is not empty and holds no run. Choose another out=.")
+    record = {
+        "settings": json.loads(study.to_json()),
+        "provenance": {**identity, "revision": model.revision, "environment": environment()},
+    }
+    write_text(path, json.dumps(record, indent=2, sort_keys=True))
+
+
+def _may_change(folder: Path, name: str) -> bool:
+    """Whether no result in the folder hangs on a setting yet."""
+    if name not in _FREE_UNTIL:
+        return False
+    result = _FREE_UNTIL[name]
+    return result is None or not (folder / result).is_file()
+
+
+def check_model(model: HookedModel, study: Study) -> None:
+    """Refuses a loaded model that is not the one the study describes."""
+    given = [
+        name
+        for name in ("device", "dtype", "revision", "chat_template")
+        if getattr(study, name) is not None
+    ]
+    if model.name != study.model or given:
+        raise StudyError(
+            f"the study is about {study.model!r}"
+            + (f" with {', '.join(given)}" if given else "")
+            + f", the model at hand is {model.name!r} as it was loaded. Set model={model.name!r} "
+            "and leave loading settings out, or let run_study load it."
+        )

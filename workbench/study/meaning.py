@@ -1,0 +1,42 @@
+"""Analyses of what directions and refusals say: tokens, concepts, wordings."""
+
+import xarray as xr
+
+from workbench.analysis.concept import concept_or_words
+from workbench.analysis.vocabulary import read_vocabulary
+from workbench.analysis.wording import cluster_refusals
+from workbench.errors import StudyError
+from workbench.study.material import Material, together
+
+
+def vocabulary(material: Material) -> dict[str, xr.Dataset]:
+    """Tokens of the chosen direction, and of the categories' there where there are any."""
+    read = [material.direction]
+    try:
+        read.append(
+            material.category_directions.at(layer=material.layer, position=material.position)
+        )
+    except StudyError:
+        pass  # prompts without categories have one direction only, and it has its tokens
+    return {"vocabulary": read_vocabulary(material.model, read)}
+
+
+def concept(material: Material) -> dict[str, xr.Dataset]:
+    """Detection of each category among test prompts, against refusal words."""
+    return {
+        "concept": concept_or_words(
+            material.model,
+            material.tested_directions,
+            together(material.test_activations),
+            material.refusal_tokens,
+            confidence=material.study.confidence,
+            seed=material.study.seed,
+        )
+    }
+
+
+def wording(material: Material) -> dict[str, xr.Dataset]:
+    """Clusters of the replies that were refused without an intervention."""
+    study = material.study
+    found = cluster_refusals(material.replies, confidence=study.confidence, seed=study.seed)
+    return {"wording": found.assign_attrs(model=material.model.name, judge=study.judge)}

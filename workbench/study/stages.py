@@ -1,0 +1,220 @@
+"""The stages of a run: each reads its result where it is there, else makes and saves it."""
+
+import json
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from workbench.activations import collect_activations
+from workbench.analysis.effects import answer_with_and_without, planted_cosine, refusal_rates
+from workbench.analysis.selection import Choice
+from workbench.analysis.sweep import sweep_directions
+from workbench.artifact import load_dataset, save_dataset, write_text
+from workbench.directions import estimate
+from workbench.directions.direction import Directions
+from workbench.errors import StudyError, WorkbenchError
+from workbench.models.hooked import HookedModel
+from workbench.prompts.promptset import PromptSet
+from workbench.study import results
+from workbench.study.analyses import Analysis, chosen_analyses
+from workbench.study.material import Material
+from workbench.study.prompts import Split, keep_prompts
+from workbench.study.results import read_replies, result_path, skipped_path
+from workbench.study.settings import Study
+
+Say = Callable[[str], None]
+
+
+class Stages:
+    """The stages of one run; each reads its result if it is there, else makes and saves it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        study: Study,
+        model: HookedModel,
+        prompts: Split,
+        say: Say,
+    ):
+        self.folder, self.study, self.model, self.say = folder, study, model, say
+        self.prompts = prompts
+        self._kept: dict[str, Any] | None = None
+
+    def kept(self, part: str, kind: str) -> PromptSet:
+        """Training or validation prompts that the model treats as their label says."""
+        chosen = set(self._selection()["kept"][part][kind])
+        prompts = self.prompts[kind][part]
+        ids = [row for row, own in enumerate(prompts.ids) if own in chosen]
+        return PromptSet(tuple(prompts[row] for row in ids), name=prompts.name)
+
+    def refusal_tokens(self) -> tuple[int, ...]:
+        """Ids of the first tokens of this model's refusals."""
+        return tuple(self._selection()["refusal_tokens"])
+
+    def _selection(self) -> dict[str, Any]:
+        """Refusal tokens, and the prompts that pass the filter."""
+        path = self.folder / results.PROMPTS
+        if self._kept is None and path.is_file():
+            self._kept = _read_json(path)
+        if self._kept is None:
+            self.say("answering a few prompts to see how this model refuses")
+            self._kept = keep_prompts(self.model, self.study, self.prompts)
+            write_text(path, json.dumps(self._kept, indent=1, sort_keys=True))
+        return self._kept
+
+    def directions(self) -> Directions:
+        """Candidates at every layer and post-instruction position."""
+        path = self.folder / results.DIRECTIONS
+        if path.is_file():
+            return Directions.load(path)
+        train = {kind: self.kept("train", kind) for kind in ("harmful", "harmless")}
+        self.say(
+            f"collecting {self.study.site} on {len(train['harmful'])} harmful and "
+            f"{len(train['harmless'])} harmless prompts"
+        )
+        positions = self.model.tokens(train["harmful"], self.study.system).post_instruction
+        acts = {
+            kind: collect_activations(
+                self.model,
+                prompts,
+                site=self.study.site,  # pyright: ignore[reportArgumentType]
+                positions=positions,
+                per_prompt=self.study.estimator != "mean_difference",
+                system=self.study.system,
+            )
+            for kind, prompts in train.items()
+        }
+        directions = getattr(estimate, self.study.estimator)(acts["harmful"], acts["harmless"])
+        directions.save(path)
+        return directions
+
+    def scores(self, directions: Directions) -> xr.Dataset:
+        """The sweep on the validation prompts."""
+        path = self.folder / results.SCORES
+        if path.is_file():
+            return load_dataset(path, kind="sweep")
+        harmful, harmless = (self.kept("validation", kind) for kind in ("harmful", "harmless"))
+        self.say(
+            f"sweeping {len(directions)} candidates on {len(harmful)} harmful and "
+            f"{len(harmless)} harmless prompts"
+        )
+        scores = sweep_directions(
+            self.model,
+            directions,
+            harmful=self.model.tokens(harmful, self.study.system),
+            harmless=self.model.tokens(harmless, self.study.system),
+            refusal_tokens=self.refusal_tokens(),
+            confidence=self.study.confidence,
+            seed=self.study.seed,
+        )
+        save_dataset(path, scores, kind="sweep")
+        return scores
+
+    def direction(self, directions: Directions, choice: Choice) -> Directions:
+        """The selected direction, saved on its own, and the table it was selected from."""
+        chosen = directions.at(layer=choice.layer, position=choice.position)
+        chosen.save(self.folder / results.DIRECTION)
+        write_text(self.folder / results.CANDIDATES, choice.table.to_csv(index=False))
+        return chosen
+
+    def replies(self, direction: Directions) -> pd.DataFrame:
+        """Test prompts answered under every condition, and judged."""
+        path = self.folder / results.REPLIES
+        if path.is_file():
+            return read_replies(path)
+        tests = {kind: parts["test"] for kind, parts in self.prompts.items()}
+        n = sum(map(len, tests.values()))
+        self.say(f"answering {n} test prompts plainly, with the direction ablated, and added")
+        replies = answer_with_and_without(
+            self.model,
+            direction,
+            tests,
+            judge_method=self.study.judge,
+            max_new_tokens=self.study.max_new_tokens,
+            system=self.study.system,
+        )
+        lines = (json.dumps(row, ensure_ascii=False) for row in replies.to_dict("records"))
+        write_text(path, "".join(line + "\n" for line in lines))
+        return replies
+
+    def effects(self, direction: Directions, replies: pd.DataFrame) -> xr.Dataset:
+        """Refusal rates by prompt set and condition, with binomial intervals."""
+        path = self.folder / results.EFFECTS
+        if path.is_file():
+            return load_dataset(path, kind="effects")
+        effects = refusal_rates(replies, self.study.confidence)
+        effects.attrs |= {
+            "model": self.model.name,
+            "judge": self.study.judge,
+            "layer": direction.layers[0],
+            "position": direction.positions[0],
+            "coefficient": 1.0,
+            "provenance": {**self.model.provenance, "seed": self.study.seed},
+        }
+        planted = planted_cosine(self.model.name, direction)
+        if planted is not None:
+            effects.attrs["planted_cosine"] = planted
+        save_dataset(path, effects, kind="effects")
+        return effects
+
+    def analyses(self, directions: Directions, direction: Directions) -> None:
+        """Whatever the study asks for and the folder lacks; what cannot be made is said and noted.
+
+        The main results stand by now, and no analysis takes them away: one that lacks what it needs
+        is skipped for good, one that fails unexpectedly is tried again by the next run.
+        """
+        material = Material(
+            folder=self.folder,
+            model=self.model,
+            study=self.study,
+            train={kind: self.kept("train", kind) for kind in ("harmful", "harmless")},
+            test={kind: parts["test"] for kind, parts in self.prompts.items()},
+            directions=directions,
+            direction=direction,
+            refusal_tokens=self.refusal_tokens(),
+            replies=read_replies(self.folder / results.REPLIES),
+            say=self.say,
+        )
+        for analysis in chosen_analyses(self.study.analyses):
+            paths = {name: result_path(self.folder, name) for name in analysis.results}
+            if not all(path.is_file() for path in paths.values()) and not self._settled(analysis):
+                self.say(f"{analysis.name}: {analysis.what}")
+                self._analyse(analysis, material, paths)
+
+    def _analyse(self, analysis: Analysis, material: Material, paths: dict[str, Path]) -> None:
+        """Makes one analysis and saves its results, or notes why there are none."""
+        record = skipped_path(self.folder, analysis)
+        try:
+            found = analysis.compute(material)
+        except WorkbenchError as error:
+            note = {"reason": str(error), "needs": analysis.needs, "again": False}
+        # A bug in one analysis must not cost the user the others; its traceback is kept.
+        except Exception as error:
+            note = {
+                "reason": f"failed with {type(error).__name__}: {error}",
+                "traceback": traceback.format_exc(),
+                "again": True,
+            }
+        else:
+            for name, dataset in found.items():
+                save_dataset(paths[name], dataset, kind=name)
+            record.unlink(missing_ok=True)
+            return
+        write_text(record, json.dumps(note, indent=1, sort_keys=True))
+        self.say(f"{analysis.name} skipped: {note['reason']}")
+
+    def _settled(self, analysis: Analysis) -> bool:
+        """Whether it is known that this run lacks what an analysis needs."""
+        record = skipped_path(self.folder, analysis)
+        return record.is_file() and not _read_json(record).get("again")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error

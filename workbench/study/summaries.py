@@ -1,0 +1,113 @@
+"""What each analysis found, in one line: the number that matters, with its interval."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Results = Mapping[str, "xr.Dataset"]
+
+
+def pca(results: Results, layer: int, position: int) -> str:
+    """How well the labels separate, and along which axis."""
+    at = results["pca"].sel(layer=layer, position=position)
+    share = float(at["explained_variance"].sel(component=1))
+    text = f"first component {share:.0%} of variance"
+    if "auc" not in at:
+        return text
+    cosine = float(at["cosine_with_mean_difference"])
+    kinds = f"{at.attrs['positive']} against {at.attrs['negative']}"
+    return f"{kinds}: AUC {_value(at, 'auc')}; {text}, cosine {cosine:.2f} with the mean difference"
+
+
+def projections(results: Results, layer: int, position: int) -> str:
+    """How well the chosen direction tells prompts apart that it was not estimated on."""
+    at = results["projections"].sel(layer=layer)
+    told = [f"{label} {_value(at.sel(group=label), 'auc')}" for label in at["group"].values]
+    return f"AUC against {at.attrs['reference']} test prompts: {', '.join(told)}"
+
+
+def cosines(results: Results, layer: int, position: int) -> str:
+    """How alike the categories' directions are, against categories permuted among prompts."""
+    at = results["cosines"].sel(layer=layer, position=position)
+    text = f"mean over {at.sizes['name']} categories {_value(at, 'mean_cosine')}"
+    if "mean_disattenuated" in at:
+        text += f", without noise {_value(at, 'mean_disattenuated')}"
+    if "mean_null" in at:
+        low, high = at["mean_null"].values[[0, -1]]
+        text += f"; categories permuted {low:.2f} to {high:.2f}"
+    return text
+
+
+def angles(results: Results, layer: int, position: int) -> str:
+    """How far the categories' subspaces overlap, against their own halves and random ones."""
+    at = results["angles"].sel(layer=layer, position=position)
+    return (
+        f"mean overlap of {int(at.attrs['n_components'])}-dimensional subspaces "
+        f"{float(at['mean_overlap']):.2f}; halves of one category "
+        f"{float(at['mean_own_overlap']):.2f}, random {float(at['random_overlap']):.2f}"
+    )
+
+
+def transfer(results: Results, layer: int, position: int) -> str:
+    """How many causal blocks there are, and whether effects are symmetric."""
+    at = results["transfer"].sel(mode="ablate")
+    blocks = len({*at["block"].values.tolist()})
+    text = f"{blocks} causal {'block' if blocks == 1 else 'blocks'} of {at.sizes['direction']}"
+    text += " directions when ablated"
+    if "asymmetry" in at and float(at["asymmetry"]) == float(at["asymmetry"]):
+        text += f"; asymmetry {_value(at, 'asymmetry')}"
+        text += f", by chance up to {float(at['asymmetry_noise']):.2f}"
+    return text
+
+
+def vocabulary(results: Results, layer: int, position: int) -> str:
+    """The tokens that the chosen direction promotes most."""
+    at = results["vocabulary"].isel(name=0).sel(sign="promoted")
+    tokens = ", ".join(repr(str(each)) for each in at["token"].values[:5])
+    z = float(at["z"].values[0])
+    return f"promotes {tokens} (z {z:.1f}; by chance {float(at.attrs['chance_z']):.1f})"
+
+
+def concept(results: Results, layer: int, position: int) -> str:
+    """How well the categories' directions detect their own, and how much of them is words."""
+    at = results["concept"].sel(layer=layer, contrast="harmful")
+    areas = at["auc"].dropna("name")
+    words = at["words"].dropna("name")
+    if not areas.size:
+        return "no category to tell from others"
+    low, high = (at["auc"].sel(name=areas["name"].values[index]) for index in _ends(areas))
+    return (
+        f"AUC of the own category among harmful prompts {float(low):.2f} ({low['name'].item()}) to "
+        f"{float(high):.2f} ({high['name'].item()}); {float(words.mean()):.0%} refusal words"
+    )
+
+
+def wording(results: Results, layer: int, position: int) -> str:
+    """How many wordings there are, and whether they go with categories."""
+    at = results["wording"]
+    k = at.sizes["cluster"]
+    text = f"{k} {'cluster' if k == 1 else 'clusters'} of {at.attrs['n']} refusals"
+    if float(at["cramers_v"]) == float(at["cramers_v"]):
+        text += f"; with categories Cramér's V {_value(at, 'cramers_v')}, "
+        text += f"p = {float(at['p_value']):.2g}"
+    return text
+
+
+def _ends(values: Any) -> tuple[int, int]:
+    """Where the smallest and the largest value stand."""
+    return int(values.values.argmin()), int(values.values.argmax())
+
+
+def _value(at: "xr.Dataset", name: str) -> str:
+    """A number with its interval, where it has one."""
+    value = float(at[name])
+    if value != value:
+        return "not measured"
+    text = f"{value:.2f}"
+    interval = f"{name}_interval"
+    if interval not in at:
+        return text
+    low, high = at[interval].sel(bound=["low", "high"]).values
+    return f"{text} [{low:.2f}, {high:.2f}]" if low == low else f"{text} (no interval)"
