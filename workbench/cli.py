@@ -87,13 +87,13 @@ def run(
     study = Study(**settings)
     from workbench.study.run import run_study
 
-    finished = run_study(
-        study,
-        out,
-        say=lambda line: _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False),
-        png=png,
-    )
+    finished = run_study(study, out, say=_say, png=png)
     _show(finished)
+
+
+def _say(line: str) -> None:
+    """One line about what happens."""
+    _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False)
 
 
 def _show(finished: Any) -> None:
@@ -172,6 +172,33 @@ def _rates_table(effects: Any) -> Table:
         ]
         table.add_row(str(kind), str(int(cells["n"])), *rates)
     return table
+
+
+@app.command()
+def figures(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the gallery.")] = Path("figures"),
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            help="Folder of a finished run, as often as wanted; by default runs/ of the shipped "
+            "models, made where they are not there.",
+        ),
+    ] = None,
+    published: Annotated[
+        Path | None, typer.Option(help="Folder with results that other projects published.")
+    ] = None,
+) -> None:
+    """Draw every figure of the gallery again, with its data and a page that shows them.
+
+    Pictures need kaleido and Chromium; without them the pages and the data are written.
+
+    Example: [bold]workbench figures --run runs/qwen --out figures[/bold]
+    """
+    from workbench.gallery import draw_gallery
+
+    page = draw_gallery(out, runs or (), published, _say)
+    _console.print(f"gallery: {page}", soft_wrap=True, highlight=False)
 
 
 @app.command()

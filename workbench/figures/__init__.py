@@ -1,7 +1,7 @@
 """Figures: a result in, a `plotly.graph_objects.Figure` out.
 
 Every function here is pure: it draws what it is given, never runs a model and never imports torch.
-`save_figure` is the only one that writes.
+`save_figure` and `save_pictures` are the only ones that write.
 """
 
 from workbench.figures.concept import concept_or_words
@@ -11,9 +11,10 @@ from workbench.figures.effects import effects
 from workbench.figures.gallery import GALLERY, GalleryEntry, RunLike
 from workbench.figures.pca import pca
 from workbench.figures.projections import projections
-from workbench.figures.save import save_figure
+from workbench.figures.save import save_figure, save_pictures
 from workbench.figures.selection import selection_plane
 from workbench.figures.sweep import sweep
+from workbench.figures.tidy import tidy, tidy_csv
 from workbench.figures.transfer import layer_bands, transfer
 from workbench.figures.vocabulary import vocabulary
 from workbench.figures.wording import wording
@@ -31,8 +32,11 @@ __all__ = [
     "pca",
     "projections",
     "save_figure",
+    "save_pictures",
     "selection_plane",
     "sweep",
+    "tidy",
+    "tidy_csv",
     "transfer",
     "vocabulary",
     "wording",

@@ -20,6 +20,7 @@ from workbench.figures.pca import pca
 from workbench.figures.projections import projections
 from workbench.figures.selection import selection_plane
 from workbench.figures.sweep import sweep
+from workbench.figures.tidy import drawn
 from workbench.figures.transfer import layer_bands, transfer
 from workbench.figures.vocabulary import vocabulary
 from workbench.figures.wording import wording
@@ -60,6 +61,7 @@ class GalleryEntry:
         answers: the published figure that shows the same, or "".
         needs: the result that it draws, "" for one that every run has.
         figure: from a run to the figure; called only where ``needs`` is there.
+        data: from a run to the numbers that the figure draws, for `tidy`.
     """
 
     name: str
@@ -68,6 +70,7 @@ class GalleryEntry:
     answers: str
     needs: str
     figure: Callable[[RunLike], go.Figure]
+    data: Callable[[RunLike], xr.Dataset]
 
     def draw(self, run: RunLike) -> go.Figure | None:
         """The figure, or None where the run has not the result that it draws.
@@ -78,11 +81,35 @@ class GalleryEntry:
         return self.figure(run) if not self.needs or self.needs in run.results else None
 
 
+_PAIRS = ("cosine", "disattenuated", "ceiling", "p_value", "reliability")
+_TRANSFER = ("effect", "plain_score", "n", "block", "category_block")
+_WORDING = ("count", "residual", "wording", "silhouette", "stability")
+
+
 def _at_choice(run: RunLike, result: str) -> xr.Dataset:
     """A map of cosines at the chosen layer and position, whichever of them it still has."""
     cosines = run.results[result]
     place = {"layer": run.choice.layer, "position": run.choice.position}
     return cosines.sel({axis: [at] for axis, at in place.items() if axis in cosines["cosine"].dims})
+
+
+def _candidates(run: RunLike) -> xr.Dataset:
+    """The sweep with what it is read against: no intervention, the thresholds, the choice."""
+    against = {
+        name: run.scores.attrs[name]
+        for name in ("harmful_baseline", "harmless_baseline")
+        if name in run.scores.attrs
+    }
+    against |= getattr(run.choice, "settings", None) or {}
+    against |= {"chosen_layer": run.choice.layer, "chosen_position": run.choice.position}
+    numbers = {name: value for name, value in against.items() if isinstance(value, int | float)}
+    return drawn(run.scores, "bypass", "induce", "kl").assign(numbers)
+
+
+def _own_windows(transfer: xr.Dataset) -> xr.Dataset:
+    """What each direction does inside windows to the categories that it stands for."""
+    own = transfer["own"].astype(bool)
+    return drawn(transfer, "window_effect").where(own).assign(drawn(transfer, "plain_score", "n"))
 
 
 def _between(run: RunLike, axis: str) -> go.Figure:
@@ -101,6 +128,7 @@ GALLERY = (
         answers="Arditi et al. 2024, figures 12 and 14",
         needs="",
         figure=lambda run: sweep(run.scores, run.choice),
+        data=_candidates,
     ),
     GalleryEntry(
         name="selection_plane",
@@ -111,6 +139,7 @@ GALLERY = (
         answers="Arditi et al. 2024, appendix C",
         needs="",
         figure=lambda run: selection_plane(run.scores, run.choice),
+        data=_candidates,
     ),
     GalleryEntry(
         name="effects",
@@ -123,6 +152,7 @@ GALLERY = (
         answers="Arditi et al. 2024, figures 1 and 3",
         needs="",
         figure=lambda run: effects(run.effects),
+        data=lambda run: drawn(run.effects, "refusal_rate", "n"),
     ),
     GalleryEntry(
         name="projections",
@@ -135,6 +165,9 @@ GALLERY = (
         answers="Zhao et al. 2025, the projections of harmful and harmless instructions",
         needs="projections",
         figure=lambda run: projections(run.results["projections"]),
+        data=lambda run: drawn(run.results["projections"], "projection", "auc").drop_vars(
+            "text", errors="ignore"
+        ),
     ),
     GalleryEntry(
         name="pca",
@@ -146,6 +179,9 @@ GALLERY = (
         answers="Arditi et al. 2024, the principal components of activations",
         needs="pca",
         figure=lambda run: pca(run.results["pca"]),
+        data=lambda run: drawn(
+            run.results["pca"], "score", "explained_variance", "auc"
+        ).drop_vars("text", errors="ignore"),
     ),
     GalleryEntry(
         name="cosine_map",
@@ -157,6 +193,7 @@ GALLERY = (
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
         figure=lambda run: cosine_map(_at_choice(run, "cosines")),
+        data=lambda run: drawn(_at_choice(run, "cosines"), *_PAIRS),
     ),
     GalleryEntry(
         name="cosine_maps_by_layer",
@@ -167,6 +204,7 @@ GALLERY = (
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
         figure=lambda run: cosine_maps_by_layer(run.results["cosines"]),
+        data=lambda run: drawn(run.results["cosines"], "cosine", "mean_cosine"),
     ),
     GalleryEntry(
         name="cosine_by_layer",
@@ -177,6 +215,9 @@ GALLERY = (
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
         figure=lambda run: cosine_by_layer(run.results["cosines"]),
+        data=lambda run: drawn(
+            run.results["cosines"], "mean_cosine", "mean_disattenuated", "mean_ceiling", "mean_null"
+        ),
     ),
     GalleryEntry(
         name="cosine_between_layers",
@@ -187,6 +228,7 @@ GALLERY = (
         answers="",
         needs="cosines_between_layers",
         figure=lambda run: _between(run, "layer"),
+        data=lambda run: drawn(run.results["cosines_between_layers"], *_PAIRS),
     ),
     GalleryEntry(
         name="cosine_between_positions",
@@ -198,6 +240,7 @@ GALLERY = (
         answers="Zhao et al. 2025, harmfulness at t_inst against refusal at t_post",
         needs="cosines_between_positions",
         figure=lambda run: _between(run, "position"),
+        data=lambda run: drawn(run.results["cosines_between_positions"], *_PAIRS),
     ),
     GalleryEntry(
         name="transfer_ablate",
@@ -209,6 +252,7 @@ GALLERY = (
         answers="",
         needs="transfer",
         figure=lambda run: transfer(run.results["transfer"], "ablate"),
+        data=lambda run: drawn(run.results["transfer"].sel(mode="ablate"), *_TRANSFER),
     ),
     GalleryEntry(
         name="transfer_add",
@@ -219,6 +263,7 @@ GALLERY = (
         answers="",
         needs="transfer",
         figure=lambda run: transfer(run.results["transfer"], "add"),
+        data=lambda run: drawn(run.results["transfer"].sel(mode="add"), *_TRANSFER),
     ),
     GalleryEntry(
         name="layer_bands",
@@ -230,6 +275,7 @@ GALLERY = (
         answers="",
         needs="transfer",
         figure=lambda run: layer_bands(run.results["transfer"]),
+        data=lambda run: _own_windows(run.results["transfer"]),
     ),
     GalleryEntry(
         name="vocabulary",
@@ -241,6 +287,7 @@ GALLERY = (
         answers="",
         needs="vocabulary",
         figure=lambda run: vocabulary(run.results["vocabulary"]),
+        data=lambda run: drawn(run.results["vocabulary"].sel(rank=slice(None, 10)), "z", "token"),
     ),
     GalleryEntry(
         name="concept_or_words",
@@ -252,6 +299,9 @@ GALLERY = (
         answers="",
         needs="concept",
         figure=lambda run: concept_or_words(run.results["concept"]),
+        data=lambda run: drawn(
+            run.results["concept"].sel(contrast="all"), "auc", "words"
+        ),
     ),
     GalleryEntry(
         name="wording",
@@ -263,6 +313,7 @@ GALLERY = (
         answers="",
         needs="wording",
         figure=lambda run: wording(run.results["wording"]),
+        data=lambda run: drawn(run.results["wording"], *_WORDING),
     ),
 )
 """Every figure of a run, in the order in which they are read."""
