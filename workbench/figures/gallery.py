@@ -179,9 +179,9 @@ GALLERY = (
         answers="Arditi et al. 2024, the principal components of activations",
         needs="pca",
         figure=lambda run: pca(run.results["pca"]),
-        data=lambda run: drawn(
-            run.results["pca"], "score", "explained_variance", "auc"
-        ).drop_vars("text", errors="ignore"),
+        data=lambda run: drawn(run.results["pca"], "score", "explained_variance", "auc").drop_vars(
+            "text", errors="ignore"
+        ),
     ),
     GalleryEntry(
         name="cosine_map",
@@ -299,9 +299,7 @@ GALLERY = (
         answers="",
         needs="concept",
         figure=lambda run: concept_or_words(run.results["concept"]),
-        data=lambda run: drawn(
-            run.results["concept"].sel(contrast="all"), "auc", "words"
-        ),
+        data=lambda run: drawn(run.results["concept"].sel(contrast="all"), "auc", "words"),
     ),
     GalleryEntry(
         name="wording",

@@ -49,7 +49,9 @@ def _cosines(
 
     def draw(found: Published) -> go.Figure | None:
         directions = found.directions
-        names = [] if directions is None else [each for each in directions.names if each != _OVERALL]
+        names = (
+            [] if directions is None else [each for each in directions.names if each != _OVERALL]
+        )
         if directions is None or len(names) < 2:
             return None
         return figure(cosine_similarity_map(directions.at(name=names)))
