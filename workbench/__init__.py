@@ -48,6 +48,8 @@ _HOMES = {
     "pca_projection": "analysis.pca",
     "sweep_directions": "analysis.sweep",
     "select_direction": "analysis.selection",
+    "answer_with_and_without": "analysis.effects",
+    "refusal_rates": "analysis.effects",
     "Choice": "analysis.selection",
     "transfer_matrix": "analysis.transfer",
     "read_vocabulary": "analysis.vocabulary",
