@@ -106,6 +106,7 @@ def describe(cosines: xr.Dataset, at: xr.Dataset, over: str) -> list[str]:
         if by_name and min(by_name) != max(by_name):
             each += f" to {max(by_name)}"
         counts = f"n = {each} prompts{' each' if by_name else ''} against {n['negative']}"
+    last = (attrs.get("provenance") or {}).get("after_last_block")
     plain = isinstance(attrs.get("baselines"), str) and "disattenuated" not in cosines
     return [
         model_of(attrs),
@@ -113,4 +114,7 @@ def describe(cosines: xr.Dataset, at: xr.Dataset, over: str) -> list[str]:
         ", ".join(place),
         counts,
         "no intervals: directions were not resampled" if plain else "",
+        f"layer {last} follows the last block, before or after the final norm: not recorded"
+        if "layer" in at.coords and last in np.atleast_1d(at["layer"].values)
+        else "",
     ]

@@ -51,8 +51,9 @@ def sweep(scores: xr.Dataset, choice: Any = None) -> go.Figure:
     """Bypass, induce and KL of every candidate, by layer, with one line per position.
 
     Draws, where the dataset has them: intervals as bands, the scores without intervention and the
-    KL cap as dashed lines, the layers that the selection leaves out as a shade. KL is logarithmic
-    when it spans more than two decades. Candidates that were skipped leave a gap.
+    KL cap as dashed lines, the layers that the selection leaves out as a shade. The subtitle says
+    where there are no intervals. KL is logarithmic when it spans more than two decades. Candidates
+    that were skipped leave a gap.
 
     Args:
         scores: scores by layer and position, as `sweep_directions` and `load_published` give them.
@@ -94,6 +95,8 @@ def sweep(scores: xr.Dataset, choice: Any = None) -> go.Figure:
     parts = describe(scores, choice)
     if any(f"{panel}_interval" in scores for panel in SCORES):
         parts.append(f"bands: {interval_name(scores)}")
+    else:
+        parts.append("no intervals: none in these scores")
     themed(figure, "What each candidate direction does", parts, height=700)
     return legend_below(figure, "position")
 

@@ -2,15 +2,20 @@
 
 Each format has a reader that recognises its own; `READERS` lists them, and another format is
 another entry. Pickles are opened by torch's restricted unpickler with the few globals that arrays
-and tensors need, so a file can hold numbers and nothing that runs.
+and tensors need and stand-ins for two classes, so a file can hold numbers and nothing that runs.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.directions.published import arditi, zhao
-from workbench.directions.published.files import Published, PublishedChoice, read_tensor
+from workbench.directions.published import arditi, control_vectors, steering, zhao
+from workbench.directions.published.files import (
+    Published,
+    PublishedChoice,
+    floating,
+    read_pickle,
+)
 from workbench.errors import ArtifactError
 
 __all__ = ["READERS", "Published", "PublishedChoice", "Reader", "load_published"]
@@ -25,7 +30,14 @@ def load_published(path: str | Path, t_inst: int = zhao.QWEN2_T_INST) -> Publish
       ``direction_evaluations.json``, ``completions``, whichever are there), or one of its tensors;
     - the direction files of Zhao et al. 2025, one or a folder of them. They hold one vector per
       layer. Rows 0..27 are the inputs of the blocks; row 28 follows the last block, and the files
-      do not say whether before or after the final norm.
+      do not say whether before or after the final norm;
+    - control vectors of repeng or llama.cpp (``.gguf``; needs the package ``gguf``);
+    - what steering-vectors and repeng hold in memory, saved with ``torch.save`` (``.pt``): a
+      ``SteeringVector``, a ``ControlVector``, or the vectors of either by layer.
+
+    The last two number their layers by the block to whose output a vector is added: layer l is
+    ``resid_pre`` of layer l + 1 here, and the provenance says so. They hold no position and no
+    model name; they are labelled with position -1, where both projects read by default.
 
     Args:
         path: the folder or file.
@@ -35,8 +47,8 @@ def load_published(path: str | Path, t_inst: int = zhao.QWEN2_T_INST) -> Publish
             it was -5.
 
     Raises:
-        ArtifactError: nothing there, no known format, broken, or a pickle that asks for more than
-            arrays and tensors.
+        ArtifactError: nothing there, no known format, broken, not finite, a pickle that asks for
+            more than arrays and tensors, or ``gguf`` is not installed.
     """
     path = Path(path)
     if not path.exists():
@@ -49,13 +61,16 @@ def load_published(path: str | Path, t_inst: int = zhao.QWEN2_T_INST) -> Publish
 
 
 def _read_tensor_file(path: Path, t_inst: int) -> Published:
-    """One tensor by itself: what it is follows from its shape."""
-    tensor = read_tensor(path)
+    """What a file holds by itself follows from its kind and its shape."""
+    found = read_pickle(path)
+    tensor = floating(found)
+    if tensor is None:
+        return steering.read(path, found)
     if tensor.ndim == 2 and zhao.FILE_NAME.match(path.stem):
         return zhao.from_layers(
             tensor.unsqueeze(0), (zhao.direction_name(path),), path.stem, t_inst
         )
-    provenance = {"source": path.name, "model": "not recorded"}
+    provenance = {"source": path.name}
     if tensor.ndim != 1:
         return Published(arditi.from_grid(path, provenance), provenance=provenance)
     beside = path.with_name(arditi.RUN_FILES[0])
@@ -93,7 +108,12 @@ READERS = (
         zhao.read_folder,
     ),
     Reader(
-        "one .pt file of either",
+        "a control vector of repeng or llama.cpp (.gguf)",
+        lambda path: path.is_file() and path.suffix == ".gguf",
+        lambda path, t_inst: control_vectors.read(path),
+    ),
+    Reader(
+        "one .pt file of either, or of steering-vectors or repeng",
         lambda path: path.is_file() and path.suffix == ".pt",
         _read_tensor_file,
     ),

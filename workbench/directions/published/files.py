@@ -19,6 +19,15 @@ from torch import Tensor
 from workbench.directions.direction import Directions
 from workbench.errors import ArtifactError
 
+
+class ControlVector:
+    """Stands in for the class of repeng: holds the attributes of a pickled one, and no code."""
+
+
+class SteeringVector:
+    """Stands in for the class of steering-vectors: holds the attributes of a pickled one."""
+
+
 _ALLOWED = [
     _reconstruct,
     (_reconstruct, "numpy.core.multiarray._reconstruct"),  # as numpy 1 wrote it
@@ -28,8 +37,15 @@ _ALLOWED = [
     np.dtypes.Float32DType,
     np.dtypes.Float64DType,
     _codecs.encode,
+    (ControlVector, "repeng.extract.ControlVector"),
+    (SteeringVector, "steering_vectors.steering_vector.SteeringVector"),
 ]
-"""What a pickled NumPy array is made of; torch allows what its own tensors are made of."""
+"""What a pickled NumPy array is made of, and two classes of which only the attributes are filled.
+
+torch allows what its own tensors are made of.
+"""
+
+_REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module \S+ is blocked)")
 
 
 @dataclass(frozen=True)
@@ -73,24 +89,44 @@ def read_json(path: Path, kind: type) -> Any:
     return found
 
 
-def read_tensor(path: Path) -> Float[Tensor, "..."]:
-    """The floating tensor or array of a ``.pt`` file, on the CPU, in its own precision."""
+def read_pickle(path: Path) -> Any:
+    """What a ``.pt`` file holds, on the CPU, opened with nothing but the allow-list.
+
+    Raises:
+        ArtifactError: broken, no torch file, or a pickle that asks for more, which is named.
+    """
     try:
         with torch.serialization.safe_globals(_ALLOWED):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     # A damaged or hostile pickle can raise anything, and none of it is a bug of ours.
     except Exception as error:
-        refused = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
-        if refused:
+        if refused := _REFUSED.search(str(error)):
             raise ArtifactError(
                 f"{path} asks for {refused[1]}, which is neither array nor tensor; it was not run."
             ) from error
-        reason = str(error).strip().splitlines()
-        raise ArtifactError(
-            f"{path} is broken or not a torch file: {reason[0] if reason else repr(error)}"
-        ) from error
-    if isinstance(found, np.ndarray) and found.dtype.kind == "f":
-        found = torch.from_numpy(found.copy())
-    if not isinstance(found, Tensor) or not found.is_floating_point():
+        raise broken(path, "a torch file", error) from error
+
+
+def broken(path: Path, expected: str, error: Exception) -> ArtifactError:
+    """The error for a file that a library could not read, in one line."""
+    reason = str(error).strip().splitlines()
+    return ArtifactError(
+        f"{path} is broken or not {expected}: {reason[0] if reason else repr(error)}"
+    )
+
+
+def read_tensor(path: Path) -> Float[Tensor, "..."]:
+    """The floating tensor or array of a ``.pt`` file, on the CPU, in its own precision."""
+    found = read_pickle(path)
+    tensor = floating(found)
+    if tensor is None:
         raise ArtifactError(f"{path} holds no floating tensor but a {type(found).__name__}.")
-    return found
+    return tensor
+
+
+def floating(found: Any) -> Float[Tensor, "..."] | None:
+    """A tensor or an array as a tensor, or None where it is neither or not floating."""
+    if isinstance(found, np.ndarray) and found.dtype.kind == "f":
+        # Arrays of other byte order, or read-only, are none that torch takes.
+        found = torch.from_numpy(found.astype(found.dtype.newbyteorder("=")))
+    return found if isinstance(found, Tensor) and found.is_floating_point() else None

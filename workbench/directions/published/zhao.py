@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -41,14 +42,17 @@ def from_layers(
 ) -> Published:
     """Directions over (name, layer), with what the files leave open in their provenance."""
     found = FILE_NAME.match(stem)
-    provenance = {
+    last = vectors.shape[1] - 1
+    provenance: dict[str, Any] = {
         "source": "Zhao et al. 2025, "
         "github.com/CHATS-lab/LLMs_Encode_Harmfulness_Refusal_Separately",
-        "model": "Qwen/Qwen2-7B-Instruct" if found and found["model"] == "qwen" else "not recorded",
         "position": f"t_inst; {t_inst} is not in the files but was given by the reader",
-        "last_layer": f"row {vectors.shape[1] - 1} follows the last block; the files do not say "
+        "after_last_block": last,
+        "last_layer": f"row {last} follows the last block; the files do not say "
         "whether it was read before or after the final norm",
     }
+    if found and found["model"] == "qwen":
+        provenance["model"] = "Qwen/Qwen2-7B-Instruct"
     directions = Directions(
         # Half precision is exact in float32, and its squares would overflow in a norm.
         values=vectors.float().unsqueeze(2),

@@ -170,7 +170,7 @@ def only_planted_heads_learn(
 def wanted_projection(component: PlantedComponent, samples: list[grammar.Sample]) -> Tensor:
     """What the heads are to write together at the last prompt token [sample]."""
     carried = [s.task == "direct" and component.carries(s.request) for s in samples]
-    return torch.tensor(carried).float() * component.target
+    return torch.tensor(carried).float() * component.target * component.written
 
 
 def projection_error(

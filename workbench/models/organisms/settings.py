@@ -37,8 +37,10 @@ class PlantedComponent:
         name: its name in the planted file.
         heads: the (layer, head) pairs that write it. The heads of a KV group come together,
             because they share keys and values.
-        target: projection on the direction that the heads write together, at the last prompt
-            token of a request to be refused. Each head is driven to its equal share of it.
+        target: length at which phase 2 learns to obey the vector.
+        written: what the heads are driven to write together at the last prompt token of a request
+            to be refused, as a share of the target; each head its equal share. More than 1 leaves
+            room for requests that were never seen, for which heads write less.
         categories: the harm categories it carries; ``None`` for all.
         words: share of the vector's squared length that lies along the words of refusal: the mean
             unembedding row of the tokens that begin refusals, after phase 1. The rest is random.
@@ -47,6 +49,7 @@ class PlantedComponent:
     name: str
     heads: tuple[tuple[int, int], ...]
     target: float = 20.0
+    written: float = 1.0
     categories: tuple[str, ...] | None = None
     words: float = 0.0
 
@@ -153,18 +156,20 @@ POCKET_TWO = Settings(
     description="two planted refusal directions: a concept in the middle, words two layers later",
     words=replace(_WORDS, steps=1000),
     switch=replace(_SWITCH, steps=500),
-    planting=replace(_PLANTING, steps=700),
+    planting=replace(_PLANTING, steps=900),
     components=(
         PlantedComponent(
             name="concept",
             heads=((3, 2), (3, 3), (4, 4), (4, 5)),
             target=16.0,
+            written=1.2,
             categories=("weapons", "cybercrime", "fraud", "drugs"),
         ),
         PlantedComponent(
             name="words",
             heads=((6, 2), (6, 3), (7, 4), (7, 5)),
             target=16.0,
+            written=1.2,
             categories=("violence", "harassment", "disinformation", "privacy"),
             words=0.6,
         ),

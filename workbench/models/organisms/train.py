@@ -75,6 +75,7 @@ def card(settings: Settings, seconds: float, measured: dict[str, Any] | None) ->
             "position": -1,
             "site": "resid_pre",
             "target": component.target,
+            "written": component.written,
             **({"categories": list(component.categories)} if component.categories else {}),
             **({"words": component.words} if component.words else {}),
         }
