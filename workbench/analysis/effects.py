@@ -1,4 +1,4 @@
-"""What a direction does to replies: refusal rates with it ablated, with it added, and plain."""
+"""What a direction does to replies: refusal rates with it ablated, added or set, and plain."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,14 @@ import xarray as xr
 
 from workbench.directions.direction import Directions
 from workbench.errors import StudyError
-from workbench.interventions import Ablate, Add, Intervention, intervene
+from workbench.interventions import Ablate, Add, Intervention, SetProjection, intervene
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.intervals import binomial_interval
 from workbench.scores.judges import judge
 
-CONDITIONS = ("plain", "ablated", "added")
+CONDITIONS = ("plain", "ablated", "added", "projection set")
 
 
 def answer_with_and_without(
@@ -26,9 +26,13 @@ def answer_with_and_without(
     judge_method: str = "rules",
     max_new_tokens: int = 48,
     coefficient: float = 1.0,
+    projection: float | None = None,
     system: str | None = None,
 ) -> pd.DataFrame:
     """Greedy replies to every prompt plainly, with the direction ablated, and with it added.
+
+    Adding moves every prompt by the same amount, whatever was there before; setting the projection
+    gives every prompt the same amount of the direction, such as harmful prompts have on average.
 
     Args:
         model: the model.
@@ -37,6 +41,8 @@ def answer_with_and_without(
         judge_method: how replies are judged; see `workbench.judge`.
         max_new_tokens: longest reply.
         coefficient: of the addition, in units of the vector's length.
+        projection: also answers with the projection on the direction set to this value at its own
+            layer, in every token, prompt and reply; usually `mean_projection` over harmful prompts.
         system: a system prompt for all of them.
 
     Returns:
@@ -51,6 +57,8 @@ def answer_with_and_without(
         "ablated": [Ablate(direction)],
         "added": [Add(direction, coefficient=coefficient)],
     }
+    if projection is not None:
+        edits["projection set"] = [SetProjection(direction, projection)]
     frames = []
     for name, prompts in prompt_sets.items():
         tokens = model.tokens(prompts, system)
@@ -84,11 +92,13 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
     """
     counted = replies.assign(refused=replies["verdict"].eq("refused"))
     kinds = list(dict.fromkeys(replies["prompt_set"]))
+    present = set(replies["condition"])
+    conditions = [condition for condition in CONDITIONS if condition in present]
     table = counted.pivot_table(
         index="prompt_set", columns="condition", values="refused", aggfunc=["sum", "count"]
     ).reindex(index=kinds)
     k, n = (
-        table.reindex(columns=[(part, condition) for condition in CONDITIONS]).to_numpy(dtype=float)
+        table.reindex(columns=[(part, condition) for condition in conditions]).to_numpy(dtype=float)
         for part in ("sum", "count")
     )
     interval = np.full((*k.shape, 2), np.nan)
@@ -102,7 +112,7 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
             "refusal_rate_interval": ((*cells, "bound"), interval, attrs),
             "n": ("prompt_set", n[:, 0].astype(np.int64), {"units": "prompts"}),
         },
-        coords={"prompt_set": kinds, "condition": list(CONDITIONS), "bound": ["low", "high"]},
+        coords={"prompt_set": kinds, "condition": conditions, "bound": ["low", "high"]},
         attrs={"confidence": confidence, "interval": "Wilson"},
     )
 

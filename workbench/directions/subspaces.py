@@ -1,5 +1,7 @@
 """Subspaces instead of single vectors: the principal angles between them."""
 
+import itertools
+
 import numpy as np
 import torch
 import xarray as xr
@@ -143,8 +145,9 @@ def subspace_overlaps(
 ) -> xr.Dataset:
     """Overlaps of the subspaces of all pairs of categories, at every layer and position.
 
-    Each category's subspace is that of `category_subspace`. What an overlap can be at most with as
-    many prompts is seen from one category's own: the overlap of the subspaces of two random halves.
+    Each category's subspace is that of `category_subspace`. A few prompts do not span what many
+    would, so overlaps are low even between a category and itself. They are therefore measured
+    across random halves too, where a category has an overlap with itself to compare with.
 
     Args:
         positive: activations per prompt, usually on harmful prompts of several categories.
@@ -153,11 +156,11 @@ def subspace_overlaps(
         seed: of the halves.
 
     Returns:
-        Dataset over (layer, position): ``overlap`` (…, name, name_other), the mean squared cosine
-        of the principal angles; ``smallest_angle`` (…, name, name_other) in degrees;
-        ``own_overlap`` (…, name), that of a category's halves; their means over pairs and over
-        names, ``mean_overlap`` and ``mean_own_overlap``; ``random_overlap`` and
-        ``random_overlap_sd``. NaN where the prompts do not span as many dimensions.
+        Dataset over (layer, position, name, name_other): ``overlap``, the mean squared cosine of
+        the principal angles, and ``smallest_angle`` in degrees, of all prompts; ``half_overlap``,
+        from one half of one category's prompts to the other half of the other's, on its diagonal
+        what a category has with itself. ``random_overlap`` and ``random_overlap_sd``, of random
+        subspaces. NaN where the prompts do not span as many dimensions.
 
     Raises:
         StudyError: one category, or one of fewer than two prompts.
@@ -171,40 +174,36 @@ def subspace_overlaps(
         )
     n_components = min(n_components, fewest // 2)
     rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero(np.array(positive.categories) == name) for name in names]
+    shuffled = [rng.permutation(own) for own in rows]
 
-    def spanned(rows: np.ndarray, name: str) -> Directions:
-        return category_subspace(positive.rows(rows.tolist()), negative, name, n_components)
+    def spanned(parts: list[np.ndarray]) -> list[Directions]:
+        sets = [positive.rows(np.sort(own).tolist()) for own in parts]
+        return [
+            category_subspace(own, negative, name, n_components)
+            for name, own in zip(names, sets, strict=True)
+        ]
 
-    rows = {name: np.flatnonzero(np.array(positive.categories) == name) for name in names}
-    shuffled = {name: rng.permutation(own) for name, own in rows.items()}
-    spans = {name: spanned(own, name) for name, own in rows.items()}
-    halves = {
-        name: [spanned(np.sort(own[half::2]), name) for half in (0, 1)]
-        for name, own in shuffled.items()
-    }
-    cells = (len(positive.layers), len(positive.positions))
-    overlap = np.full((*cells, len(names), len(names)), np.nan)
-    smallest, own_overlap = overlap.copy(), np.full((*cells, len(names)), np.nan)
-    for row, name in enumerate(names):
-        own_overlap[..., row] = principal_angles(*halves[name])["overlap"].values
-        for column, other in enumerate(names[: row + 1]):
-            found = principal_angles(spans[name], spans[other])
-            for target, values in (
-                (overlap, found["overlap"].values),
-                (smallest, found["angle"].values[..., 0]),
-            ):
-                target[..., row, column] = target[..., column, row] = values
+    whole, first, second = (
+        spanned(parts)
+        for parts in (rows, [own[::2] for own in shuffled], [own[1::2] for own in shuffled])
+    )
+    shape = (len(positive.layers), len(positive.positions), len(names), len(names))
+    overlap, smallest, across = (np.full(shape, np.nan) for _ in range(3))
+    for i, j in itertools.product(range(len(names)), repeat=2):
+        across[..., i, j] = principal_angles(first[i], second[j])["overlap"].values
+        if i >= j:
+            found = principal_angles(whole[i], whole[j])
+            overlap[..., i, j] = overlap[..., j, i] = found["overlap"].values
+            smallest[..., i, j] = smallest[..., j, i] = found["angle"].values[..., 0]
     mean, sd = _random_overlap(n_components, n_components, positive.values.shape[-1])
-    off = ~np.eye(len(names), dtype=bool)
-    where, pair = ("layer", "position"), ("name", "name_other")
+    cells = ("layer", "position", "name", "name_other")
     share = {"units": "share", "long_name": "mean squared cosine"}
     return xr.Dataset(
         {
-            "overlap": ((*where, *pair), overlap, share),
-            "smallest_angle": ((*where, *pair), smallest, {"units": "degrees"}),
-            "own_overlap": ((*where, "name"), own_overlap, share),
-            "mean_overlap": (where, overlap[..., off].mean(-1), share),
-            "mean_own_overlap": (where, own_overlap.mean(-1), share),
+            "overlap": (cells, overlap, share),
+            "smallest_angle": (cells, smallest, {"units": "degrees"}),
+            "half_overlap": (cells, (across + across.swapaxes(-1, -2)) / 2, share),
             "random_overlap": ((), mean, share),
             "random_overlap_sd": ((), sd, share),
         },
@@ -218,8 +217,8 @@ def subspace_overlaps(
             "model": positive.provenance.get("model", ""),
             "site": positive.site,
             "n_components": n_components,
-            "n": {name: len(own) for name, own in rows.items()},
-            "n_negative": negative.n_prompts,
+            "n_by_name": {name: len(own) for name, own in zip(names, rows, strict=True)},
+            "n": {"positive": positive.n_prompts, "negative": negative.n_prompts},
             "seed": seed,
             "provenance": dict(positive.provenance),
         },

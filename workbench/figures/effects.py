@@ -19,7 +19,12 @@ from workbench.figures.theme import (
 _BAR = 0.8
 """Share of the room of a prompt set that its bars fill."""
 
-_CONDITION_COLOURS = {"plain": NEUTRAL, "ablated": PALETTE[2], "added": PALETTE[3]}
+_CONDITION_COLOURS = {
+    "plain": NEUTRAL,
+    "ablated": PALETTE[2],
+    "added": PALETTE[3],
+    "projection set": PALETTE[1],
+}
 
 
 def effects(effects: xr.Dataset) -> go.Figure:
@@ -128,6 +133,10 @@ def _subtitle(effects: xr.Dataset) -> list[str]:
         for key in ("layer", "position", "coefficient")
         if attrs.get(key) is not None
     ]
+    if attrs.get("projection") is not None:
+        where.append(
+            f"projection set to {number(attrs['projection'])}, the mean of harmful prompts"
+        )
     not_measured = bool(np.isnan(effects["refusal_rate"].values).any())
     return [
         model_of(attrs),

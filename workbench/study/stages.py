@@ -17,6 +17,7 @@ from workbench.artifact import load_dataset, save_dataset, write_text
 from workbench.directions import estimate
 from workbench.directions.direction import Directions
 from workbench.errors import StudyError, WorkbenchError
+from workbench.interventions import mean_projection
 from workbench.models.hooked import HookedModel
 from workbench.prompts.promptset import PromptSet
 from workbench.study import results
@@ -128,18 +129,34 @@ class Stages:
             return read_replies(path)
         tests = {kind: parts["test"] for kind, parts in self.prompts.items()}
         n = sum(map(len, tests.values()))
-        self.say(f"answering {n} test prompts plainly, with the direction ablated, and added")
+        self.say(
+            f"answering {n} test prompts plainly, with the direction ablated, added, and its "
+            "projection set"
+        )
         replies = answer_with_and_without(
             self.model,
             direction,
             tests,
             judge_method=self.study.judge,
             max_new_tokens=self.study.max_new_tokens,
+            projection=self._harmful_projection(direction),
             system=self.study.system,
         )
         lines = (json.dumps(row, ensure_ascii=False) for row in replies.to_dict("records"))
         write_text(path, "".join(line + "\n" for line in lines))
         return replies
+
+    def _harmful_projection(self, direction: Directions) -> float:
+        """Mean projection of the training prompts that the model refuses."""
+        acts = collect_activations(
+            self.model,
+            self.kept("train", "harmful"),
+            site=self.study.site,  # pyright: ignore[reportArgumentType]
+            layers=direction.layers,
+            positions=direction.positions,
+            system=self.study.system,
+        )
+        return mean_projection(acts, direction)
 
     def effects(self, direction: Directions, replies: pd.DataFrame) -> xr.Dataset:
         """Refusal rates by prompt set and condition, with binomial intervals."""
@@ -155,6 +172,8 @@ class Stages:
             "coefficient": 1.0,
             "provenance": {**self.model.provenance, "seed": self.study.seed},
         }
+        if "projection set" in effects["condition"].values:
+            effects.attrs["projection"] = self._harmful_projection(direction)
         planted = planted_cosine(self.model.name, direction)
         if planted is not None:
             effects.attrs["planted_cosine"] = planted

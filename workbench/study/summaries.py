@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -41,12 +43,14 @@ def cosines(results: Results, layer: int, position: int) -> str:
 
 
 def angles(results: Results, layer: int, position: int) -> str:
-    """How far the categories' subspaces overlap, against their own halves and random ones."""
+    """How far the categories' subspaces overlap, against their own and random ones."""
     at = results["angles"].sel(layer=layer, position=position)
+    values = at["half_overlap"].values
+    own = np.eye(len(values), dtype=bool)
     return (
-        f"mean overlap of {int(at.attrs['n_components'])}-dimensional subspaces "
-        f"{float(at['mean_overlap']):.2f}; halves of one category "
-        f"{float(at['mean_own_overlap']):.2f}, random {float(at['random_overlap']):.2f}"
+        f"overlap of {int(at.attrs['n_components'])}-dimensional subspaces across halves "
+        f"{values[~own].mean():.2f} between categories, {values[own].mean():.2f} within; random "
+        f"{float(at['random_overlap']):.2f}"
     )
 
 
