@@ -42,6 +42,18 @@
       if (wide && title.xanchor === "left" && !title.text.includes("<br>"))
         title.text = title.text.replace(/ \((?=[^(]*$)/, "<br>(");
     }
+    // So do names of axes, broken at the space that is nearest to their middle.
+    const across = Object.keys(spec.layout).filter((key) => /^xaxis\d*$/.test(key));
+    for (const key of across) {
+      const title = spec.layout[key].title;
+      const [from, to] = spec.layout[key].domain ?? [0, 1];
+      if (!title?.text || title.text.includes("<")) continue;
+      if (6.5 * title.text.length < (plot.clientWidth - 90) * (to - from)) continue;
+      const spaces = [...title.text.matchAll(/ /g)].map((match) => match.index);
+      const middle = title.text.length / 2;
+      const at = spaces.sort((a, b) => Math.abs(a - middle) - Math.abs(b - middle))[0];
+      if (at) title.text = `${title.text.slice(0, at)}<br>${title.text.slice(at + 1)}`;
+    }
     return spec;
   };
 

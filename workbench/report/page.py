@@ -11,10 +11,9 @@ from plotly.offline import get_plotlyjs
 
 from workbench import __version__
 from workbench.artifact import write_text
-from workbench.figures.gallery import GALLERY
 from workbench.report import provenance
-from workbench.report.plots import Plot, plot, script_json
-from workbench.report.summary import summary
+from workbench.report.plots import Plot, gallery_plots, script_json
+from workbench.report.summary import findings, summary
 from workbench.report.tables import candidates_table, prompts_table, replies_table
 from workbench.study.results import Run
 
@@ -39,9 +38,8 @@ def write_report(run: Run, path: str | Path | None = None) -> Path:
         StudyError: a result of the run is broken.
         ArtifactError: the page cannot be written.
     """
-    plots, undrawn = _plots(run)
-    skipped = {**undrawn, **run.skipped}
-    page = render(run, plots, skipped)
+    plots, undrawn = gallery_plots(run)
+    page = render(run, plots, {**undrawn, **run.skipped})
     return write_text(run.folder / REPORT if path is None else path, page)
 
 
@@ -59,10 +57,11 @@ def render(run: Run, plots: Iterable[Plot], skipped: Mapping[str, str]) -> str:
         lstrip_blocks=True,
     )
     tables = [replies_table(run), candidates_table(run), prompts_table(run)]
-    text = environment.get_template("page.html.j2").render(
+    return environment.get_template("page.html.j2").render(
         run=run,
         version=__version__,
         summary=summary(run),
+        found=findings(run),
         plots=list(plots),
         tables=tables,
         table_data={table.name: script_json(table.data) for table in tables},
@@ -75,19 +74,6 @@ def render(run: Run, plots: Iterable[Plot], skipped: Mapping[str, str]) -> str:
         scripts=scripts,
         policy=_policy(scripts.values()),
     )
-    return text
-
-
-def _plots(run: Run) -> tuple[list[Plot], dict[str, str]]:
-    """Every figure that the run has results for, and why the others are not there."""
-    plots, undrawn = [], {}
-    for entry in GALLERY:
-        figure = entry.draw(run)
-        if figure is None:
-            undrawn[f"figure {entry.name}"] = f"this run has no result {entry.needs!r}"
-        else:
-            plots.append(plot(figure, entry.name, entry.question, entry.caption, entry.answers))
-    return plots, undrawn
 
 
 def _policy(scripts: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from workbench.figures.theme import number, position_label
 from workbench.models.organisms import organism_names
+from workbench.study.analyses import ANALYSES
 from workbench.study.results import Run
 
 _DID = {
@@ -27,6 +28,12 @@ def summary(run: Run) -> list[str]:
         *_costs(run),
         *_limits(run),
     ]
+
+
+def findings(run: Run) -> list[tuple[str, str, str]]:
+    """Name of every analysis that was made, what it is, and what it found in one line."""
+    found = run.found
+    return [(each.name, each.what, found[each.name]) for each in ANALYSES if each.name in found]
 
 
 def _plain(run: Run) -> Iterator[str]:
