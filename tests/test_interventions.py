@@ -424,7 +424,9 @@ def test_what_would_write_nonsense(zoo, make, message):
 
 def test_what_is_no_intervention(zoo, unchecked):
     model = zoo["llama"].model
-    with pytest.raises(AxisError, match="expected Ablate, Add or SetProjection, found Directions"):
+    with pytest.raises(
+        AxisError, match="expected Ablate, Add, SetProjection or PatchHeads, found Dir"
+    ):
         with intervene(model, direction(model)):
             pass
     with pytest.raises(AxisError, match="no token subset 'first': all, prompt"):

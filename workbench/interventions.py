@@ -5,18 +5,20 @@ time of a ``with`` block and always takes them out again; no weight is ever chan
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from workbench.activations import Activations
+from workbench.artifact import load_artifact, save_artifact
 from workbench.directions.direction import Directions
-from workbench.errors import AxisError, ModelError
-from workbench.models.hooked import Hook, HookedModel, Site
+from workbench.errors import ArtifactError, AxisError, ModelError
+from workbench.models.hooked import ForwardPass, Hook, HookedModel, Site
 from workbench.models.tokens import TokenSubset
 
 _STREAM = ("resid_pre", "attn_out", "mlp_out")
@@ -122,7 +124,99 @@ class SetProjection:
         return [_at(self, _hook(model, edit, self.tokens))]
 
 
-Intervention = Ablate | Add | SetProjection
+@dataclass(frozen=True, eq=False)
+class PatchHeads:
+    """Replaces what some heads put out at some positions of the prompt: ``z ← values``.
+
+    All of them at once, in every prompt alike; the reply is left alone.
+
+    Attributes:
+        heads: (layer, head) pairs.
+        values: what ``z`` becomes, usually its mean over other prompts.
+        positions: negative, from the end of the rendered prompt.
+        provenance: where the values come from.
+
+    Raises:
+        AxisError: labels and values disagree, a label appears twice, or a position is not negative.
+    """
+
+    heads: tuple[tuple[int, int], ...]
+    values: Float[Tensor, "head position d_head"]
+    positions: tuple[int, ...] = (-1,)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = (len(self.heads), len(self.positions))
+        if tuple(self.values.shape[:2]) != expected or self.values.ndim != 3 or not all(expected):
+            raise AxisError(
+                f"values of shape {tuple(self.values.shape)} do not fit {expected[0]} heads and "
+                f"{expected[1]} positions: expected {expected} and d_head."
+            )
+        for axis, labels in (("head", self.heads), ("position", self.positions)):
+            if len(set(labels)) != len(labels):
+                raise AxisError(f"a {axis} appears twice: {list(labels)}.")
+        if any(position >= 0 for position in self.positions):
+            raise AxisError(f"positions count from the end and are negative: {self.positions}.")
+
+    def hooks(self, model: HookedModel) -> list[tuple[Site, int, Hook]]:
+        """Where and how to write, on this model."""
+        rows: dict[int, list[int]] = {}
+        for row, (layer, _) in enumerate(self.heads):
+            rows.setdefault(layer, []).append(row)
+        return [("z", layer, self._hook(model, own)) for layer, own in rows.items()]
+
+    def _hook(self, model: HookedModel, rows: list[int]) -> Hook:
+        heads = [self.heads[row][1] for row in rows]
+
+        def hook(z: Tensor) -> Tensor | None:
+            running = _running(model, "a patch at chosen positions")
+            end = running.tokens.ids.shape[1]
+            columns = running.columns(z.shape[1]).tolist()
+            places = [
+                (column, self.positions.index(own - end))
+                for column, own in enumerate(columns)
+                if own - end in self.positions
+            ]
+            if not places:
+                return None  # all of this forward belongs to the reply, or stands before
+            z, values = z.clone(), self.values[rows].to(z)
+            for column, index in places:
+                z[:, column, heads] = values[:, index]
+            return z
+
+        return hook
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the patch as one artifact, values in float32."""
+        manifest = {
+            "heads": [list(head) for head in self.heads],
+            "positions": list(self.positions),
+            "provenance": dict(self.provenance),
+        }
+        tensors = {"values": self.values.detach().float().cpu().numpy()}
+        return save_artifact(path, kind="patch_heads", tensors=tensors, manifest=manifest)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "PatchHeads":
+        """Reads what `save` wrote.
+
+        Raises:
+            ArtifactError: the file is absent, broken, foreign or of another kind.
+        """
+        artifact = load_artifact(path, kind="patch_heads")
+        manifest = artifact.manifest
+        try:
+            return cls(
+                tuple((layer, head) for layer, head in manifest["heads"]),
+                torch.from_numpy(artifact.tensors["values"].copy()),
+                tuple(manifest["positions"]),
+                manifest["provenance"],
+            )
+        except (KeyError, TypeError, ValueError, AxisError) as error:
+            raise ArtifactError(f"{path} does not hold a complete patch: {error}.") from error
+
+
+Intervention = Ablate | Add | SetProjection | PatchHeads
 
 
 @contextlib.contextmanager
@@ -132,8 +226,8 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Hook
     Interventions act in the order given, and blocks can be nested.
 
     Raises:
-        AxisError: a direction of another width, a layer that the model does not have, or a
-            direction that was read where nothing is written to the stream.
+        AxisError: a direction of another width, a layer or head that the model does not have, or
+            a direction that was read where nothing is written to the stream.
 
     >>> import workbench as wb                                            # doctest: +SKIP
     >>> with wb.intervene(model, wb.Ablate(refusal)):                     # doctest: +SKIP
@@ -143,7 +237,8 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Hook
     for intervention in interventions:
         if not isinstance(intervention, Intervention):
             raise AxisError(
-                f"expected Ablate, Add or SetProjection, found {type(intervention).__name__}."
+                "expected Ablate, Add, SetProjection or PatchHeads, found "
+                f"{type(intervention).__name__}."
             )
         _check(model, intervention)
         hooks += intervention.hooks(model)
@@ -191,17 +286,23 @@ def _hook(model: HookedModel, edit: Edit, tokens: TokenSubset) -> Hook:
 
 def _chosen(model: HookedModel, tokens: TokenSubset, width: int) -> Tensor:
     """True at the columns of this forward that belong to the subset, [prompt token]."""
-    running = model.current
-    if running is None:
-        raise ModelError(
-            f"tokens={tokens!r} needs to know which token is which. Run the model through "
-            "model.logits, model.generate or collect_activations, or use tokens='all'."
-        )
+    running = _running(model, f"tokens={tokens!r}", ", or use tokens='all'")
     prompt = running.tokens.subset(tokens)
+    columns = running.columns(width).to(prompt.device)
     # Columns after the prompt belong to the reply.
-    reply = max(0, running.start + width - prompt.shape[1])
-    tail = prompt.new_full((prompt.shape[0], reply), tokens == "generated")
-    return torch.cat([prompt, tail], dim=1)[:, running.start : running.start + width]
+    reply = columns >= prompt.shape[1]
+    chosen = prompt[:, columns.clamp(max=prompt.shape[1] - 1)]
+    return torch.where(reply, tokens == "generated", chosen)
+
+
+def _running(model: HookedModel, what: str, otherwise: str = "") -> ForwardPass:
+    """The forward that is running."""
+    if model.current is None:
+        raise ModelError(
+            f"{what} needs to know which token is which. Run the model through "
+            f"model.logits, model.generate or collect_activations{otherwise}."
+        )
+    return model.current
 
 
 def _at(intervention: Add | SetProjection, hook: Hook) -> tuple[Site, int, Hook]:
@@ -215,6 +316,9 @@ def _at(intervention: Add | SetProjection, hook: Hook) -> tuple[Site, int, Hook]
 
 def _check(model: HookedModel, intervention: Intervention) -> None:
     """Refuses what would write nonsense."""
+    if isinstance(intervention, PatchHeads):
+        _check_heads(model, intervention)
+        return
     direction = intervention.direction
     if direction.site not in _STREAM:
         raise AxisError(
@@ -241,4 +345,17 @@ def _check(model: HookedModel, intervention: Intervention) -> None:
     if intervention.tokens not in get_args(TokenSubset):
         raise AxisError(
             f"no token subset {intervention.tokens!r}: {', '.join(get_args(TokenSubset))}."
+        )
+
+
+def _check_heads(model: HookedModel, patch: PatchHeads) -> None:
+    """Refuses heads that the model does not have."""
+    for layer, head in patch.heads:
+        model.hook_name("z", layer)
+        if not 0 <= head < model.n_heads:
+            raise AxisError(f"no head {head} in {model.name}: heads 0..{model.n_heads - 1}.")
+    if patch.values.shape[-1] != model.d_head:
+        raise AxisError(
+            f"values of width {patch.values.shape[-1]} do not fit {model.name}: d_head is "
+            f"{model.d_head}."
         )

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.artifact import environment
@@ -43,10 +43,16 @@ class ForwardPass:
     Attributes:
         tokens: the prompts of the batch.
         start: column of the first token of this forward; counts on through a reply.
+        variants: how many copies of these columns stand one after the other; see `models.packed`.
     """
 
     tokens: Tokens
     start: int
+    variants: int = 1
+
+    def columns(self, width: int) -> Int[Tensor, " token"]:
+        """Column of the prompt, or of prompt and reply, that each token of this forward fills."""
+        return torch.arange(self.start, self.start + width // self.variants).repeat(self.variants)
 
 
 class HookedModel:
@@ -62,6 +68,8 @@ class HookedModel:
             when memory runs out; results do not depend on it.
         current: the forward pass that is running, None outside of one. Interventions on a subset
             of the tokens read it.
+        checked: what was found when shortcuts through this model were compared with plain
+            forwards: nothing, or why they cannot be taken. See `models.shortcuts`.
     """
 
     def __init__(
@@ -74,8 +82,9 @@ class HookedModel:
         self.revision = revision
         self.batch_tokens = 8192
         self.current: ForwardPass | None = None
+        self.checked: dict[str, str] = {}
         parameters = inspect.signature(self.network.forward).parameters
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 
     def __repr__(self) -> str:
         return (
@@ -203,9 +212,9 @@ class HookedModel:
             yield
 
     @contextlib.contextmanager
-    def reading(self, tokens: Tokens, start: int = 0) -> Iterator[None]:
+    def reading(self, tokens: Tokens, start: int = 0, variants: int = 1) -> Iterator[None]:
         """Tells hooks which tokens the forwards inside the block read."""
-        before, self.current = self.current, ForwardPass(tokens, start)
+        before, self.current = self.current, ForwardPass(tokens, start, variants)
         try:
             yield
         finally:
@@ -214,13 +223,17 @@ class HookedModel:
     @torch.no_grad()
     def forward(self, tokens: Tokens) -> Float[Tensor, "prompt d_vocab"]:
         """One forward over one batch; logits at the last position, in float32."""
+        return self.forward_with_gradients(tokens)
+
+    def forward_with_gradients(self, tokens: Tokens) -> Float[Tensor, "prompt d_vocab"]:
+        """The same, and what hooks put in can be differentiated through."""
         with self.reading(tokens):
             output = self.network(
                 input_ids=tokens.ids,
                 attention_mask=tokens.mask.long(),
                 position_ids=tokens.position_ids,
                 use_cache=False,
-                **self._last_only,
+                **self.last_only,
             )
         return output.logits[:, -1].float()
 

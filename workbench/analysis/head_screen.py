@@ -1,0 +1,277 @@
+"""A cheap first screen of heads: patching, linearised, from one gradient per prompt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.activations import read_activations
+from workbench.errors import AxisError, StudyError
+from workbench.models.hooked import Hook, HookedModel, Prompts, Site
+from workbench.models.tokens import Tokens
+from workbench.progress import track
+from workbench.prompts.promptset import PromptSet
+from workbench.scores.intervals import bootstrap_interval
+from workbench.scores.refusal import refusal_score
+from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
+
+_GRADIENT_SHARE = 8
+"""A forward that will be differentiated keeps its activations: batches are so much smaller."""
+
+
+def screen_heads(
+    model: HookedModel,
+    source: Prompts,
+    target: Prompts,
+    *,
+    positions: Sequence[int] = (-1,),
+    layers: Sequence[int] | None = None,
+    direction: str = "induce",
+    pairing: str = "mean",
+    refusal_tokens: Sequence[int] | None = None,
+    exact: xr.Dataset | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    system: str | None = None,
+) -> xr.Dataset:
+    """Estimates what `patch_heads` measures, all heads and positions from one backward pass.
+
+    The estimate of a head is ``(z_source - z_target) · ∂score/∂z`` with the gradient taken on the
+    target, unpatched: exact where the rest of the model is linear in ``z``, and wrong in size, at
+    times in sign, where it is not. Use it to choose what to patch, and pass ``exact=`` to see what
+    the choice is worth.
+
+    TransformerLens' ``attribution_patch`` is the same estimate; it passes no attention mask and
+    needs pairs of equal length, so it is taken as the oracle of the tests, and gradients here are
+    read through the same hooks on left-padded batches.
+
+    Args:
+        model: the model.
+        source: prompts whose activations would be written: harmful ones, to induce refusal.
+        target: prompts that would be patched: harmless ones, to induce refusal.
+        positions: negative, from the end of the prompt.
+        layers: all of them by default.
+        direction: ``"induce"``, the source is refused and the target answered, or ``"suppress"``;
+            says on which prompts the default refusal tokens are looked for.
+        pairing: ``"mean"``, the source's mean, or ``"paired"``, the i-th target the i-th source.
+        refusal_tokens: ids; by default found on these prompts.
+        exact: what `patch_heads` measured on the same targets, of all or some of these cells.
+        confidence: of the bootstrap intervals over target prompts.
+        seed: of the bootstrap.
+        system: a system prompt for all of them.
+
+    Returns:
+        Dataset over (layer, head, position): ``estimate`` in nats, ``estimate_interval`` (bound),
+        ``estimate_by_prompt`` (prompt). With ``exact``: ``rank_correlation`` (position), Spearman's
+        over the cells that both have, its ``…_interval`` from resampling prompts, and ``n_cells``.
+
+    Raises:
+        AxisError: a layer or position that is not there, or a choice that is none.
+        StudyError: paired prompts of different number, or ``exact`` on other prompts.
+
+    Source: Nanda 2023, "Attribution patching"; Syed et al. 2023.
+    """
+    positions = tuple(positions)
+    layers = tuple(range(model.n_layers) if layers is None else layers)
+    rows = {"source": model.tokens(source, system), "target": model.tokens(target, system)}
+    _check(model, rows, layers, positions, direction, pairing)
+    if refusal_tokens is None:
+        asked = (source, target) if direction == "induce" else (target, source)
+        refusal_tokens = derive_refusal_tokens(model, *asked, system=system)
+    read = _source_z(model, rows["source"], layers, positions, pairing)
+    n_target = len(rows["target"])
+    estimates = np.zeros((n_target, len(layers), len(positions), model.n_heads))
+    plain = np.zeros(n_target)
+    batches = rows["target"].batches(max(1, model.batch_tokens // _GRADIENT_SHARE))
+    for chosen, batch in track(batches, "screening heads", len(batches)):
+        scores, z, gradient = _gradients(model, batch, layers, positions, tuple(refusal_tokens))
+        wanted = (read if pairing == "mean" else read[chosen]).to(z)
+        estimates[chosen] = ((wanted - z) * gradient).sum(-1).double().cpu().numpy()
+        plain[chosen] = scores.cpu().numpy()
+    values = estimates.transpose(1, 3, 2, 0)
+    low, high = bootstrap_interval(values, confidence, seed=seed)
+    cell = ("layer", "head", "position")
+    unit = {"units": "nats", "long_name": "estimated change of the refusal score"}
+    ids = target.ids if isinstance(target, PromptSet) else [*map(str, range(n_target))]
+    screen = xr.Dataset(
+        {
+            "estimate": (cell, values.mean(-1), unit),
+            "estimate_interval": ((*cell, "bound"), np.stack([low, high], -1), unit),
+            "estimate_by_prompt": ((*cell, "prompt"), values, unit),
+            "plain_by_prompt": ("prompt", plain, {"units": "nats", "long_name": "refusal score"}),
+        },
+        coords={
+            "layer": list(layers),
+            "head": list(range(model.n_heads)),
+            "position": list(positions),
+            "bound": ["low", "high"],
+            "prompt": list(ids),
+        },
+        attrs={
+            "model": model.name,
+            "n_layers": model.n_layers,
+            "direction": direction,
+            "pairing": pairing,
+            "n_target": n_target,
+            "n_source": len(rows["source"]),
+            "refusal_tokens": list(refusal_tokens),
+            "confidence": confidence,
+            "interval": "percentile bootstrap over target prompts",
+            "seed": seed,
+            "provenance": {
+                **model.provenance,
+                "source": source.fingerprint if isinstance(source, PromptSet) else None,
+                "target": target.fingerprint if isinstance(target, PromptSet) else None,
+                "system": system,
+            },
+        },
+    )
+    return screen if exact is None else _with_agreement(screen, exact, confidence, seed)
+
+
+def _check(
+    model: HookedModel,
+    rows: dict[str, Tokens],
+    layers: Sequence[int],
+    positions: Sequence[int],
+    direction: str,
+    pairing: str,
+) -> None:
+    """Refuses what cannot be read or is no choice."""
+    if direction not in ("induce", "suppress") or pairing not in ("mean", "paired"):
+        raise AxisError(
+            "direction is 'induce' or 'suppress' and pairing 'mean' or 'paired', found "
+            f"{direction!r} and {pairing!r}."
+        )
+    for axis, labels in (("layer", layers), ("position", positions)):
+        if not labels or len({*labels}) < len(labels):
+            raise AxisError(f"{axis}s must be distinct and at least one, found {list(labels)}.")
+    for layer in layers:
+        model.hook_name("z", layer)
+    shortest = min(int(each.lengths.min()) for each in rows.values())
+    if not all(-shortest <= position < 0 for position in positions):
+        raise AxisError(
+            f"positions must be within -{shortest}..-1, the shortest prompt, found "
+            f"{list(positions)}."
+        )
+    if pairing == "paired" and len(rows["source"]) != len(rows["target"]):
+        raise StudyError(
+            f"{len(rows['source'])} source prompts for {len(rows['target'])} targets: pairs need "
+            "as many. Pass pairing='mean', or equal numbers."
+        )
+
+
+def _source_z(
+    model: HookedModel,
+    tokens: Tokens,
+    layers: Sequence[int],
+    positions: Sequence[int],
+    pairing: str,
+) -> Float[Tensor, "prompt layer position head d_head"]:
+    """The values that would be written: one per source prompt, or one row of their mean."""
+    parts, order = [], []
+    batches = tokens.batches(model.batch_tokens)
+    for chosen, batch in track(batches, "reading the source", len(batches)):
+        parts.append(read_activations(model, batch, "z", layers, positions).double().cpu())
+        order.extend(chosen)
+    z = torch.cat(parts)[torch.tensor(order).argsort()].unflatten(-1, (model.n_heads, -1))
+    return z.mean(0, keepdim=True) if pairing == "mean" else z
+
+
+def _gradients(
+    model: HookedModel,
+    batch: Tokens,
+    layers: Sequence[int],
+    positions: Sequence[int],
+    refusal: tuple[int, ...],
+) -> tuple[
+    Float[Tensor, " prompt"],
+    Float[Tensor, "prompt layer position head d_head"],
+    Float[Tensor, "prompt layer position head d_head"],
+]:
+    """Scores, ``z`` at the positions, and the gradient of each prompt's score with respect to it.
+
+    A zero is added to ``z`` and differentiated by: the bridge hands hooks a view that the forward
+    does not go through, so ``z`` itself has no gradient.
+    """
+    columns = [batch.ids.shape[1] + position for position in positions]
+    shape = (len(batch), len(positions), model.n_heads, model.d_head)
+    seen: dict[int, Tensor] = {}
+    zeros = {
+        layer: torch.zeros(shape, dtype=model.dtype, device=model.device, requires_grad=True)
+        for layer in layers
+    }
+
+    def adding(layer: int) -> Hook:
+        def hook(z: Tensor) -> Tensor:
+            seen[layer] = z[:, columns].detach().to(model.device)
+            # Out of place: what is differentiated through must not be written over.
+            wide = torch.zeros_like(z).index_add(
+                1, torch.tensor(columns, device=z.device), zeros[layer].to(z)
+            )
+            return z + wide
+
+        return hook
+
+    hooks: list[tuple[Site, int, Hook]] = [("z", layer, adding(layer)) for layer in layers]
+    with torch.enable_grad(), model.hooks(hooks):
+        scores = refusal_score(model.forward_with_gradients(batch), refusal)
+        # Prompts do not see each other, so the gradient of the sum is each prompt's own.
+        gradients = torch.autograd.grad(scores.sum(), list(zeros.values()))
+    z = torch.stack([seen[layer] for layer in layers], 1)
+    return scores.detach(), z, torch.stack(gradients, 1)
+
+
+def _with_agreement(
+    screen: xr.Dataset, exact: xr.Dataset, confidence: float, seed: int
+) -> xr.Dataset:
+    """Adds Spearman's rank correlation with exact effects, position by position."""
+    if "effect_by_prompt" not in exact:
+        raise StudyError("exact= is not what patch_heads returns: it has no effect_by_prompt.")
+    if exact["prompt"].values.tolist() != screen["prompt"].values.tolist():
+        raise StudyError("exact= was measured on other target prompts. Patch the same ones.")
+    both = xr.align(
+        screen["estimate_by_prompt"], exact["effect_by_prompt"], join="inner", exclude=["prompt"]
+    )
+    pairs = [each.transpose("position", "layer", "head", "prompt") for each in both]
+    n_positions = pairs[0].sizes["position"]
+    cells = [each.values.reshape(n_positions, -1, each.sizes["prompt"]) for each in pairs]
+    if not n_positions or cells[0].shape[1] < 3:
+        raise StudyError(
+            f"only {cells[0].shape[1]} cells of exact= are in the screen: a rank correlation needs "
+            "at least 3."
+        )
+    n = cells[0].shape[-1]
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=500) / n
+    found = spearman(*(each.mean(-1) for each in cells))
+    resampled = spearman(*(np.moveaxis(each @ draws.T, -1, 0) for each in cells))
+    tail = (1 - confidence) / 2
+    ends = np.quantile(resampled, [tail, 1 - tail], axis=0)
+    unit: dict[str, Any] = {"units": "1", "long_name": "Spearman correlation with exact patching"}
+    return screen.assign(
+        rank_correlation=("compared_position", found, unit),
+        rank_correlation_interval=(("compared_position", "bound"), ends.T, unit),
+    ).assign_coords(compared_position=pairs[0]["position"].values).assign_attrs(
+        n_cells=cells[0].shape[1]
+    )  # fmt: skip
+
+
+def spearman(
+    first: Float[np.ndarray, "*rows cell"], second: Float[np.ndarray, "*rows cell"]
+) -> Float[np.ndarray, "*rows"]:
+    """Spearman's rank correlation over the last axis; NaN where one side is constant.
+
+    >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([1.0, 8.0, 9.0])).item()
+    1.0
+    """
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(each, axis=-1) for each in (first, second)]
+    centred = [each - each.mean(-1, keepdims=True) for each in ranks]
+    size = np.sqrt((centred[0] ** 2).sum(-1) * (centred[1] ** 2).sum(-1))
+    with np.errstate(invalid="ignore"):
+        return np.asarray((centred[0] * centred[1]).sum(-1) / np.where(size > 0, size, np.nan))

@@ -1,0 +1,90 @@
+"""Means over the prompts of each label, and how harmful and harmless ones differ."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from workbench.models.hooked import Prompts
+from workbench.prompts.promptset import PromptSet
+
+DIFFERENCE = "difference"
+"""The group of harmful minus harmless prompts."""
+ALL = "all"
+"""The group of prompts that nobody labelled."""
+
+
+def prompt_axes(prompts: Prompts, n_prompts: int) -> dict[str, Any]:
+    """Coordinates of the prompts: ids, labels and categories; texts get their index."""
+    if isinstance(prompts, PromptSet):
+        ids, labels, categories = prompts.ids, prompts.labels, prompts.categories
+    else:
+        ids = [str(row) for row in range(n_prompts)]
+        labels, categories = [ALL] * n_prompts, [""] * n_prompts
+    return {
+        "prompt": list(ids),
+        "label": ("prompt", np.array(labels, dtype=object)),
+        "category": ("prompt", np.array(categories, dtype=object)),
+    }
+
+
+def with_label_means(by_prompt: xr.Dataset, confidence: float, seed: int) -> xr.Dataset:
+    """Adds to values by prompt their means over each label, with intervals.
+
+    Args:
+        by_prompt: variables that end in ``_by_prompt``, their first dimension ``prompt``, with the
+            coordinates of `prompt_axes`.
+        confidence: of the percentile intervals, from resampling the prompts of each label.
+        seed: of the resampling.
+
+    Returns:
+        The same dataset; for every ``x_by_prompt`` also ``x`` (group, …) and ``x_interval`` (group,
+        …, bound); and ``n`` (group), the prompts of each. Groups are the labels that occur, and
+        ``difference``, harmful minus harmless, where both do.
+    """
+    labels = by_prompt["label"].values
+    rows = {str(label): np.flatnonzero(labels == label) for label in dict.fromkeys(labels)}
+    rows = {label: rows[label] for label in sorted(rows, key=lambda label: label != "harmful")}
+    draws = {
+        label: _draws(len(own), seed + index) for index, (label, own) in enumerate(rows.items())
+    }
+    compared = {"harmful", "harmless"} <= {*rows}
+    variables: dict[Hashable, Any] = {}
+    for name, values in by_prompt.data_vars.items():
+        if not str(name).endswith("_by_prompt"):
+            continue
+        array = values.values.astype(np.float64)
+        means = {label: array[own].mean(axis=0) for label, own in rows.items()}
+        drawn = {
+            label: np.tensordot(draws[label], array[own], axes=1) for label, own in rows.items()
+        }
+        if compared:
+            for each in (means, drawn):
+                each[DIFFERENCE] = each["harmful"] - each["harmless"]
+        dims = ("group", *values.dims[1:])
+        short = str(name).removesuffix("_by_prompt")
+        variables[short] = (dims, np.stack([*means.values()]), values.attrs)
+        variables[f"{short}_interval"] = (
+            (*dims, "bound"),
+            np.stack([_ends(each, confidence) for each in drawn.values()]),
+            values.attrs,
+        )
+    counts = {label: len(own) for label, own in rows.items()}
+    if compared:
+        counts[DIFFERENCE] = counts["harmful"] + counts["harmless"]
+    variables["n"] = ("group", list(counts.values()), {"units": "prompts"})
+    return by_prompt.assign(variables).assign_coords(group=list(counts), bound=["low", "high"])
+
+
+def _draws(n: int, seed: int, n_resamples: int = 2000) -> Float[np.ndarray, "draw prompt"]:
+    """Weights of the prompts in each resample; their sum is 1."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
+
+
+def _ends(
+    drawn: Float[np.ndarray, "draw ..."], confidence: float
+) -> Float[np.ndarray, "... bound"]:
+    tail = (1 - confidence) / 2
+    return np.moveaxis(np.quantile(drawn, [tail, 1 - tail], axis=0), 0, -1)

@@ -1,0 +1,226 @@
+"""Patching beside attribution: do the heads that write the direction also carry refusal?"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from workbench.errors import StudyError
+from workbench.figures.head_grid import (
+    Head,
+    framed,
+    head_axis,
+    head_label,
+    largest,
+    map_height,
+    outline,
+    top_heads,
+)
+from workbench.figures.head_maps import (
+    attribution_cells,
+    attribution_group,
+    describe_attribution,
+    describe_patching,
+    patch_cells,
+    patch_units,
+)
+from workbench.figures.heat import with_interval
+from workbench.figures.theme import INK, MUTED, NEUTRAL, PALETTE, number, require, themed
+
+_SCATTER, _GAP = 300, 150
+"""Heights of the scatter and of what stands between it and the maps, in pixels."""
+_NAMED = 8
+"""How many heads of the scatter are named."""
+
+
+def head_board(
+    patching: xr.Dataset,
+    attribution: xr.Dataset,
+    planted: Iterable[Head] | None = None,
+    position: int | None = None,
+    top: int = 6,
+    group: str | None = None,
+) -> go.Figure:
+    """The effect of patching each head, what it writes along the direction, and one by the other.
+
+    A head far up and not far right matters by another way than this direction; one far right and
+    not far up writes what is made up for or not read.
+
+    Args:
+        patching: as `patch_heads` returns it.
+        attribution: as `attribute_heads` returns it; heads at and after the layer where the
+            direction was read are not in it.
+        planted: (layer, head) pairs to outline; by default the largest effects.
+        position: of the patching; by default where the attribution was read, else the last.
+        top: how many heads are outlined where none were planted.
+        group: of the attribution; by default the difference, where there is one.
+
+    Raises:
+        StudyError: not such results, of different models, or no such position.
+    """
+    require(patching, "head-patching result", ["effect"], ("layer", "head", "position"))
+    at, group = attribution_group(attribution, group)
+    if patching.attrs.get("model") != attribution.attrs.get("model"):
+        raise StudyError(
+            f"patching of {patching.attrs.get('model')!r} beside attribution of "
+            f"{attribution.attrs.get('model')!r}. Pass results of one model."
+        )
+    position = _position(patching, attribution, position)
+    own = patching.sel(position=position)
+    height = max(map_height(max(patching.sizes["layer"], at.sizes["layer"])), 190)
+    whole = height + _GAP + _SCATTER
+    figure = make_subplots(
+        rows=2,
+        cols=2,
+        specs=[[{}, {}], [{"colspan": 2}, None]],
+        row_heights=[height, _SCATTER],
+        vertical_spacing=_GAP / whole,
+        horizontal_spacing=0.12,
+        subplot_titles=["effect of patching", "contribution to the projection", ""],
+    )
+    figure.update_annotations(font={"size": 13, "color": INK})
+    for column, trace in (
+        (1, patch_cells(patching, position, largest(own["effect"]), panels=2)),
+        (2, attribution_cells(at, largest(at["contribution"]), panels=2)),
+    ):
+        figure.add_trace(_bar_below(trace, column, height, whole), 1, column)
+    interval = own.get("effect_interval")
+    heads, told = framed(planted, own["effect"], interval, top)
+    for column, each in ((1, own), (2, at)):
+        outline(figure, heads, each["layer"].values, each["head"].values, 1, column)
+        # Layers stand at the same height in both, so that heads are found again.
+        layers = patching["layer"].values
+        figure.update_xaxes(**head_axis(each["head"].values), title_text="head", row=1, col=column)
+        figure.update_yaxes(**head_axis(layers, True), row=1, col=column)
+    figure.update_yaxes(title_text="layer", row=1, col=1)
+    correlation, n_cells = _scatter(figure, own, at, heads)
+    parts = [
+        *describe_patching(patching),
+        *describe_attribution(at, group)[1:],
+        f"position {number(position)}",
+        told,
+        f"Spearman of the two {number(correlation)} over {n_cells} heads",
+    ]
+    return themed(figure, "Carrying refusal and writing the direction", parts, height=whole + 60)
+
+
+def _position(patching: xr.Dataset, attribution: xr.Dataset, position: int | None) -> int:
+    """The position of the patching that is drawn."""
+    known = [int(each) for each in patching["position"].values]
+    if position is None:
+        read_at = int(attribution.attrs.get("position", known[-1]))
+        return read_at if read_at in known else known[-1]
+    if position not in known:
+        raise StudyError(f"position {position} was not patched: {', '.join(map(str, known))}.")
+    return position
+
+
+def _bar_below(trace: go.Heatmap, column: int, height: int, whole: int) -> go.Heatmap:
+    """Colour bars lie below their maps: beside them they would stand on the other map."""
+    return trace.update(
+        colorbar={
+            "orientation": "h",
+            "x": 0.22 if column == 1 else 0.78,
+            "xanchor": "center",
+            "y": 1 - (height + 48) / whole,
+            "yanchor": "top",
+            "len": 0.42,
+            "thickness": 10,
+            "title": {"side": "bottom"},
+            "nticks": 5,
+        }
+    )
+
+
+def _scatter(
+    figure: go.Figure, own: xr.Dataset, at: xr.Dataset, heads: list[Head]
+) -> tuple[float, int]:
+    """One point per head that both have; Spearman's correlation and the number of points."""
+    effect, written = xr.align(own["effect"], at["contribution"], join="inner")
+    effect, written = (each.transpose("layer", "head") for each in (effect, written))
+    pairs = [(int(a), int(b)) for a in effect["layer"].values for b in effect["head"].values]
+    x, y = written.values.ravel(), effect.values.ravel()
+    kept = np.isfinite(x) & np.isfinite(y)
+    if kept.sum() < 2:
+        raise StudyError("patching and attribution have no two heads in common.")
+    ranks = pd.DataFrame({"x": x[kept], "y": y[kept]}).rank()
+    correlation = float(ranks["x"].corr(ranks["y"]))
+    marked = {*heads}
+    named = {*top_heads(effect, None, _NAMED), *top_heads(written, None, _NAMED // 2)} | marked
+    lines = [(own, "effect", "effect"), (at, "contribution", "writes")]
+    for name, colour, symbol, size, wanted in (
+        ("other heads", NEUTRAL, "circle", 7, False),
+        ("outlined heads", PALETTE[1], "diamond", 11, True),
+    ):
+        rows = [
+            index for index, pair in enumerate(pairs) if kept[index] and (pair in marked) == wanted
+        ]
+        chosen = [pairs[index] for index in rows]
+        figure.add_trace(
+            go.Scatter(
+                x=x[rows].tolist(),
+                y=y[rows].tolist(),
+                mode="markers+text",
+                name=name,
+                text=[head_label(pair) if pair in named else "" for pair in chosen],
+                textposition=_sides(chosen),
+                textfont={"size": 11},
+                marker={
+                    "color": colour,
+                    "symbol": symbol,
+                    "size": size,
+                    "line": {"color": INK if wanted else MUTED, "width": 1},
+                },
+                error_x=_errors(at.get("contribution_interval"), chosen, x[rows], wanted),
+                error_y=_errors(own.get("effect_interval"), chosen, y[rows], wanted),
+                customdata=[_hover(pair, lines) for pair in chosen],
+                hovertemplate="%{customdata}<extra></extra>",
+                showlegend=False,
+                cliponaxis=False,
+            ),
+            2,
+            1,
+        )
+    for add in (figure.add_hline, figure.add_vline):
+        add(0, line={"color": MUTED, "dash": "dot", "width": 1}, row=2, col=1)
+    figure.update_xaxes(title_text="contribution (units of the activations)", row=2, col=1)
+    label = patch_units(own).replace(" (", "<br>(")
+    figure.update_yaxes(title_text=f"patched: {label}", row=2, col=1)
+    return correlation, int(kept.sum())
+
+
+def _sides(heads: list[Head]) -> list[str]:
+    """Names of neighbouring heads stand on different sides of their points."""
+    return ["top right" if (layer + head) % 2 else "bottom right" for layer, head in heads]
+
+
+def _errors(
+    interval: xr.DataArray | None, heads: list[Head], values: np.ndarray, visible: bool
+) -> dict[str, object]:
+    """Intervals of the outlined heads; those of hundreds of others would hide them."""
+    if interval is None or not visible or not heads:
+        return {"visible": False}
+    ends = np.array([interval.sel(layer=layer, head=head).values for layer, head in heads])
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": (ends[:, 1] - values).tolist(),
+        "arrayminus": (values - ends[:, 0]).tolist(),
+        "color": MUTED,
+        "thickness": 1,
+        "width": 3,
+    }
+
+
+def _hover(pair: Head, lines: list[tuple[xr.Dataset, str, str]]) -> str:
+    layer, head = pair
+    told = [f"layer {layer}, head {head}"]
+    for dataset, name, verb in lines:
+        cell = dataset.sel(layer=layer, head=head)
+        ends = cell.get(f"{name}_interval")
+        text = with_interval(float(cell[name]), None if ends is None else ends.values)
+        told.append(f"{verb} {text}")
+    return "<br>".join(told)

@@ -1,0 +1,269 @@
+"""Which heads carry refusal, and which write the direction: maps of layers and heads."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from workbench.errors import StudyError
+from workbench.figures.head_grid import (
+    Head,
+    framed,
+    head_axis,
+    head_cells,
+    largest,
+    map_height,
+    outline,
+)
+from workbench.figures.heat import with_interval
+from workbench.figures.theme import (
+    INK,
+    interval_name,
+    model_of,
+    number,
+    position_label,
+    require,
+    themed,
+)
+
+_GAP = 74
+"""Pixels between rows of panels, for ticks and titles."""
+_WRITERS = {"mlp_contribution": "MLP", "bias_contribution": "bias"}
+
+
+def head_map(
+    patching: xr.Dataset, planted: Iterable[Head] | None = None, top: int = 6
+) -> go.Figure:
+    """What patching each head does: layers down, heads across, one map per position.
+
+    Args:
+        patching: as `patch_heads` returns it.
+        planted: (layer, head) pairs to outline; by default the largest effects.
+        top: how many of those, over all positions.
+
+    Raises:
+        StudyError: not such a result.
+    """
+    require(patching, "head-patching result", ["effect"], ("layer", "head", "position"))
+    effect = patching["effect"]
+    positions = patching["position"].values.tolist()
+    columns = min(len(positions), 2 if patching.sizes["head"] <= 16 else 1)
+    rows = -(-len(positions) // columns)
+    height = map_height(patching.sizes["layer"])
+    whole = height * rows + _GAP * (rows - 1)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        vertical_spacing=_GAP / whole if rows > 1 else 0,
+        horizontal_spacing=0.1,
+        subplot_titles=[panel_title(patching, index) for index in range(len(positions))],
+    )
+    figure.update_annotations(font={"size": 13, "color": INK})
+    limit = largest(effect)
+    told = ""
+    for index, position in enumerate(positions):
+        row, column = index // columns + 1, index % columns + 1
+        trace = patch_cells(patching, position, limit, panels=columns)
+        figure.add_trace(trace.update(showscale=index == 0), row, column)
+        interval = patching.get("effect_interval")
+        own = None if interval is None else interval.sel(position=position)
+        heads, told = framed(planted, effect.sel(position=position), own, top)
+        outline(figure, heads, patching["layer"].values, patching["head"].values, row, column)
+        figure.update_xaxes(**head_axis(patching["head"].values), row=row, col=column)
+        figure.update_yaxes(**head_axis(patching["layer"].values, True), row=row, col=column)
+        figure.update_xaxes(title_text="head", row=row, col=column)
+    figure.update_yaxes(title_text="layer", col=1)
+    parts = [*describe_patching(patching), told, f"on hover: {interval_name(patching)}"]
+    return themed(figure, "What each head carries: patched alone", parts, height=whole + 60)
+
+
+def head_attribution(
+    attribution: xr.Dataset,
+    planted: Iterable[Head] | None = None,
+    top: int = 6,
+    group: str | None = None,
+) -> go.Figure:
+    """What every head and MLP wrote along the direction, layer by layer.
+
+    Args:
+        attribution: as `attribute_heads` returns it.
+        planted: (layer, head) pairs to outline; by default the largest contributions.
+        top: how many of those.
+        group: a label, or ``"difference"``, which is the default where it was measured.
+
+    Raises:
+        StudyError: not such a result, or no such group in it.
+    """
+    at, group = attribution_group(attribution, group)
+    others = [name for name in _WRITERS if float(abs(at[name]).max()) > 0]
+    limit = largest(at["contribution"], *(at[name] for name in others))
+    figure = make_subplots(
+        cols=2,
+        shared_yaxes=True,
+        column_widths=[at.sizes["head"], 1.4 * max(1, len(others))],
+        horizontal_spacing=0.02,
+    )
+    figure.add_trace(attribution_cells(at, limit), 1, 1)
+    heads, told = framed(planted, at["contribution"], at.get("contribution_interval"), top)
+    outline(figure, heads, at["layer"].values, at["head"].values)
+    figure.add_trace(_others(at, others, limit, at.sizes["head"] + len(others)), 1, 2)
+    figure.update_xaxes(**head_axis(at["head"].values), title_text="head", col=1)
+    figure.update_xaxes(
+        tickvals=list(range(len(others))),
+        ticktext=[_WRITERS[name] for name in others],
+        ticks="",
+        showline=False,
+        showgrid=False,
+        col=2,
+    )
+    figure.update_yaxes(**head_axis(at["layer"].values, True))
+    figure.update_yaxes(title_text="layer", col=1)
+    sums = [
+        f"heads {number(float(at['contribution'].sum()))}",
+        *(f"{_WRITERS[name]} {number(float(at[name].sum()))}" for name in others),
+        f"embedding {number(float(at['embed_contribution']))}",
+    ]
+    ends = at.get("projection_interval")
+    parts = [
+        *describe_attribution(at, group),
+        "sums: " + ", ".join(sums),
+        f"together {with_interval(float(at['projection']), None if ends is None else ends.values)}",
+        told,
+        f"on hover: {interval_name(at)}",
+    ]
+    title = "What each component writes along the direction"
+    return themed(figure, title, parts, height=map_height(at.sizes["layer"]) + 60)
+
+
+def patch_cells(
+    patching: xr.Dataset, position: int, limit: float, panels: int = 1, **settings: Any
+) -> go.Heatmap:
+    """The map of one position."""
+    at = patching.sel(position=position)
+
+    def hover(row: int, column: int) -> str:
+        cell = at.isel(layer=row, head=column)
+        return (
+            f"layer {int(cell['layer'])}, head {int(cell['head'])}<br>"
+            f"change {_text(cell, 'effect')}<br>position {number(position)}, "
+            f"{_counted(patching)}"
+        )
+
+    return head_cells(at["effect"], hover, patch_units(patching), limit, panels, **settings)
+
+
+def attribution_cells(
+    at: xr.Dataset, limit: float, panels: int = 1, **settings: Any
+) -> go.Heatmap:
+    """The map of one group's contributions."""
+
+    def hover(row: int, column: int) -> str:
+        cell = at.isel(layer=row, head=column)
+        return (
+            f"layer {int(cell['layer'])}, head {int(cell['head'])}<br>"
+            f"writes {_text(cell, 'contribution')}<br>{_group_count(at)}"
+        )
+
+    bar = "contribution (units of the activations)"
+    return head_cells(at["contribution"], hover, bar, limit, panels, **settings)
+
+
+def attribution_group(attribution: xr.Dataset, group: str | None) -> tuple[xr.Dataset, str]:
+    """The contributions of one group, the difference where there is one.
+
+    Raises:
+        StudyError: not a result of `attribute_heads`, or no such group.
+    """
+    names = ["contribution", "mlp_contribution", "bias_contribution"]
+    require(attribution, "head attribution", names, ("group", "layer"))
+    known = [str(each) for each in attribution["group"].values]
+    group = group or ("difference" if "difference" in known else known[0])
+    if group not in known:
+        raise StudyError(f"no group {group!r} in this attribution: {', '.join(known)}.")
+    return attribution.sel(group=group), group
+
+
+def describe_patching(patching: xr.Dataset) -> list[str]:
+    """Model, what was patched into what, counts and scores."""
+    attrs = patching.attrs
+    source = "its mean on source prompts" if attrs.get("pairing") == "mean" else "its pair's"
+    scores = [
+        f"{name} {with_interval(float(attrs[key]), _ends(attrs, key))}"
+        for key, name in (("plain", "plain"), ("source", "source"))
+        if key in attrs
+    ]
+    return [
+        model_of(attrs),
+        f"to {attrs['direction']} refusal" if attrs.get("direction") else "",
+        f"z of one head replaced by {source}"
+        + (f", along {attrs['along']} only" if attrs.get("along") else ""),
+        _counted(patching),
+        ", ".join(scores),
+    ]
+
+
+def describe_attribution(at: xr.Dataset, group: str) -> list[str]:
+    """Model, direction, where and on whom."""
+    attrs = at.attrs
+    who = "harmful minus harmless prompts" if group == "difference" else f"{group} prompts"
+    return [
+        model_of(attrs),
+        f"direction {attrs['direction']!r} of layer {attrs['direction_layer']}",
+        f"input of layer {attrs['end_layer']}, position {number(attrs['position'])}",
+        f"{who}, {_group_count(at)}",
+    ]
+
+
+def patch_units(patching: xr.Dataset) -> str:
+    """Title of the colour bar."""
+    attrs = patching["effect"].attrs
+    name, units = attrs.get("long_name", "change of the metric"), attrs.get("units", "")
+    return f"{name} ({units})" if units else str(name)
+
+
+def panel_title(patching: xr.Dataset, index: int) -> str:
+    """The position of one panel, with its token."""
+    label = ""
+    if "position_label" in patching.coords:
+        label = str(patching["position_label"].values[index])
+    return f"position {position_label(int(patching['position'].values[index]), label)}"
+
+
+def _others(at: xr.Dataset, names: list[str], limit: float, columns: int) -> go.Heatmap:
+    """What is no head: one column for each kind of writer."""
+    stacked = xr.concat([at[name] for name in names], dim="head").transpose("layer", "head")
+    ends = {name: at.get(f"{name}_interval") for name in names}
+
+    def hover(row: int, column: int) -> str:
+        name = names[column]
+        interval = ends[name]
+        own = None if interval is None else interval.isel(layer=row).values
+        value = with_interval(float(at[name].isel(layer=row)), own)
+        layer = int(at["layer"].values[row])
+        return f"layer {layer}, {_WRITERS[name]}<br>writes {value}<br>{_group_count(at)}"
+
+    panels = -(-columns // max(1, len(names)))
+    return head_cells(stacked, hover, "", limit, panels, showscale=False)
+
+
+def _text(cell: xr.Dataset, name: str) -> str:
+    ends = cell.get(f"{name}_interval")
+    return with_interval(float(cell[name]), None if ends is None else ends.values)
+
+
+def _ends(attrs: dict[Any, Any], key: str) -> np.ndarray | None:
+    return np.array(attrs[f"{key}_interval"]) if f"{key}_interval" in attrs else None
+
+
+def _counted(patching: xr.Dataset) -> str:
+    attrs = patching.attrs
+    if "n_target" not in attrs:
+        return "n not recorded"
+    return f"n = {attrs['n_target']} targets, {attrs.get('n_source', '?')} sources"
+
+
+def _group_count(at: xr.Dataset) -> str:
+    return f"n = {int(at['n'])}" if "n" in at else "n not recorded"
