@@ -42,9 +42,10 @@ model
 # %%
 harmful = wb.load_prompts("harmful").sample(N_PROMPTS)
 harmless = wb.load_prompts("harmless").sample(N_PROMPTS)
-display(harmful.to_dataframe()[["text", "category"]].head(4))
-display(harmless.to_dataframe()[["text"]].head(4))
-harmful.to_dataframe()["category"].value_counts().to_frame("harmful prompts")
+table = harmful.to_dataframe()
+display(table.groupby("category").head(1)[["category", "text"]])
+display(harmless.to_dataframe()[["text"]].head(3))
+table["category"].value_counts().to_frame("harmful prompts")
 
 # %% [markdown]
 # ## The positions
@@ -80,8 +81,8 @@ wb.figures.pca(projection, position=tokens.t_post).show()
 
 # %% [markdown]
 # The area under the ROC curve (AUC) asks for a linear separation along the difference of means,
-# estimated on one half of the prompts and measured on the other: 1 is perfect, 0.5 is chance. At the
-# first layer a template token is the same in every prompt, so there is nothing to measure.
+# estimated on one half of the prompts and measured on the other: 1 is perfect, 0.5 is chance. At
+# the first layer a template token is the same in every prompt, so there is nothing to measure.
 
 # %%
 auc = projection["auc"]
@@ -90,8 +91,8 @@ auc.to_pandas().round(2)
 # %% [markdown]
 # ## Is it the same direction at every token?
 #
-# Cosines between the differences of means at the positions of one layer: the one at which the labels
-# separate best at `t_post`. Activations were collected once; resampling them gives the intervals.
+# Cosines between the differences of means at the positions of one layer: the one at which the
+# labels separate best at `t_post`. Resampling the activations gives the intervals.
 
 # %%
 best = int(auc.sel(position=tokens.t_post).idxmax("layer"))

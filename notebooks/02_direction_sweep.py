@@ -14,8 +14,8 @@
 # %% [markdown]
 # # Sweeping for the refusal direction
 #
-# **Question.** Is there one direction in the residual stream without which the model stops refusing,
-# and with which it refuses everything? At which layer and token is it read best?
+# **Question.** Is there one direction in the residual stream without which the model stops
+# refusing, and with which it refuses everything? At which layer and token is it read best?
 #
 # Works on any model: change `MODEL` to a Hub id such as `"Qwen/Qwen2.5-1.5B-Instruct"` or to a
 # folder, and run everything again.
@@ -131,26 +131,29 @@ replies.groupby(["prompt_set", "condition"], sort=False).head(1)[
 
 
 # %%
-def rate(label: str, condition: str) -> str:
-    """A refusal rate with its interval."""
-    cell = rates.sel(prompt_set=label, condition=condition)
-    low, high = cell["refusal_rate_interval"].values
-    return f"{float(cell['refusal_rate']):.0%} [{low:.0%}, {high:.0%}]"
+def row(label: str) -> str:
+    """The refusal rates of one set of prompts under every condition, with their intervals."""
+    cells = rates.sel(prompt_set=label)
+    values = zip(cells["refusal_rate"].values, cells["refusal_rate_interval"].values, strict=True)
+    written = [f"{rate:.0%} [{low:.0%}, {high:.0%}]" for rate, (low, high) in values]
+    return f"| {label} prompts refused | {' | '.join(written)} |"
 
 
-cell = scores.sel(layer=choice.layer, position=choice.position)
+passed = int((choice.table["dropped"] == "").sum())
+kl = float(scores["kl"].sel(layer=choice.layer, position=choice.position))
+conditions = list(rates["condition"].values)
 display(
     Markdown(f"""
-In `{MODEL}`, the selection takes layer **{choice.layer}**, position **{choice.position}** of
-{model.n_layers} layers and {len(directions.positions)} positions; {int((choice.table["dropped"] == "").sum())} of {len(choice.table)} candidates passed.
+In `{MODEL}`, {passed} of {len(choice.table)} candidates passed the selection. It takes layer
+**{choice.layer}** of 0..{model.n_layers - 1} and position **{choice.position}** of {positions}.
 
-| | plain | ablated | added | projection set |
-|---|---|---|---|---|
-| harmful prompts refused | {rate("harmful", "plain")} | {rate("harmful", "ablated")} | {rate("harmful", "added")} | {rate("harmful", "projection set")} |
-| harmless prompts refused | {rate("harmless", "plain")} | {rate("harmless", "ablated")} | {rate("harmless", "added")} | {rate("harmless", "projection set")} |
+| | {" | ".join(conditions)} |
+|---|{"---|" * len(conditions)}
+{row("harmful")}
+{row("harmless")}
 
-Ablating it changes the next token of harmless prompts by a KL of {float(cell["kl"]):.3f} nats. Where the
-first row falls when it is ablated, refusals need this direction; where the second rises when it is
-added or set, it suffices for them. Neither shows that no other direction would do.
+Ablating the direction changes the next token of harmless prompts by a KL of {kl:.2g} nats. Where
+the first row falls under *ablated*, refusals need this direction; where the second rises under
+*added* or *projection set*, it suffices for them. Neither shows that no other direction would do.
 """)
 )

@@ -1,4 +1,4 @@
-"""The numbers of a figure as a tidy table: one value a row, named by its quantity and its labels."""
+"""The numbers of a figure as a tidy table: one value a row, named by quantity and labels."""
 
 from collections.abc import Hashable
 from typing import Any

@@ -4,5 +4,6 @@
 """
 
 from workbench.gallery.draw import draw_gallery
+from workbench.gallery.published import published_results
 
-__all__ = ["draw_gallery"]
+__all__ = ["draw_gallery", "published_results"]
