@@ -26,7 +26,7 @@ ORDER = (
     ("scores",),
     ("analysis",),
     ("study",),
-    ("report", "explore"),
+    ("report", "explore", "tables"),
     ("gallery",),
     ("cli",),
     ("__main__",),

@@ -1,4 +1,4 @@
-"""The notebooks: source and notebook agree, hold no outputs, and run from the first cell to the last.
+"""The notebooks: source and notebook agree, hold no outputs, and run from first to last cell.
 
 They run as a reader runs them, in a kernel of their own, on the shipped models, with every
 connection but the kernel's own refused.

@@ -34,6 +34,7 @@ _HOMES = {
     "orthogonalize": "directions.geometry",
     "cosine_similarity_map": "directions.cosines",
     "principal_angles": "directions.subspaces",
+    "subspace_overlaps": "directions.subspaces",
     "load_published": "directions.published",
     "Ablate": "interventions",
     "Add": "interventions",
@@ -55,6 +56,7 @@ _HOMES = {
     "patch_sites": "analysis.head_patching",
     "minimal_head_set": "analysis.head_sets",
     "Choice": "analysis.selection",
+    "project_prompts": "analysis.projections",
     "transfer_matrix": "analysis.transfer",
     "attribute_heads": "analysis.head_attribution",
     "screen_heads": "analysis.head_screen",
@@ -66,6 +68,7 @@ _HOMES = {
     "run_study": "study.run",
     "load_run": "study.results",
     "Run": "study.results",
+    "compare_directions": "study.compare",
 }
 _MODULES = ("figures",)
 

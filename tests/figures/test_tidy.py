@@ -1,4 +1,4 @@
-"""Tidy tables: every measured number once, under its own labels, and equal files from equal data."""
+"""Tidy tables: every measured number once, under its labels; equal files from equal data."""
 
 import io
 
