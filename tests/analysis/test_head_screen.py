@@ -100,10 +100,10 @@ def test_bad_input_is_refused(zoo, unchecked):
     settings = {"refusal_tokens": REFUSAL}
     screen = screen_heads(model, SOURCE, TARGET, **settings)
     for wrong, message in (
-        ({"pairing": "mixed"}, "pairing 'mean' or 'paired'"),
-        ({"direction": "up"}, "direction is 'induce' or 'suppress'"),
-        ({"positions": ()}, "positions must be distinct"),
-        ({"positions": (0,)}, "positions must be within"),
+        ({"pairing": "mixed"}, "no pairing 'mixed': mean, paired"),
+        ({"direction": "up"}, "no direction 'up'"),
+        ({"positions": ()}, "positions must be given"),
+        ({"positions": (0,)}, "position 0 cannot be patched"),
         ({"layers": [0, 0]}, "layers must be distinct"),
         ({"layers": [3]}, "no layer 3"),
     ):

@@ -1,7 +1,7 @@
 """A cheap first screen of heads: patching, linearised, from one gradient per prompt."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -9,7 +9,14 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.activations import read_activations
+from workbench.analysis.head_patching import prompt_ids
+from workbench.analysis.patch_effects import Pairing, read_source
+from workbench.analysis.patch_metric import (
+    Aim,
+    check_positions,
+    refusal_metric,
+    refusal_tokens_of,
+)
 from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import Hook, HookedModel, Prompts, Site
 from workbench.models.tokens import Tokens
@@ -17,7 +24,6 @@ from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.intervals import bootstrap_interval
 from workbench.scores.refusal import refusal_score
-from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
 
 _GRADIENT_SHARE = 8
 """A forward that will be differentiated keeps its activations: batches are so much smaller."""
@@ -30,8 +36,8 @@ def screen_heads(
     *,
     positions: Sequence[int] = (-1,),
     layers: Sequence[int] | None = None,
-    direction: str = "induce",
-    pairing: str = "mean",
+    direction: Aim = "induce",
+    pairing: Pairing = "mean",
     refusal_tokens: Sequence[int] | None = None,
     exact: xr.Dataset | None = None,
     confidence: float = 0.95,
@@ -78,25 +84,38 @@ def screen_heads(
     positions = tuple(positions)
     layers = tuple(range(model.n_layers) if layers is None else layers)
     rows = {"source": model.tokens(source, system), "target": model.tokens(target, system)}
-    _check(model, rows, layers, positions, direction, pairing)
-    if refusal_tokens is None:
-        asked = (source, target) if direction == "induce" else (target, source)
-        refusal_tokens = derive_refusal_tokens(model, *asked, system=system)
-    read = _source_z(model, rows["source"], layers, positions, pairing)
     n_target = len(rows["target"])
+    for name, own, known in (("direction", direction, Aim), ("pairing", pairing, Pairing)):
+        if own not in get_args(known):
+            raise AxisError(f"no {name} {own!r}: {', '.join(get_args(known))}.")
+    if not layers or len({*layers}) < len(layers):
+        raise AxisError(f"layers must be distinct and at least one, found {list(layers)}.")
+    places: list[tuple[Site, int]] = [("z", layer) for layer in layers]
+    for place in places:
+        model.hook_name(*place)
+    if pairing == "paired" and len(rows["source"]) != n_target:
+        raise StudyError(
+            f"{len(rows['source'])} source prompts for {n_target} targets: pairs need as many. "
+            "Pass pairing='mean', or equal numbers."
+        )
+    if refusal_tokens is None:
+        refusal_tokens = refusal_tokens_of(model, source, target, direction, system)
+    metric = refusal_metric(model, refusal_tokens)
+    check_positions(rows["source"], rows["target"], [(each,) for each in positions], metric)
+    read = read_source(model, rows["source"], places, positions, metric, pairing)
+    wanted = torch.stack([read.values[place] for place in places], 1)
     estimates = np.zeros((n_target, len(layers), len(positions), model.n_heads))
     plain = np.zeros(n_target)
     batches = rows["target"].batches(max(1, model.batch_tokens // _GRADIENT_SHARE))
     for chosen, batch in track(batches, "screening heads", len(batches)):
         scores, z, gradient = _gradients(model, batch, layers, positions, tuple(refusal_tokens))
-        wanted = (read if pairing == "mean" else read[chosen]).to(z)
-        estimates[chosen] = ((wanted - z) * gradient).sum(-1).double().cpu().numpy()
+        written = (wanted if pairing == "mean" else wanted[chosen]).to(z)
+        estimates[chosen] = ((written - z) * gradient).sum(-1).double().cpu().numpy()
         plain[chosen] = scores.cpu().numpy()
     values = estimates.transpose(1, 3, 2, 0)
     low, high = bootstrap_interval(values, confidence, seed=seed)
     cell = ("layer", "head", "position")
     unit = {"units": "nats", "long_name": "estimated change of the refusal score"}
-    ids = target.ids if isinstance(target, PromptSet) else [*map(str, range(n_target))]
     screen = xr.Dataset(
         {
             "estimate": (cell, values.mean(-1), unit),
@@ -109,7 +128,7 @@ def screen_heads(
             "head": list(range(model.n_heads)),
             "position": list(positions),
             "bound": ["low", "high"],
-            "prompt": list(ids),
+            "prompt": prompt_ids(target, n_target),
         },
         attrs={
             "model": model.name,
@@ -119,6 +138,7 @@ def screen_heads(
             "n_target": n_target,
             "n_source": len(rows["source"]),
             "refusal_tokens": list(refusal_tokens),
+            "refusal_token_texts": metric.attrs["refusal_token_texts"],
             "confidence": confidence,
             "interval": "percentile bootstrap over target prompts",
             "seed": seed,
@@ -131,55 +151,6 @@ def screen_heads(
         },
     )
     return screen if exact is None else _with_agreement(screen, exact, confidence, seed)
-
-
-def _check(
-    model: HookedModel,
-    rows: dict[str, Tokens],
-    layers: Sequence[int],
-    positions: Sequence[int],
-    direction: str,
-    pairing: str,
-) -> None:
-    """Refuses what cannot be read or is no choice."""
-    if direction not in ("induce", "suppress") or pairing not in ("mean", "paired"):
-        raise AxisError(
-            "direction is 'induce' or 'suppress' and pairing 'mean' or 'paired', found "
-            f"{direction!r} and {pairing!r}."
-        )
-    for axis, labels in (("layer", layers), ("position", positions)):
-        if not labels or len({*labels}) < len(labels):
-            raise AxisError(f"{axis}s must be distinct and at least one, found {list(labels)}.")
-    for layer in layers:
-        model.hook_name("z", layer)
-    shortest = min(int(each.lengths.min()) for each in rows.values())
-    if not all(-shortest <= position < 0 for position in positions):
-        raise AxisError(
-            f"positions must be within -{shortest}..-1, the shortest prompt, found "
-            f"{list(positions)}."
-        )
-    if pairing == "paired" and len(rows["source"]) != len(rows["target"]):
-        raise StudyError(
-            f"{len(rows['source'])} source prompts for {len(rows['target'])} targets: pairs need "
-            "as many. Pass pairing='mean', or equal numbers."
-        )
-
-
-def _source_z(
-    model: HookedModel,
-    tokens: Tokens,
-    layers: Sequence[int],
-    positions: Sequence[int],
-    pairing: str,
-) -> Float[Tensor, "prompt layer position head d_head"]:
-    """The values that would be written: one per source prompt, or one row of their mean."""
-    parts, order = [], []
-    batches = tokens.batches(model.batch_tokens)
-    for chosen, batch in track(batches, "reading the source", len(batches)):
-        parts.append(read_activations(model, batch, "z", layers, positions).double().cpu())
-        order.extend(chosen)
-    z = torch.cat(parts)[torch.tensor(order).argsort()].unflatten(-1, (model.n_heads, -1))
-    return z.mean(0, keepdim=True) if pairing == "mean" else z
 
 
 def _gradients(

@@ -1,6 +1,7 @@
 """Patching beside attribution: do the heads that write the direction also carry refusal?"""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,6 @@ from workbench.figures.head_grid import (
     largest,
     map_height,
     outline,
-    top_heads,
 )
 from workbench.figures.head_maps import (
     attribution_cells,
@@ -32,8 +32,8 @@ from workbench.figures.theme import INK, MUTED, NEUTRAL, PALETTE, number, requir
 
 _SCATTER, _GAP = 300, 150
 """Heights of the scatter and of what stands between it and the maps, in pixels."""
-_NAMED = 8
-"""How many heads of the scatter are named."""
+_NAMED = 0.1
+"""A head is named if it reaches this share of the largest of either axis."""
 
 
 def head_board(
@@ -96,12 +96,14 @@ def head_board(
         figure.update_xaxes(**head_axis(each["head"].values), title_text="head", row=1, col=column)
         figure.update_yaxes(**head_axis(layers, True), row=1, col=column)
     figure.update_yaxes(title_text="layer", row=1, col=1)
+    beyond = len({*patching["layer"].values.tolist()} - {*at["layer"].values.tolist()})
     correlation, n_cells = _scatter(figure, own, at, heads)
     parts = [
         *describe_patching(patching),
         *describe_attribution(at, group)[1:],
-        f"position {number(position)}",
+        f"patched at position {number(position)}",
         told,
+        "blank: layers after the direction's" if beyond else "",
         f"Spearman of the two {number(correlation)} over {n_cells} heads",
     ]
     return themed(figure, "Carrying refusal and writing the direction", parts, height=whole + 60)
@@ -147,9 +149,10 @@ def _scatter(
     if kept.sum() < 2:
         raise StudyError("patching and attribution have no two heads in common.")
     ranks = pd.DataFrame({"x": x[kept], "y": y[kept]}).rank()
-    correlation = float(ranks["x"].corr(ranks["y"]))
+    correlation = float(ranks.corr().to_numpy()[0, 1])
     marked = {*heads}
-    named = {*top_heads(effect, None, _NAMED), *top_heads(written, None, _NAMED // 2)} | marked
+    far = [abs(each) >= _NAMED * np.nanmax(abs(each)) for each in (x, y)]
+    named = {pair for pair, *out in zip(pairs, *far, strict=True) if any(out)} | marked
     lines = [(own, "effect", "effect"), (at, "contribution", "writes")]
     for name, colour, symbol, size, wanted in (
         ("other heads", NEUTRAL, "circle", 7, False),
@@ -185,8 +188,9 @@ def _scatter(
             1,
         )
     for add in (figure.add_hline, figure.add_vline):
-        add(0, line={"color": MUTED, "dash": "dot", "width": 1}, row=2, col=1)
-    figure.update_xaxes(title_text="contribution (units of the activations)", row=2, col=1)
+        where: dict[str, Any] = {"row": 2, "col": 1}
+        add(0, line={"color": MUTED, "dash": "dot", "width": 1}, **where)
+    figure.update_xaxes(title_text="contribution (activation units)", row=2, col=1)
     label = patch_units(own).replace(" (", "<br>(")
     figure.update_yaxes(title_text=f"patched: {label}", row=2, col=1)
     return correlation, int(kept.sum())

@@ -1,4 +1,4 @@
-"""Layer × head: what every map of heads is made of."""
+"""Layers and heads: what every map of heads is made of."""
 
 import html
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +13,9 @@ from workbench.figures.theme import INK
 
 Head = tuple[int, int]
 """Layer and head."""
+
+Labels = Sequence[int] | np.ndarray
+"""Numbers of layers or of heads, as an axis has them."""
 
 _PRINTED = 12
 """Most columns side by side whose cells hold numbers."""
@@ -59,7 +62,7 @@ def largest(*values: xr.DataArray) -> float:
     return float(max(sizes)) or 1.0
 
 
-def head_axis(labels: Sequence[int], downwards: bool = False) -> dict[str, Any]:
+def head_axis(labels: Labels, downwards: bool = False) -> dict[str, Any]:
     """Settings of an axis of layers or heads; ticks are thinned where they would touch."""
     step = -(-len(labels) // _TICKS)
     ends = [-0.5, len(labels) - 0.5]
@@ -81,8 +84,8 @@ def map_height(n_layers: int) -> int:
 def outline(
     figure: go.Figure,
     heads: Iterable[Head],
-    layers: Sequence[int],
-    columns: Sequence[int],
+    layers: Labels,
+    columns: Labels,
     row: int = 1,
     col: int = 1,
 ) -> None:
@@ -132,8 +135,16 @@ def framed(
     if planted is not None:
         return [(int(layer), int(head)) for layer, head in planted], "outlined: planted heads"
     heads = top_heads(values, interval, n)
-    what = "largest" if interval is None else "largest whose intervals leave zero out"
-    return heads, f"outlined: the {len(heads)} {what}" if heads else ""
+    return heads, outlined(len(heads), interval is not None)
+
+
+def outlined(n: int, tested: bool) -> str:
+    """What to say of outlined heads that were not planted.
+
+    >>> outlined(3, tested=False)
+    'outlined: the 3 largest'
+    """
+    return f"outlined: the {n} largest" + (" whose intervals leave zero out" if tested else "")
 
 
 def head_label(head: Head) -> str:

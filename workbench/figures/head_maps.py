@@ -17,6 +17,8 @@ from workbench.figures.head_grid import (
     largest,
     map_height,
     outline,
+    outlined,
+    top_heads,
 )
 from workbench.figures.heat import with_interval
 from workbench.figures.theme import (
@@ -31,6 +33,7 @@ from workbench.figures.theme import (
 
 _GAP = 74
 """Pixels between rows of panels, for ticks and titles."""
+_WRITTEN = "contribution (activation units)"
 _WRITERS = {"mlp_contribution": "MLP", "bias_contribution": "bias"}
 
 
@@ -52,7 +55,7 @@ def head_map(
     positions = patching["position"].values.tolist()
     columns = min(len(positions), 2 if patching.sizes["head"] <= 16 else 1)
     rows = -(-len(positions) // columns)
-    height = map_height(patching.sizes["layer"])
+    height = max(200, map_height(patching.sizes["layer"]))
     whole = height * rows + _GAP * (rows - 1)
     figure = make_subplots(
         rows=rows,
@@ -63,15 +66,19 @@ def head_map(
     )
     figure.update_annotations(font={"size": 13, "color": INK})
     limit = largest(effect)
-    told = ""
+    framed_at, told = _framed(patching, planted, top)
     for index, position in enumerate(positions):
         row, column = index // columns + 1, index % columns + 1
         trace = patch_cells(patching, position, limit, panels=columns)
         figure.add_trace(trace.update(showscale=index == 0), row, column)
-        interval = patching.get("effect_interval")
-        own = None if interval is None else interval.sel(position=position)
-        heads, told = framed(planted, effect.sel(position=position), own, top)
-        outline(figure, heads, patching["layer"].values, patching["head"].values, row, column)
+        outline(
+            figure,
+            framed_at[position],
+            patching["layer"].values,
+            patching["head"].values,
+            row,
+            column,
+        )
         figure.update_xaxes(**head_axis(patching["head"].values), row=row, col=column)
         figure.update_yaxes(**head_axis(patching["layer"].values, True), row=row, col=column)
         figure.update_xaxes(title_text="head", row=row, col=column)
@@ -135,7 +142,7 @@ def head_attribution(
         f"on hover: {interval_name(at)}",
     ]
     title = "What each component writes along the direction"
-    return themed(figure, title, parts, height=map_height(at.sizes["layer"]) + 60)
+    return themed(figure, title, parts, height=max(220, map_height(at.sizes["layer"])) + 60)
 
 
 def patch_cells(
@@ -155,9 +162,7 @@ def patch_cells(
     return head_cells(at["effect"], hover, patch_units(patching), limit, panels, **settings)
 
 
-def attribution_cells(
-    at: xr.Dataset, limit: float, panels: int = 1, **settings: Any
-) -> go.Heatmap:
+def attribution_cells(at: xr.Dataset, limit: float, panels: int = 1, **settings: Any) -> go.Heatmap:
     """The map of one group's contributions."""
 
     def hover(row: int, column: int) -> str:
@@ -167,7 +172,7 @@ def attribution_cells(
             f"writes {_text(cell, 'contribution')}<br>{_group_count(at)}"
         )
 
-    bar = "contribution (units of the activations)"
+    bar = _WRITTEN
     return head_cells(at["contribution"], hover, bar, limit, panels, **settings)
 
 
@@ -197,8 +202,8 @@ def describe_patching(patching: xr.Dataset) -> list[str]:
     ]
     return [
         model_of(attrs),
-        f"to {attrs['direction']} refusal" if attrs.get("direction") else "",
         f"z of one head replaced by {source}"
+        + (f" to {attrs['direction']} refusal" if attrs.get("direction") else "")
         + (f", along {attrs['along']} only" if attrs.get("along") else ""),
         _counted(patching),
         ", ".join(scores),
@@ -230,6 +235,30 @@ def panel_title(patching: xr.Dataset, index: int) -> str:
     if "position_label" in patching.coords:
         label = str(patching["position_label"].values[index])
     return f"position {position_label(int(patching['position'].values[index]), label)}"
+
+
+def _framed(
+    patching: xr.Dataset, planted: Iterable[Head] | None, top: int
+) -> tuple[dict[int, list[Head]], str]:
+    """The heads to outline at each position: planted ones, or the largest of all positions."""
+    positions = patching["position"].values.tolist()
+    if planted is not None:
+        heads = [(int(layer), int(head)) for layer, head in planted]
+        return dict.fromkeys(positions, heads), "outlined: planted heads"
+    ends = patching.get("effect_interval")
+    found = []
+    for position in positions:
+        own = patching["effect"].sel(position=position)
+        interval = None if ends is None else ends.sel(position=position)
+        found += [(position, *head) for head in top_heads(own, interval, top)]
+
+    def size(cell: tuple[int, int, int]) -> float:
+        position, layer, head = cell
+        return -abs(float(patching["effect"].sel(position=position, layer=layer, head=head)))
+
+    kept = sorted(found, key=size)[:top]
+    chosen = {each: [(layer, head) for at, layer, head in kept if at == each] for each in positions}
+    return chosen, outlined(len(kept), ends is not None)
 
 
 def _others(at: xr.Dataset, names: list[str], limit: float, columns: int) -> go.Heatmap:

@@ -179,4 +179,4 @@ def _noise(model: HookedModel, seed: int, n_last: int, first: int = 0) -> Edits:
 
 def _window(model: HookedModel) -> float:
     """Tokens that the narrowest layers look back."""
-    return getattr(text_config(model), "sliding_window", None) or float("inf")
+    return float(getattr(text_config(model), "sliding_window", None) or "inf")
