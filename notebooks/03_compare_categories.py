@@ -145,7 +145,7 @@ def block_line(own: list[str]) -> str:
         line += f"cosine with the others {mean_cosine(own, others):.2f}"
     words = float(plane["words"].sel(name=own, layer=layer).mean())
     line += f"; with each other {mean_cosine(own, own):.2f}; {words:.0%} refusal words."
-    return line.replace(" -", " \N{MINUS SIGN}")
+    return line
 
 
 low, high = at["mean_cosine_interval"].values

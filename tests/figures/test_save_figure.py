@@ -2,8 +2,11 @@
 
 import json
 import re
+import shutil
+import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import plotly.graph_objects as go
 import plotly.io
@@ -77,6 +80,42 @@ def test_a_picture_is_written_or_the_reason_is_told(figure, tmp_path, monkeypatc
         figures.save_figure(figure, tmp_path, "other", png=True)
     assert (tmp_path / "other.html").is_file()
     assert not (tmp_path / "other.png").exists()
+
+
+def test_many_pictures_are_written_together_or_none_is(figure, tmp_path, monkeypatch):
+    paths = [tmp_path / "a" / "one.png", tmp_path / "b" / "two.png"]
+    asked = {}
+
+    def write(drawn, files, **settings):
+        asked.update(settings)
+        for file in files:
+            Path(file).write_bytes(b"\x89PNG")
+
+    monkeypatch.setattr(plotly.io, "write_images", write)
+    assert figures.save_pictures(dict.fromkeys(paths, figure), width=600, scale=1) == paths
+    assert asked == {"width": 600, "scale": 1, "height": [figure.layout.height] * 2}
+    assert all(path.read_bytes() == b"\x89PNG" for path in paths)
+
+    def fails(drawn, files, **settings):
+        Path(files[0]).write_bytes(b"half")
+        raise RuntimeError("The browser died.")
+
+    monkeypatch.setattr(plotly.io, "write_images", fails)
+    with pytest.raises(ArtifactError, match=r"cannot draw pictures: The browser died\. Pictures"):
+        figures.save_pictures({tmp_path / "c" / "one.png": figure})
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.allow_hosts(["127.0.0.1"])
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium on this machine")
+def test_a_browser_draws_the_picture_in_its_size(figure, tmp_path):
+    (path,) = figures.save_pictures({tmp_path / "effects.png": figure}, width=600, scale=2)
+    header = path.read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    size = struct.unpack(">II", header[16:])
+    assert size == (1200, 2 * figure.layout.height)
 
 
 def test_figures_never_import_torch():

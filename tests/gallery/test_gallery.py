@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,27 +19,31 @@ from workbench.gallery import draw, draw_gallery, published_results
 PNG = b"\x89PNG"
 
 
-@pytest.fixture(autouse=True)
-def quick_pictures(monkeypatch):
-    """A browser that draws nothing; the real one is tried in the slow tests of `save_pictures`."""
+@pytest.fixture(autouse=True, scope="module")
+def quick_pictures():
+    """A browser that draws nothing; the real one is tried in the slow test of `save_pictures`."""
 
     def write(drawn, files, **settings):
         assert len(drawn) == len(files) == len(settings["height"])
         for file in files:
             Path(file).write_bytes(PNG)
 
-    monkeypatch.setattr(plotly.io, "write_images", write)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plotly.io, "write_images", write)
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def said():
+    """What was said while the gallery was drawn."""
     return []
 
 
-@pytest.fixture
-def gallery(small_run, tmp_path, said):
-    draw_gallery(tmp_path / "gallery", [small_run.folder], say=said.append)
-    return tmp_path / "gallery"
+@pytest.fixture(scope="module")
+def gallery(small_run, tmp_path_factory, said, quick_pictures):
+    """The gallery of the small run; read-only."""
+    page = draw_gallery(tmp_path_factory.mktemp("gallery"), [small_run.folder], say=said.append)
+    return page.parent
 
 
 def rows(path):
@@ -107,19 +112,20 @@ def test_no_table_holds_the_text_of_a_prompt(gallery, small_run):
 
 
 def test_without_a_browser_the_rest_is_written_and_old_pictures_go(
-    gallery, small_run, said, monkeypatch
+    gallery, small_run, tmp_path, monkeypatch
 ):
     def no_browser(*args, **settings):
         raise RuntimeError("Kaleido requires Google Chrome to be installed.\nMore.")
 
     monkeypatch.setattr(plotly.io, "write_images", no_browser)
-    said.clear()
-    page = draw_gallery(gallery, [small_run.folder], say=said.append).read_text()
-    skipped = [line for line in said if "pictures skipped" in line]
+    told, folder = [], tmp_path / "gallery"
+    shutil.copytree(gallery, folder)
+    page = draw_gallery(folder, [small_run.folder], say=told.append).read_text()
+    skipped = [line for line in told if "pictures skipped" in line]
     assert len(skipped) == 1 and "requires Google Chrome" in skipped[0]
-    assert not list(gallery.glob("*/*.png"))
+    assert list(gallery.glob("*/*.png")) and not list(folder.glob("*/*.png"))
     assert "<img" not in page and "(pocket/sweep.html)" in page
-    assert (gallery / "pocket" / "sweep.csv").is_file()
+    assert (folder / "pocket" / "sweep.csv").is_file()
 
 
 def test_without_runs_those_of_the_shipped_models_are_made(small_run, tmp_path, monkeypatch, said):
@@ -130,7 +136,7 @@ def test_without_runs_those_of_the_shipped_models_are_made(small_run, tmp_path, 
         return replace(small_run, study=replace(small_run.study, model=study.model))
 
     monkeypatch.setattr(draw, "run_study", run_study)
-    page = draw_gallery(tmp_path / "gallery", say=said.append).read_text()
+    page = draw_gallery(tmp_path / "gallery").read_text()
     assert [study.model for study in asked] == list(draw.ORGANISMS)
     for name in draw.ORGANISMS:
         assert f"## `{name}`" in page
