@@ -70,8 +70,8 @@ first_two = {
     if each.directions is not None
 }
 cosines = {
-    name: float(wb.cosine_similarity_map(*pair)["cosine"].squeeze())
-    for name, pair in first_two.items()
+    name: float(first.unit().vector @ second.unit().vector)
+    for name, (first, second) in first_two.items()
 }
 cosines
 
@@ -135,16 +135,20 @@ def middle(cosines: object) -> str:
     at = cosines.sel(layer=layer).squeeze()
     pairs = at["cosine"].where(at["name"] != at["name_other"])
     return (
-        f"{float(at['mean_cosine']):.2f} at layer {layer} of {cosines.sizes['layer']} "
+        f"{float(at['mean_cosine']):.2f} at layer {layer} of 0..{int(cosines['layer'][-1])} "
         f"(pairs {float(pairs.min()):.2f} to {float(pairs.max()):.2f})"
     )
 
 
 lines = [
     f"- `{name}` selected layer {each.choice.layer}, position {each.choice.position}; our "
-    f"selection on the same scores takes layer {ours[name].layer}, position {ours[name].position}. "
-    f"The runner-up has a cosine of {cosines.get(name, float('nan')):.3f} with it."
+    f"selection on the same scores takes layer {ours[name].layer}, position {ours[name].position}."
     for name, each in runs.items()
+]
+lines += [
+    f"- `{name}`: the runner-up, layer {second.layers[0]}, position {second.positions[0]}, has a "
+    f"cosine of {cosines[name]:.3f} with it."
+    for name, (_, second) in first_two.items()
 ]
 lines += [
     f"- `{name}`, {file}: {rates['substring'].rate:.0%} of the replies refused by substring, "
@@ -156,6 +160,10 @@ lines += [
     for name, each in published.items()
 ]
 lines.append(f"- `{MODEL}`, for comparison: {middle(own)}, {N_PROMPTS} prompts of either kind.")
+lines.append(
+    "- Models, prompts and harm categories differ, and the published files say nothing of noise: "
+    "the cosines show an order of size, not which model has more shared a direction."
+)
 if not found:
     lines.append("- Nothing published was compared: the files were not there.")
 display(Markdown("\n".join(lines)))

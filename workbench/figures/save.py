@@ -56,7 +56,7 @@ def save_figure(
 
 
 def save_pictures(
-    pictures: Mapping[Path, go.Figure], width: int = 1200, scale: float = 2
+    pictures: Mapping[Path, go.Figure], width: int = 1200, scale: float | int = 2
 ) -> list[Path]:
     """Writes many pictures with one browser: all of them, or none.
 
