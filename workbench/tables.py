@@ -10,13 +10,12 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from workbench.study.compare import Comparison
-    from workbench.study.results import Run
 
 _PAIRS = 10
 """Most pairs that are listed."""
 
 
-def show_run(finished: "Run", console: Console) -> None:
+def show_run(finished: Any, console: Console) -> None:
     """The tables of a run, candidates and refusal rates, and what its analyses found."""
     choice = finished.choice
     harmful, harmless = (finished.scores.attrs[f"n_{kind}"] for kind in ("harmful", "harmless"))
@@ -54,7 +53,7 @@ def show_run(finished: "Run", console: Console) -> None:
     console.print(f"results: {finished.folder}", soft_wrap=True, highlight=False)
 
 
-def _analyses_table(finished: "Run") -> Table:
+def _analyses_table(finished: Any) -> Table:
     """One line for each analysis: what it found, or why it was not made."""
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(style="bold", no_wrap=True)

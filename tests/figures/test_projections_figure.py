@@ -43,7 +43,7 @@ def test_each_label_adds_up_to_a_hundred_in_every_panel(projected):
 def test_panels_name_layer_and_area_and_skip_what_was_not_measured(projected):
     figure = figures.projections(projected)
     titles = [each.text for each in figure.layout.annotations]
-    assert titles[0].startswith("<b>layer 5</b><br>AUC harmful 0.99 [0.89, 1.09]")
+    assert titles[0].startswith("<b>layer 5</b><br>harmful 0.99 [0.89, 1.09]")
     assert "&lt;b&gt;orderline 0.50" in titles[0]
     assert "1 layer left out" in figure.layout.title.subtitle.text
 

@@ -17,7 +17,7 @@ _COLOURS = {"harmless": PALETTE[2], "borderline": PALETTE[5], "harmful": PALETTE
 _BINS = 24
 
 
-def projections(projected: xr.Dataset, *, columns: int = 4) -> go.Figure:
+def projections(projected: xr.Dataset, *, columns: int = 3) -> go.Figure:
     """Histograms of the prompts' projections on the direction of each layer, by label.
 
     Each label's steps add up to 100 %, so that labels of different size can be compared; all share
@@ -41,18 +41,18 @@ def projections(projected: xr.Dataset, *, columns: int = 4) -> go.Figure:
         rows=n_rows,
         cols=columns,
         subplot_titles=[_title(at.sel(layer=layer)) for layer in layers],
-        horizontal_spacing=0.035,
+        horizontal_spacing=0.05,
         vertical_spacing=min(0.5, _BETWEEN / max(n_rows * _PANEL - _BETWEEN, 1)),
     )
-    figure.update_annotations(font={"size": 12, "color": INK})
+    figure.update_annotations(font={"size": 10.5, "color": INK})
     present = set(at["label"].values.tolist())
     groups = [group for group in _COLOURS if group in present] + sorted(present - set(_COLOURS))
     for index, layer in enumerate(layers):
         values = at["projection"].sel(layer=layer).values
         edges = np.histogram_bin_edges(values, bins=_BINS)
         room = 0.04 * (edges[-1] - edges[0])
-        where = {"row": index // columns + 1, "col": index % columns + 1}
-        figure.update_xaxes(range=[edges[0] - room, edges[-1] + room], **where)
+        ends = [edges[0] - room, edges[-1] + room]
+        figure.update_xaxes(range=ends, row=index // columns + 1, col=index % columns + 1)
         for place, group in enumerate(groups):
             own = values[at["label"].values == group]
             figure.add_trace(
@@ -85,7 +85,7 @@ def _title(at: xr.Dataset) -> str:
             if np.isfinite(area):
                 low, high = at["auc_interval"].sel(group=group).values
                 lines.append(f"{html.escape(str(group))} {area:.2f} [{low:.2f}, {high:.2f}]")
-    return f"<b>{lines[0]}</b>" + "".join(f"<br>AUC {line}" for line in lines[1:])
+    return f"<b>{lines[0]}</b>" + "".join(f"<br>{line}" for line in lines[1:])
 
 
 def _histogram(
@@ -119,8 +119,9 @@ def _describe(at: xr.Dataset, groups: list[str]) -> list[str]:
         f"site {attrs['site']}" if attrs.get("site") else "",
         f"position {number(int(attrs['position']))}" if "position" in attrs else "",
         f"n = {', '.join(counts)} test prompts, none of them behind the directions",
-        "projection on the unit vector, in units of the activations; each panel has its own scale",
-        f"AUC: against {attrs.get('reference', 'harmless')} prompts, with "
+        "projection on the unit vector, in units of the activations",
+        "each panel has its own scale",
+        f"above each panel: AUC against {attrs.get('reference', 'harmless')} prompts, with "
         f"{float(attrs.get('confidence', 0.95)):.0%} intervals",
         "dotted: zero",
     ]
