@@ -21,6 +21,8 @@ from workbench.analysis.patch_metric import (
     Positions,
     check_positions,
     projection_metric,
+    prompt_ids,
+    prompts_provenance,
     refusal_metric,
     refusal_tokens_of,
     unit_vector,
@@ -30,7 +32,6 @@ from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import HookedModel, Prompts, Site
 from workbench.models.packed import Method
 from workbench.models.tokens import Tokens
-from workbench.prompts.promptset import PromptSet
 from workbench.scores.intervals import bootstrap_interval
 
 SITES: tuple[Site, ...] = ("attn_out", "mlp_out", "resid_pre")
@@ -230,19 +231,10 @@ def _patched(
         seed=settings.seed,
         provenance={
             **model.provenance,
-            **{
-                name: each.fingerprint if isinstance(each, PromptSet) else None
-                for name, each in (("source", source), ("target", target))
-            },
-            "system": settings.system,
+            **prompts_provenance(source, target, settings.system),
             "along": None if along is None else dict(along.provenance),
         },
     )
-
-
-def prompt_ids(prompts: Prompts, n_prompts: int) -> list[str]:
-    """Ids of a prompt set; else the row as text."""
-    return list(prompts.ids) if isinstance(prompts, PromptSet) else [*map(str, range(n_prompts))]
 
 
 def _metric(model: HookedModel, source: Prompts, target: Prompts, settings: _Settings) -> Metric:

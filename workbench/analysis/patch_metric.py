@@ -13,6 +13,7 @@ from workbench.interventions import Ablate, intervene
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.packed import Place, Read
 from workbench.models.tokens import Tokens
+from workbench.prompts.promptset import PromptSet
 from workbench.scores.refusal import refusal_score
 from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
 
@@ -117,3 +118,17 @@ def check_positions(
             f"a patch at position {first} cannot change what is read before it, at position "
             f"{metric.place.position}. Take the direction's own position, or earlier ones."
         )
+
+
+def prompt_ids(prompts: Prompts, n_prompts: int) -> list[str]:
+    """Ids of a prompt set; else the row as text."""
+    return list(prompts.ids) if isinstance(prompts, PromptSet) else [*map(str, range(n_prompts))]
+
+
+def prompts_provenance(source: Prompts, target: Prompts, system: str | None) -> dict[str, Any]:
+    """Which prompts a patching experiment was made on."""
+    found: dict[str, Any] = {
+        name: each.fingerprint if isinstance(each, PromptSet) else None
+        for name, each in (("source", source), ("target", target))
+    }
+    return {**found, "system": system}
