@@ -53,7 +53,8 @@ def head_board(
         patching: as `patch_heads` returns it.
         attribution: as `attribute_heads` returns it; heads at and after the layer where the
             direction was read are not in it.
-        planted: (layer, head) pairs to outline; by default the largest effects.
+        planted: (layer, head) pairs to outline; by default those that the patching names as
+            ``planted_heads``, else the largest effects.
         position: of the patching; by default where the attribution was read, else the last.
         top: how many heads are outlined where none were planted.
         group: of the attribution; by default the difference, where there is one.
@@ -87,8 +88,7 @@ def head_board(
         (2, attribution_cells(at, largest(at["contribution"]), panels=2)),
     ):
         figure.add_trace(_bar_below(trace, column, height, whole), 1, column)
-    interval = own.get("effect_interval")
-    heads, told = framed(planted, own["effect"], interval, top)
+    heads, told = framed(planted, own, "effect", top)
     for column, each in ((1, own), (2, at)):
         outline(figure, heads, each["layer"].values, each["head"].values, 1, column)
         # Layers stand at the same height in both, so that heads are found again.

@@ -17,6 +17,8 @@ Head = tuple[int, int]
 Labels = Sequence[int] | np.ndarray
 """Numbers of layers or of heads, as an axis has them."""
 
+PLANTED = "outlined: planted heads"
+
 _PRINTED = 12
 """Most columns side by side whose cells hold numbers."""
 _SILENT = 0.05
@@ -125,16 +127,27 @@ def top_heads(values: xr.DataArray, interval: xr.DataArray | None, n: int) -> li
     return [(int(layers[row]), int(heads[column])) for row, column in found]
 
 
+def planted_heads(planted: Iterable[Head] | None, result: xr.Dataset) -> list[Head] | None:
+    """The heads that were asked for, else those that the result says were planted, else None."""
+    heads = planted if planted is not None else result.attrs.get("planted_heads")
+    return None if heads is None else [(int(layer), int(head)) for layer, head in heads]
+
+
 def framed(
-    planted: Iterable[Head] | None,
-    values: xr.DataArray,
-    interval: xr.DataArray | None,
-    n: int,
+    planted: Iterable[Head] | None, result: xr.Dataset, name: str, n: int
 ) -> tuple[list[Head], str]:
-    """The heads to outline, and what to say of them in the subtitle."""
-    if planted is not None:
-        return [(int(layer), int(head)) for layer, head in planted], "outlined: planted heads"
-    heads = top_heads(values, interval, n)
+    """The heads to outline, and what to say of them in the subtitle.
+
+    Args:
+        planted: heads that were asked for, or None.
+        result: with the variable ``name`` over (layer, head), and perhaps its interval.
+        name: of the variable.
+        n: how many of the largest, where no heads are planted.
+    """
+    if (heads := planted_heads(planted, result)) is not None:
+        return heads, PLANTED
+    interval = result.get(f"{name}_interval")
+    heads = top_heads(result[name], interval, n)
     return heads, outlined(len(heads), interval is not None)
 
 

@@ -1,6 +1,6 @@
 """Which heads carry refusal, and which write the direction: maps of layers and heads."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 from workbench.errors import StudyError
 from workbench.figures.head_grid import (
+    PLANTED,
     Head,
     framed,
     head_axis,
@@ -18,6 +19,7 @@ from workbench.figures.head_grid import (
     map_height,
     outline,
     outlined,
+    planted_heads,
     top_heads,
 )
 from workbench.figures.heat import with_interval
@@ -44,7 +46,8 @@ def head_map(
 
     Args:
         patching: as `patch_heads` returns it.
-        planted: (layer, head) pairs to outline; by default the largest effects.
+        planted: (layer, head) pairs to outline; by default those that the result names as
+            ``planted_heads``, else the largest effects.
         top: how many of those, over all positions.
 
     Raises:
@@ -97,7 +100,8 @@ def head_attribution(
 
     Args:
         attribution: as `attribute_heads` returns it.
-        planted: (layer, head) pairs to outline; by default the largest contributions.
+        planted: (layer, head) pairs to outline; by default those that the result names as
+            ``planted_heads``, else the largest contributions.
         top: how many of those.
         group: a label, or ``"difference"``, which is the default where it was measured.
 
@@ -114,7 +118,7 @@ def head_attribution(
         horizontal_spacing=0.02,
     )
     figure.add_trace(attribution_cells(at, limit), 1, 1)
-    heads, told = framed(planted, at["contribution"], at.get("contribution_interval"), top)
+    heads, told = framed(planted, at, "contribution", top)
     outline(figure, heads, at["layer"].values, at["head"].values)
     figure.add_trace(_others(at, others, limit, at.sizes["head"] + len(others)), 1, 2)
     figure.update_xaxes(**head_axis(at["head"].values), title_text="head", col=1)
@@ -150,28 +154,14 @@ def patch_cells(
 ) -> go.Heatmap:
     """The map of one position."""
     at = patching.sel(position=position)
-
-    def hover(row: int, column: int) -> str:
-        cell = at.isel(layer=row, head=column)
-        return (
-            f"layer {int(cell['layer'])}, head {int(cell['head'])}<br>"
-            f"change {_text(cell, 'effect')}<br>position {number(position)}, "
-            f"{_counted(patching)}"
-        )
-
+    where = f"position {number(position)}, {_counted(patching)}"
+    hover = _hover(at, "effect", "change", where)
     return head_cells(at["effect"], hover, patch_units(patching), limit, panels, **settings)
 
 
 def attribution_cells(at: xr.Dataset, limit: float, panels: int = 1, **settings: Any) -> go.Heatmap:
     """The map of one group's contributions."""
-
-    def hover(row: int, column: int) -> str:
-        cell = at.isel(layer=row, head=column)
-        return (
-            f"layer {int(cell['layer'])}, head {int(cell['head'])}<br>"
-            f"writes {_text(cell, 'contribution')}<br>{_group_count(at)}"
-        )
-
+    hover = _hover(at, "contribution", "writes", _group_count(at))
     bar = _WRITTEN
     return head_cells(at["contribution"], hover, bar, limit, panels, **settings)
 
@@ -242,9 +232,8 @@ def _framed(
 ) -> tuple[dict[int, list[Head]], str]:
     """The heads to outline at each position: planted ones, or the largest of all positions."""
     positions = patching["position"].values.tolist()
-    if planted is not None:
-        heads = [(int(layer), int(head)) for layer, head in planted]
-        return dict.fromkeys(positions, heads), "outlined: planted heads"
+    if (heads := planted_heads(planted, patching)) is not None:
+        return dict.fromkeys(positions, heads), PLANTED
     ends = patching.get("effect_interval")
     found = []
     for position in positions:
@@ -278,9 +267,21 @@ def _others(at: xr.Dataset, names: list[str], limit: float, columns: int) -> go.
     return head_cells(stacked, hover, "", limit, panels, showscale=False)
 
 
-def _text(cell: xr.Dataset, name: str) -> str:
-    ends = cell.get(f"{name}_interval")
-    return with_interval(float(cell[name]), None if ends is None else ends.values)
+def _hover(at: xr.Dataset, name: str, verb: str, where: str) -> Callable[[int, int], str]:
+    """Text of a cell; arrays are taken out once, as labelled look-ups by cell are slow."""
+    values = at[name].transpose("layer", "head").values
+    ends = at.get(f"{name}_interval")
+    bounds = None if ends is None else ends.transpose("layer", "head", "bound").values
+    layers, heads = at["layer"].values, at["head"].values
+
+    def hover(row: int, column: int) -> str:
+        own = None if bounds is None else bounds[row, column]
+        return (
+            f"layer {int(layers[row])}, head {int(heads[column])}<br>"
+            f"{verb} {with_interval(float(values[row, column]), own)}<br>{where}"
+        )
+
+    return hover
 
 
 def _ends(attrs: dict[Any, Any], key: str) -> np.ndarray | None:
