@@ -257,3 +257,21 @@ def _short(value: Any, limit: int = 200) -> str:
         value = ", ".join(map(str, value))
     text = "" if value is None else str(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Page to write; default RUN/report.html.")
+    ] = None,
+) -> None:
+    """Write a finished run as one HTML page that needs no network.
+
+    Example: [bold]workbench report runs/demo --out demo.html[/bold]
+    """
+    from workbench.report.page import write_report
+    from workbench.study.results import load_run
+
+    page = write_report(load_run(folder), out)
+    _console.print(f"report: {page}", soft_wrap=True, highlight=False)

@@ -6,6 +6,7 @@ Every function here is pure: it draws what it is given, never runs a model and n
 
 from workbench.figures.concept import concept_or_words
 from workbench.figures.cosine_layers import cosine_by_layer
+from workbench.figures.cosine_pair import cosine_pair
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
 from workbench.figures.effects import effects
 from workbench.figures.gallery import GALLERY, GalleryEntry, RunLike
@@ -14,6 +15,7 @@ from workbench.figures.projections import projections
 from workbench.figures.save import save_figure
 from workbench.figures.selection import selection_plane
 from workbench.figures.sweep import sweep
+from workbench.figures.tokens import token_projections
 from workbench.figures.transfer import layer_bands, transfer
 from workbench.figures.vocabulary import vocabulary
 from workbench.figures.wording import wording
@@ -25,6 +27,7 @@ __all__ = [
     "concept_or_words",
     "cosine_by_layer",
     "cosine_map",
+    "cosine_pair",
     "cosine_maps_by_layer",
     "effects",
     "layer_bands",
@@ -33,6 +36,7 @@ __all__ = [
     "save_figure",
     "selection_plane",
     "sweep",
+    "token_projections",
     "transfer",
     "vocabulary",
     "wording",

@@ -7,7 +7,7 @@ where the result that it needs was not made.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import plotly.graph_objects as go
 import xarray as xr
@@ -25,6 +25,7 @@ from workbench.figures.vocabulary import vocabulary
 from workbench.figures.wording import wording
 
 
+@runtime_checkable
 class RunLike(Protocol):
     """What a figure may look at of a run."""
 
