@@ -26,7 +26,7 @@ ORDER = (
     ("scores",),
     ("analysis",),
     ("study",),
-    ("report", "explorer"),
+    ("report", "explorer", "tables"),
     ("cli",),
     ("__main__",),
 )

@@ -34,6 +34,7 @@ _HOMES = {
     "orthogonalize": "directions.geometry",
     "cosine_similarity_map": "directions.cosines",
     "principal_angles": "directions.subspaces",
+    "subspace_overlaps": "directions.subspaces",
     "load_published": "directions.published",
     "Ablate": "interventions",
     "Add": "interventions",
@@ -49,6 +50,7 @@ _HOMES = {
     "sweep_directions": "analysis.sweep",
     "select_direction": "analysis.selection",
     "Choice": "analysis.selection",
+    "project_prompts": "analysis.projections",
     "transfer_matrix": "analysis.transfer",
     "read_vocabulary": "analysis.vocabulary",
     "concept_or_words": "analysis.concept",
@@ -59,6 +61,7 @@ _HOMES = {
     "Run": "study.results",
     "write_report": "report.page",
     "explore": "explorer.open",
+    "compare_directions": "study.compare",
 }
 _MODULES = ("figures",)
 

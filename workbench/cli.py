@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from workbench import __version__
+from workbench.errors import StudyError
 from workbench.study.settings import Study
 
 app = typer.Typer(
@@ -86,6 +86,7 @@ def run(
     """
     study = Study(**settings)
     from workbench.study.run import run_study
+    from workbench.tables import show_run
 
     finished = run_study(
         study,
@@ -93,85 +94,66 @@ def run(
         say=lambda line: _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False),
         png=png,
     )
-    _show(finished)
+    show_run(finished, _console)
 
 
-def _show(finished: Any) -> None:
-    """The two tables of a run: candidates and refusal rates."""
-    choice = finished.choice
-    harmful, harmless = (finished.scores.attrs[f"n_{kind}"] for kind in ("harmful", "harmless"))
-    table = Table(
-        title="Candidates, the chosen one first",
-        box=box.SIMPLE,
-        padding=(0, 0, 0, 1),
-        pad_edge=False,
-        caption=f"nats, with {finished.study.confidence:.0%} intervals over {harmful} harmful and "
-        f"{harmless} harmless prompts",
+@app.command()
+def compare(
+    first: Annotated[
+        Path, typer.Argument(help="A run's folder, a file of directions, or others'.")
+    ],
+    second: Annotated[
+        Path | None, typer.Argument(help="Another one of the same model; none: the first alone.")
+    ] = None,
+    over: Annotated[
+        str, typer.Option(help="What is compared: name (harm categories), layer or position.")
+    ] = "name",
+    layer: Annotated[
+        int | None, typer.Option(help="Where to look; by default where the run chose.")
+    ] = None,
+    position: Annotated[
+        int | None, typer.Option(help="Token, counted from the end; by default as the run chose.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="One direction, where layers or positions are compared.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the artifact, CSV and figures; none: no files.")
+    ] = None,
+    png: Annotated[
+        bool, typer.Option("--png", help="Also draw pictures; needs --out, kaleido and Chromium.")
+    ] = False,
+) -> None:
+    """Compare directions by their cosines: within one run or file, or between two of one model.
+
+    One source: how alike the directions of its harm categories are. Two: how alike the two sets
+    are, at the layers and positions that both have. A source is the folder of a run, a saved
+    .safetensors of directions (such as a run's directions.safetensors), or a folder or .pt file
+    that another project published. Cosines of different models mean nothing and are refused.
+
+    A cosine carries noise: more prompts, higher cosine. Where vectors were resampled, intervals and
+    the cosine without noise are shown; where not, the last line says why there are none.
+
+    Example: [bold]workbench compare runs/qwen --over layer --out runs/qwen-layers[/bold]
+    """
+    from workbench.study.compare import compare_directions
+    from workbench.tables import show_comparison
+
+    found = compare_directions(
+        first,
+        second,
+        over=over,  # pyright: ignore[reportArgumentType]
+        layer=layer,
+        position=position,
+        name=name,
     )
-    dropped = []
-    for name in ("", "layer", "pos.", "bypass ↓", "induce ↑", "KL ↓"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for rank, row in enumerate(choice.table.head(choice.top_k).itertuples(), start=1):
-        table.add_row(
-            "★" if rank == 1 else str(rank),
-            str(row.layer),
-            str(row.position),
-            *(_with_interval(row, name) for name in ("bypass", "induce", "kl")),
-            style="bold" if rank == 1 else "dim" if row.dropped else None,
-        )
-        if row.dropped:
-            dropped.append(f"{rank} dropped: {row.dropped}")
-    _console.print(table)
-    for line in dropped:
-        _console.print(f"  {line}", style="dim", highlight=False)
-    _console.print(_rates_table(finished.effects))
-    if finished.planted_cosine is not None:
-        _console.print(
-            f"cosine of the chosen direction with the planted one: {finished.planted_cosine:.3f}"
-        )
-    _show_analyses(finished)
-    _console.print(f"figures: {finished.folder / 'figures'}", soft_wrap=True, highlight=False)
-    _console.print(f"results: {finished.folder}", soft_wrap=True, highlight=False)
-
-
-def _show_analyses(finished: Any) -> None:
-    """One line for each analysis: what it found, or why it was not made."""
-    for name, line in finished.found.items():
-        _console.print(f"[bold]{name}[/bold]: {escape(line)}", highlight=False)
-    for name, reason in finished.skipped.items():
-        _console.print(f"[bold]{name}[/bold] skipped: {escape(reason)}", highlight=False)
-
-
-def _with_interval(row: Any, name: str) -> str:
-    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
-    if value != value:  # a skipped candidate has no scores
-        return ""
-    digits = 3 if name == "kl" else 1
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _rates_table(effects: Any) -> Table:
-    table = Table(
-        title="Refusal rate",
-        box=box.SIMPLE,
-        caption=f"judge {effects.attrs['judge']}; {effects.attrs['confidence']:.0%} Wilson "
-        "intervals",
-    )
-    table.add_column("prompts")
-    table.add_column("n", justify="right")
-    for condition in effects["condition"].values:
-        table.add_column(str(condition), justify="right")
-    for kind in effects["prompt_set"].values:
-        cells = effects.sel(prompt_set=kind)
-        rates = [
-            f"{float(cells['refusal_rate'].sel(condition=condition)):.0%} "
-            "[{:.0%}, {:.0%}]".format(
-                *cells["refusal_rate_interval"].sel(condition=condition).values
-            )
-            for condition in effects["condition"].values
-        ]
-        table.add_row(str(kind), str(int(cells["n"])), *rates)
-    return table
+    if png and out is None:
+        raise StudyError("pictures need a folder: pass --out with --png.")
+    if out is not None:
+        found.save(out, png=png)
+    show_comparison(found, _console)
+    if out is not None:
+        _console.print(f"results: {out}", soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -226,12 +226,16 @@ def _attrs(
     }
 
 
-def _matched(a: Directions, b: Directions, over: Axis) -> Directions:
-    """The other set with its axes in the order of the first, after checking that it fits."""
+def check_same_model(a: Directions, b: Directions) -> None:
+    """Refuses two sets whose cosines mean nothing.
+
+    Raises:
+        AxisError: widths, sites or weights differ, or, where those are not recorded, models.
+    """
     if a.d_model != b.d_model:
         raise AxisError(
             f"widths differ: {a.d_model} and {b.d_model}; these directions come from different "
-            "models."
+            "models, and a cosine between them means nothing. Compare sets of one model."
         )
     if a.site != b.site:
         raise AxisError(f"sites differ: {a.site} and {b.site}. Read both at one site.")
@@ -244,6 +248,11 @@ def _matched(a: Directions, b: Directions, over: Axis) -> Directions:
             )
         if one and two:
             break
+
+
+def _matched(a: Directions, b: Directions, over: Axis) -> Directions:
+    """The other set with its axes in the order of the first, after checking that it fits."""
+    check_same_model(a, b)
     wanted: dict[str, Any] = {}
     for axis in get_args(Axis):
         mine, other = getattr(a, f"{axis}s"), getattr(b, f"{axis}s")

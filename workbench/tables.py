@@ -1,0 +1,253 @@
+"""Results as tables for a terminal of 80 columns."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from workbench.study.compare import Comparison
+    from workbench.study.results import Run
+
+_PAIRS = 10
+"""Most pairs that are listed."""
+
+
+def show_run(finished: "Run", console: Console) -> None:
+    """The tables of a run, candidates and refusal rates, and what its analyses found."""
+    choice = finished.choice
+    harmful, harmless = (finished.scores.attrs[f"n_{kind}"] for kind in ("harmful", "harmless"))
+    table = Table(
+        title="Candidates, the chosen one first",
+        box=box.SIMPLE,
+        padding=(0, 0, 0, 1),
+        pad_edge=False,
+        caption=f"nats, with {finished.study.confidence:.0%} intervals over {harmful} harmful and "
+        f"{harmless} harmless prompts",
+    )
+    dropped = []
+    for name in ("", "layer", "pos.", "bypass ↓", "induce ↑", "KL ↓"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for rank, row in enumerate(choice.table.head(choice.top_k).itertuples(), start=1):
+        table.add_row(
+            "★" if rank == 1 else str(rank),
+            str(row.layer),
+            str(row.position),
+            *(_with_interval(row, name) for name in ("bypass", "induce", "kl")),
+            style="bold" if rank == 1 else "dim" if row.dropped else None,
+        )
+        if row.dropped:
+            dropped.append(f"{rank} dropped: {row.dropped}")
+    console.print(table)
+    for line in dropped:
+        console.print(f"  {line}", style="dim", highlight=False)
+    console.print(_rates_table(finished.effects))
+    if finished.planted_cosine is not None:
+        console.print(
+            f"cosine of the chosen direction with the planted one: {finished.planted_cosine:.3f}"
+        )
+    _show_analyses(finished, console)
+    console.print(f"figures: {finished.folder / 'figures'}", soft_wrap=True, highlight=False)
+    console.print(f"results: {finished.folder}", soft_wrap=True, highlight=False)
+
+
+def _show_analyses(finished: "Run", console: Console) -> None:
+    """One line for each analysis: what it found, or why it was not made."""
+    for name, line in finished.found.items():
+        console.print(f"[bold]{name}[/bold]: {escape(line)}", highlight=False)
+    for name, reason in finished.skipped.items():
+        console.print(f"[bold]{name}[/bold] skipped: {escape(reason)}", highlight=False)
+
+
+def _with_interval(row: Any, name: str) -> str:
+    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
+    if value != value:  # a skipped candidate has no scores
+        return ""
+    digits = 3 if name == "kl" else 1
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _rates_table(effects: Any) -> Table:
+    table = Table(
+        title="Refusal rate",
+        box=box.SIMPLE,
+        caption=f"judge {effects.attrs['judge']}; {effects.attrs['confidence']:.0%} Wilson "
+        "intervals",
+    )
+    table.add_column("prompts")
+    table.add_column("n", justify="right")
+    for condition in effects["condition"].values:
+        table.add_column(str(condition), justify="right")
+    for kind in effects["prompt_set"].values:
+        cells = effects.sel(prompt_set=kind)
+        rates = [
+            f"{float(cells['refusal_rate'].sel(condition=condition)):.0%} "
+            "[{:.0%}, {:.0%}]".format(
+                *cells["refusal_rate_interval"].sel(condition=condition).values
+            )
+            for condition in effects["condition"].values
+        ]
+        table.add_row(str(kind), str(int(cells["n"])), *rates)
+    return table
+
+
+def show_comparison(found: "Comparison", console: Console) -> None:
+    """The tables of a comparison, and why it has no intervals where it has none."""
+    console.print(
+        " and ".join(escape(each) for each in found.sources), style="bold", soft_wrap=True
+    )
+    if len(found.sources) == 2:
+        console.print(_across(found))
+    elif found.over != "name":
+        console.print(_against_reference(found))
+    else:
+        if found.cosines.sizes["layer"] > 1:
+            console.print(_by_layer(found))
+        console.print(_pairs(found))
+    if found.angles is not None:
+        console.print(_overlap(found), soft_wrap=True, highlight=False)
+    confidence = found.cosines.attrs.get("confidence")
+    console.print(
+        f"no intervals: {escape(found.no_intervals)}"
+        if found.no_intervals
+        else f"{confidence:.0%} intervals ({found.cosines.attrs['interval']})",
+        highlight=False,
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    # As wide as its title, which would wrap otherwise.
+    table = Table(
+        title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, min_width=len(title)
+    )
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index else "left", no_wrap=bool(index))
+    return table
+
+
+def _by_layer(found: "Comparison") -> Table:
+    """The mean over all pairs at every layer."""
+    at = found.cosines.sel(position=found.position)
+    title = f"Mean cosine between {at.sizes['name']} directions, position {found.position}"
+    noiseless = "mean_disattenuated" in at
+    columns = ("without noise", "permuted") if noiseless else ("lowest", "highest")
+    table = _table(title, "layer", "mean", *columns)
+    for layer in at["layer"].values.tolist():
+        cell = at.sel(layer=layer)
+        if noiseless:
+            null = cell["mean_null"].values if "mean_null" in cell else None
+            other = [_cell(cell, "mean_disattenuated"), "" if null is None else _span(null)]
+        else:
+            pairs = cell["cosine"].values[~_diagonal(cell)]
+            known = pairs[np.isfinite(pairs)]
+            other = [_two(known.min()), _two(known.max())] if len(known) else ["", ""]
+        style = "bold" if layer == found.layer else None
+        table.add_row(str(layer), _cell(cell, "mean_cosine"), *other, style=style)
+    return table
+
+
+def _pairs(found: "Comparison") -> Table:
+    """The least alike pairs at the layer and position to look at."""
+    from workbench.study.compare import lowest_pairs
+
+    at = found.at
+    n = at.sizes["name"] * (at.sizes["name"] - 1) // 2
+    columns = [name for name in ("cosine", "disattenuated") if name in at]
+    heads = {"cosine": "cosine", "disattenuated": "without noise"}
+    p = ["p"] if "p_value" in at else []
+    what = f"{_PAIRS} least alike of {n} pairs" if n > _PAIRS else f"All {n} pairs"
+    title = f"{what}, layer {found.layer}, position {found.position}"
+    table = _table(title, "pair", *(heads[name] for name in columns), *p)
+    if n > _PAIRS:
+        table.caption = "all of them are in cosines.csv with --out"
+    names = [str(each) for each in at["name"].values]
+    for row, column in lowest_pairs(at, _PAIRS):
+        cell = at.isel(name=row, name_other=column)
+        values = [_cell(cell, name) for name in columns]
+        values += [f"{float(cell['p_value']):.2g}"] if p else []
+        table.add_row(f"{escape(names[row])}, {escape(names[column])}", *values)
+    return table
+
+
+def _against_reference(found: "Comparison") -> Table:
+    """Every layer, or position, against the one to look at."""
+    from workbench.study.compare import with_reference
+
+    over, at = found.over, with_reference(found)
+    reference = int(at[f"{over}_other"])
+    other = "position" if over == "layer" else "layer"
+    name = escape(str(at["name"].item()))
+    title = f"Cosine of {name} with {over} {reference}, {other} {int(at[other])}"
+    columns = [name for name in ("cosine", "disattenuated") if name in at]
+    table = _table(title, over, *("without noise" if c != "cosine" else c for c in columns))
+    for label in at[over].values.tolist():
+        cell = at.sel({over: label})
+        style = "bold" if label == reference else None
+        table.add_row(str(label), *(_cell(cell, name) for name in columns), style=style)
+    return table
+
+
+def _across(found: "Comparison") -> Table:
+    """For each label of the first set: the same one of the second, and the most alike."""
+    over, at = found.over, found.at
+    at = at if over == "name" else at.isel(name=0)
+    place = [f"{axis} {int(at[axis])}" for axis in ("layer", "position") if axis != over]
+    table = _table(
+        f"Cosines between the two sets, {', '.join(place)}", f"first: {over}", "the same", "", ""
+    )
+    table.columns[2].header, table.columns[2].justify = "most alike in the second", "left"
+    others = at[f"{over}_other"].values.tolist()
+    for label in at[over].values.tolist():
+        row = at.sel({over: label})
+        same = _cell(row.sel({f"{over}_other": label}), "cosine") if label in others else "-"
+        known = row["cosine"].fillna(-2)
+        best = row.isel({f"{over}_other": int(known.values.argmax())})
+        most = [escape(str(best[f"{over}_other"].item())), _cell(best, "cosine")]
+        table.add_row(escape(str(label)), same, *most)
+    return table
+
+
+def _overlap(found: "Comparison") -> str:
+    """What the principal angles say, in one line."""
+    assert found.angles is not None
+    at = found.angles.sel(layer=found.layer, position=found.position)
+    random = f"random {float(at['random_overlap']):.2f}"
+    if "half_overlap" in at:
+        values, own = at["half_overlap"].values, _diagonal(at)
+        n = found.angles.attrs["n_components"]
+        return (
+            f"subspaces of {n} dimensions across halves: overlap {values[~own].mean():.2f} between "
+            f"categories, {values[own].mean():.2f} within, {random}"
+        )
+    smallest = float(at["angle"].min())
+    return f"subspaces of all names: overlap {float(at['overlap']):.2f} ({random}), smallest " + (
+        f"principal angle {smallest:.0f} degrees" if smallest == smallest else "angle not measured"
+    )
+
+
+def _diagonal(at: Any) -> Any:
+    """Where a square map compares a name with itself."""
+    return at["name"].values[:, None] == at["name_other"].values
+
+
+def _cell(at: Any, name: str) -> str:
+    """A cosine with its interval."""
+    value = float(at[name])
+    if value != value:
+        return "not measured"
+    bounds = at[f"{name}_interval"].values if f"{name}_interval" in at else None
+    if bounds is not None and bounds[0] != bounds[0]:
+        return "too noisy"
+    return _two(value) if bounds is None else f"{_two(value)} [{_span(bounds, ', ')}]"
+
+
+def _span(ends: Any, between: str = " to ") -> str:
+    low, high = float(ends[0]), float(ends[-1])
+    return f"{_two(low)}{between}{_two(high)}" if low == low else "-"
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}"
