@@ -2,7 +2,7 @@
 
 import asyncio
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from workbench.analysis.token_projections import read_prompt
 from workbench.errors import AxisError, WorkbenchError
 from workbench.explorer.jobs import Answers, Reading, Step, model_of
 from workbench.explorer.plots import Plots
-from workbench.explorer.views import Selection, Views, as_message, clicked
+from workbench.explorer.views import VIEWS, Selection, Views, as_message, clicked
 from workbench.figures.theme import number, position_label
 from workbench.models.hooked import HookedModel
 from workbench.study.results import Run
@@ -36,7 +36,7 @@ class Panel(widgets.VBox):
         self._answers, self._reading = Answers(run, n_prompts), Reading(run)
         self._task: asyncio.Task[None] | None = None
         self._stopped = self._updating = False
-        self.plots = Plots()
+        self.plots = Plots(**self._drawn(VIEWS))
         self._make_controls()
         super().__init__(
             [
@@ -55,7 +55,7 @@ class Panel(widgets.VBox):
                 self.replies,
             ]
         )
-        self._show(None)
+        self._tell()
 
     def _make_controls(self) -> None:
         """Widgets with their first values, and what each of them calls."""
@@ -90,10 +90,12 @@ class Panel(widgets.VBox):
         )
         self.read = widgets.Button(description="Show its tokens")
         self.answer = widgets.Button(
-            description="Answer test prompts", tooltip="with the selected direction ablated, added"
+            description="Answer test prompts", tooltip="with the selected direction ablated, added",
+            layout={"width": "auto"},
         )
         self.positions = widgets.Button(
-            description="Read all positions", tooltip="principal components at every position"
+            description="Read all positions", tooltip="principal components at every position",
+            layout={"width": "auto"},
         )
         self.stop = widgets.Button(description="Stop", disabled=True)
         self.progress = widgets.IntProgress(layout={"visibility": "hidden", "width": "10em"})
@@ -136,12 +138,17 @@ class Panel(widgets.VBox):
         if event.get("view") == "sweep" and self._answers.missing(self.selection):
             self._start(self._answer())
 
-    def _show(self, before: Selection | None) -> None:
+    def _show(self, before: Selection) -> None:
         """Draws what hangs on the parts of the selection that changed."""
-        changed = self.views.changed(before, self.selection)
-        with self.plots.hold_sync():
-            for view in changed:
-                setattr(self.plots, view, as_message(self.views.draw(view, self.selection)))
+        for view, drawn in self._drawn(self.views.changed(before, self.selection)).items():
+            setattr(self.plots, view, drawn)
+        self._tell()
+
+    def _drawn(self, views: Iterable[str]) -> dict[str, dict[str, Any]]:
+        return {view: as_message(self.views.draw(view, self.selection)) for view in views}
+
+    def _tell(self) -> None:
+        """The selection in words, and its replies."""
         self.chosen.value = self._in_words()
         self.replies.value = self._answers.table(self.selection)
 

@@ -115,10 +115,8 @@ class Views:
             name=selection.name, layer=selection.layer, position=selection.position
         )
 
-    def changed(self, before: Selection | None, after: Selection) -> tuple[str, ...]:
+    def changed(self, before: Selection, after: Selection) -> tuple[str, ...]:
         """Figures that have to be drawn again."""
-        if before is None:
-            return VIEWS
         return tuple(
             view
             for view in VIEWS
