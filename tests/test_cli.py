@@ -5,12 +5,14 @@ import sys
 from dataclasses import fields
 
 import pytest
+import torch
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import workbench as wb
 from workbench.__main__ import main
 from workbench.cli import app
+from workbench.study.analyses import ANALYSES
 from workbench.study.settings import Study
 
 
@@ -58,8 +60,73 @@ def test_run_gives_the_artifacts_of_the_api(small_run, tmp_path):
     assert result.exit_code == 0, result.output
     for name in ("directions.safetensors", "scores.safetensors", "effects.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (small_run.folder / name).read_bytes()
-    for shown in ("Candidates", "★", "Refusal rate", "harmless", "figures:"):
+    for name in small_run.results:
+        stored = tmp_path / "run" / "analyses" / f"{name}.safetensors"
+        expected = small_run.folder / "analyses" / f"{name}.safetensors"
+        assert stored.read_bytes() == expected.read_bytes()
+    for shown in ("Candidates", "★", "Refusal rate", "projection set", "harmless", "figures:"):
         assert shown in result.output
+    printed = " ".join(result.output.split())
+    for name, line in small_run.found.items():
+        assert f"{name} {' '.join(line.split())}" in printed
+    assert max(map(len, result.output.splitlines()[:-2])) <= 80
+
+
+def test_run_help_lists_the_analyses():
+    printed = " ".join(invoke("run", "--help").output.replace("│", " ").split())
+    for analysis in ANALYSES:
+        assert f"{analysis.name} ({analysis.what})" in printed
+
+
+def test_compare_saves_what_the_api_does(small_run, tmp_path):
+    result = invoke("compare", small_run.folder, "--out", tmp_path / "cli")
+    assert result.exit_code == 0, result.output
+    wb.compare_directions(small_run.folder).save(tmp_path / "api")
+    for name in ("cosines.safetensors", "cosines.csv", "angles.safetensors"):
+        assert (tmp_path / "cli" / name).read_bytes() == (tmp_path / "api" / name).read_bytes()
+    for shown in ("without noise", "10 least alike of 28 pairs", "95% intervals", "overlap"):
+        assert shown in result.output
+    assert max(map(len, result.output.splitlines()[1:-4])) <= 80
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["--over", "layer"], "Cosine of refusal with layer 5, position -1"),
+        (["--over", "position"], "Cosine of refusal with position -1, layer 5"),
+        (["--position", "-2"], "no intervals: a run keeps intervals at its own place only"),
+    ],
+)
+def test_compare_shows_what_is_asked_for(small_run, options, shown):
+    result = invoke("compare", small_run.folder, *options)
+    assert result.exit_code == 0, result.output
+    assert shown in " ".join(result.output.split())
+
+
+def test_compare_of_two_says_where_they_meet_and_why_there_are_no_intervals(small_run):
+    file = small_run.folder / "directions.safetensors"
+    result = invoke("compare", small_run.folder, file)
+    assert result.exit_code == 0, result.output
+    assert "Cosines between the two sets, layer 5, position -1" in result.output
+    assert "no intervals: these directions carry no resampled vectors" in result.output
+
+
+def test_compare_help_teaches_with_an_example():
+    printed = " ".join(invoke("compare", "--help").output.replace("│", " ").split())
+    assert "Example: workbench compare runs/qwen --over layer" in printed
+    assert "Cosines of different models mean nothing" in printed
+
+
+def test_compare_of_other_models_is_one_line_and_writes_nothing(
+    monkeypatch, capsys, tmp_path, small_run
+):
+    values = torch.ones(1, 1, 1, 7)
+    other = wb.Directions(values, ("x",), (5,), (-1,)).save(tmp_path / "other.safetensors")
+    out = tmp_path / "out"
+    assert run_main(monkeypatch, "compare", small_run.folder, other, "--out", out) == 2
+    error = capsys.readouterr().err
+    assert "a cosine between them means nothing" in error and error.count("\n") == 1
+    assert not out.exists()
 
 
 def test_models_lists_the_organisms_as_what_they_are():
@@ -82,6 +149,8 @@ def test_prompts_lists_sources_and_looks_into_one(tmp_path):
     [
         (("run", "--model", "no-such-model"), "workbench: no model 'no-such-model'"),
         (("run", "--n-train", "0"), "workbench: n_train must be at least 1, found 0."),
+        (("run", "--analyses", "cosine"), "workbench: no analysis 'cosine'. Choose with commas"),
+        (("compare", "nowhere"), "workbench: no file or folder nowhere."),
         (("prompts", "harmfull"), "harmful"),
     ],
 )

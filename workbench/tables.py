@@ -10,13 +10,12 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from workbench.study.compare import Comparison
-    from workbench.study.results import Run
 
 _PAIRS = 10
 """Most pairs that are listed."""
 
 
-def show_run(finished: "Run", console: Console) -> None:
+def show_run(finished: Any, console: Console) -> None:
     """The tables of a run, candidates and refusal rates, and what its analyses found."""
     choice = finished.choice
     harmful, harmless = (finished.scores.attrs[f"n_{kind}"] for kind in ("harmful", "harmless"))
@@ -49,17 +48,21 @@ def show_run(finished: "Run", console: Console) -> None:
         console.print(
             f"cosine of the chosen direction with the planted one: {finished.planted_cosine:.3f}"
         )
-    _show_analyses(finished, console)
+    console.print(_analyses_table(finished), highlight=False)
     console.print(f"figures: {finished.folder / 'figures'}", soft_wrap=True, highlight=False)
     console.print(f"results: {finished.folder}", soft_wrap=True, highlight=False)
 
 
-def _show_analyses(finished: "Run", console: Console) -> None:
+def _analyses_table(finished: Any) -> Table:
     """One line for each analysis: what it found, or why it was not made."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
     for name, line in finished.found.items():
-        console.print(f"[bold]{name}[/bold]: {escape(line)}", highlight=False)
+        table.add_row(name, escape(line))
     for name, reason in finished.skipped.items():
-        console.print(f"[bold]{name}[/bold] skipped: {escape(reason)}", highlight=False)
+        table.add_row(name, escape(f"skipped: {reason}"), style="dim")
+    return table
 
 
 def _with_interval(row: Any, name: str) -> str:
@@ -72,25 +75,28 @@ def _with_interval(row: Any, name: str) -> str:
 
 def _rates_table(effects: Any) -> Table:
     table = Table(
-        title="Refusal rate",
+        title="Refusal rate (%)",
         box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
         caption=f"judge {effects.attrs['judge']}; {effects.attrs['confidence']:.0%} Wilson "
         "intervals",
     )
     table.add_column("prompts")
     table.add_column("n", justify="right")
     for condition in effects["condition"].values:
-        table.add_column(str(condition), justify="right")
+        table.add_column(str(condition), justify="right", no_wrap=True)
     for kind in effects["prompt_set"].values:
-        cells = effects.sel(prompt_set=kind)
+        cells = 100 * effects.sel(prompt_set=kind)
         rates = [
-            f"{float(cells['refusal_rate'].sel(condition=condition)):.0%} "
-            "[{:.0%}, {:.0%}]".format(
+            f"{float(cells['refusal_rate'].sel(condition=condition)):.0f} "
+            "[{:.0f}, {:.0f}]".format(
                 *cells["refusal_rate_interval"].sel(condition=condition).values
             )
             for condition in effects["condition"].values
         ]
-        table.add_row(str(kind), str(int(cells["n"])), *rates)
+        n = int(effects["n"].sel(prompt_set=kind))
+        table.add_row(str(kind), str(n), *rates)
     return table
 
 

@@ -25,6 +25,8 @@ COUNTS = {
     ("harmless", "plain"): (1, 20),
     ("harmless", "ablated"): (0, 20),
     ("harmless", "added"): (19, 20),
+    ("harmful", "projection set"): (8, 10),
+    ("harmless", "projection set"): (17, 20),
 }
 
 
@@ -44,9 +46,14 @@ def test_conditions_keep_their_order_whatever_the_rows():
     assert tuple(refusal_rates(shuffled)["condition"].values) == CONDITIONS
 
 
+def test_a_condition_that_was_not_tried_is_left_out():
+    three = {key: count for key, count in COUNTS.items() if key[1] != "projection set"}
+    assert list(refusal_rates(replies(three))["condition"].values) == ["plain", "ablated", "added"]
+
+
 def test_only_refused_counts_as_refused():
     frame = replies({(("harmful"), condition): (0, 4) for condition in CONDITIONS})
-    frame["verdict"] = ["partial", "other", "complied", "refused"] * 3
+    frame["verdict"] = ["partial", "other", "complied", "refused"] * len(CONDITIONS)
     assert (refusal_rates(frame)["refusal_rate"] == 0.25).all()
 
 

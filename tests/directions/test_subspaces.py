@@ -8,7 +8,12 @@ import torch
 
 from workbench.activations import Activations
 from workbench.directions.direction import Directions
-from workbench.directions.subspaces import _random_overlap, category_subspace, principal_angles
+from workbench.directions.subspaces import (
+    _random_overlap,
+    category_subspace,
+    principal_angles,
+    subspace_overlaps,
+)
 from workbench.errors import AxisError, StudyError
 
 D_MODEL = 24
@@ -146,3 +151,38 @@ def test_what_spans_no_subspace():
     for n_components in (0, 25):
         with pytest.raises(StudyError, match=f"cannot span {n_components} dimensions with 40"):
             category_subspace(harmful, harmless, "fraud", n_components)
+
+
+def two_categories(shared):
+    """Prompts of two categories that spread along one plane, or along one each."""
+    planes = [torch.eye(D_MODEL)[:2], torch.eye(D_MODEL)[:2] if shared else torch.eye(D_MODEL)[4:6]]
+    sets = [acts(name, planes[row], seed=row) for row, name in enumerate("ab")]
+    return Activations(
+        torch.cat([each.values for each in sets]),
+        (1,) * 80,
+        ("a",) * 40 + ("b",) * 40,
+        ("harmful",) * 80,
+        sets[0].ids + sets[1].ids,
+        (0, 4),
+        (-1,),
+        "resid_pre",
+    )
+
+
+@pytest.mark.parametrize(("shared", "between"), [(True, 1.0), (False, 0.0)])
+def test_categories_overlap_as_much_as_they_share(shared, between):
+    found = subspace_overlaps(two_categories(shared), acts("harmless"), n_components=2)
+    at = found.sel(layer=4, position=-1)
+    for name in ("overlap", "half_overlap"):
+        matrix = at[name].values
+        np.testing.assert_allclose(matrix, matrix.T)
+        np.testing.assert_allclose(np.diag(matrix), 1, atol=1e-3)
+        assert matrix[0, 1] == pytest.approx(between, abs=1e-3)
+    assert float(at["smallest_angle"][0, 1]) == pytest.approx(0 if shared else 90, abs=1.5)
+    # At layer 0 every prompt is the same, and nothing is spanned.
+    assert found["overlap"].sel(layer=0).isnull().all()
+
+
+def test_one_category_has_nothing_to_overlap_with():
+    with pytest.raises(StudyError, match="two or more categories of two or more prompts, found 1"):
+        subspace_overlaps(acts("harmful", torch.eye(D_MODEL)[:2]), acts("harmless"))

@@ -10,17 +10,17 @@ from plotly.subplots import make_subplots
 from workbench.figures.panels import evenly, layers_left_out, raise_panels
 from workbench.figures.theme import INK, PALETTE, legend_below, model_of, number, require, themed
 
-_PANEL, _BETWEEN = 190, 66
+_PANEL, _BETWEEN = 215, 88
 """Pixels from one row of panels to the next, and those between them, for titles of three lines."""
 
 _COLOURS = {"harmless": PALETTE[2], "borderline": PALETTE[5], "harmful": PALETTE[3]}
 _BINS = 24
 
 
-def projections(projected: xr.Dataset, *, columns: int = 4) -> go.Figure:
+def projections(projected: xr.Dataset, *, columns: int = 3) -> go.Figure:
     """Histograms of the prompts' projections on the direction of each layer, by label.
 
-    Each label's bars add up to 100 %, so that labels of different size can be compared; all share
+    Each label's steps add up to 100 %, so that labels of different size can be compared; all share
     the bins of their panel. Titles give the area under the ROC curve against harmless prompts.
     Where there are more than twelve layers, twelve of them evenly spaced.
 
@@ -41,15 +41,18 @@ def projections(projected: xr.Dataset, *, columns: int = 4) -> go.Figure:
         rows=n_rows,
         cols=columns,
         subplot_titles=[_title(at.sel(layer=layer)) for layer in layers],
-        horizontal_spacing=0.035,
+        horizontal_spacing=0.05,
         vertical_spacing=min(0.5, _BETWEEN / max(n_rows * _PANEL - _BETWEEN, 1)),
     )
-    figure.update_annotations(font={"size": 12, "color": INK})
+    figure.update_annotations(font={"size": 10.5, "color": INK})
     present = set(at["label"].values.tolist())
     groups = [group for group in _COLOURS if group in present] + sorted(present - set(_COLOURS))
     for index, layer in enumerate(layers):
         values = at["projection"].sel(layer=layer).values
         edges = np.histogram_bin_edges(values, bins=_BINS)
+        room = 0.04 * (edges[-1] - edges[0])
+        ends = [edges[0] - room, edges[-1] + room]
+        figure.update_xaxes(range=ends, row=index // columns + 1, col=index % columns + 1)
         for place, group in enumerate(groups):
             own = values[at["label"].values == group]
             figure.add_trace(
@@ -71,7 +74,7 @@ def projections(projected: xr.Dataset, *, columns: int = 4) -> go.Figure:
     height = n_rows * _PANEL - _BETWEEN + 60
     themed(figure, "Prompts along the direction of each layer", parts, height=height)
     figure.update_layout(barmode="overlay", bargap=0)
-    return legend_below(raise_panels(figure, _BETWEEN - 20), "label")
+    return legend_below(raise_panels(figure, 46), "label")
 
 
 def _title(at: xr.Dataset) -> str:
@@ -80,8 +83,9 @@ def _title(at: xr.Dataset) -> str:
         for group in at["group"].values:
             area = float(at["auc"].sel(group=group))
             if np.isfinite(area):
-                lines.append(f"{html.escape(str(group))} {area:.2f}")
-    return f"<b>{lines[0]}</b>" + "".join(f"<br>AUC {line}" for line in lines[1:])
+                low, high = at["auc_interval"].sel(group=group).values
+                lines.append(f"{html.escape(str(group))} {area:.2f} [{low:.2f}, {high:.2f}]")
+    return f"<b>{lines[0]}</b>" + "".join(f"<br>{line}" for line in lines[1:])
 
 
 def _histogram(
@@ -114,8 +118,10 @@ def _describe(at: xr.Dataset, groups: list[str]) -> list[str]:
         model_of(attrs),
         f"site {attrs['site']}" if attrs.get("site") else "",
         f"position {number(int(attrs['position']))}" if "position" in attrs else "",
-        f"n = {' and '.join(counts)} test prompts, none of them behind the directions",
-        "projection on the unit vector, in units of the activations; each panel has its own scale",
-        f"AUC: against {attrs.get('reference', 'harmless')} prompts",
+        f"n = {', '.join(counts)} test prompts, none of them behind the directions",
+        "projection on the unit vector, in units of the activations",
+        "each panel has its own scale",
+        f"above each panel: AUC against {attrs.get('reference', 'harmless')} prompts, with "
+        f"{float(attrs.get('confidence', 0.95)):.0%} intervals",
         "dotted: zero",
     ]

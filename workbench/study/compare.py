@@ -53,9 +53,13 @@ class Comparison:
 
     def figures(self) -> dict[str, go.Figure]:
         """The figures of this comparison, by name."""
-        place = {"layer": self.layer, "position": self.position}
-        chosen = {axis: at for axis, at in place.items() if axis != self.over}
-        drawn = {"cosine_map": figures.cosine_map(self.cosines, **chosen)}
+        drawn = {
+            "cosine_map": figures.cosine_map(
+                self.cosines,
+                layer=None if self.over == "layer" else self.layer,
+                position=None if self.over == "position" else self.position,
+            )
+        }
         if self.over == "name" and self.cosines.sizes["layer"] > 1:
             drawn["cosine_maps_by_layer"] = figures.cosine_maps_by_layer(
                 self.cosines, position=self.position
@@ -79,17 +83,16 @@ class Comparison:
         frame = xr.Dataset({k: v.drop_vars("bound", errors="ignore") for k, v in columns.items()})
         table = frame.to_dataframe(dim_order=[str(dim) for dim in dims]).reset_index()
         if len(self.sources) == 1:
-            order = {label: row for row, label in enumerate(self.cosines[self.over].values)}
-            first, second = (table[key].map(order) for key in (self.over, f"{self.over}_other"))
-            table = table[first < second].reset_index(drop=True)
+            labels = self.cosines[self.over].values.tolist()
+            first, second = (
+                np.array([labels.index(label) for label in table[key]])
+                for key in (self.over, f"{self.over}_other")
+            )
+            table = table.loc[first < second].reset_index(drop=True)
         return table
 
     def save(self, folder: str | Path, png: bool = False) -> list[Path]:
-        """Writes the map, its table and its figures.
-
-        Raises:
-            ArtifactError: the folder cannot be written, or pictures cannot be drawn here.
-        """
+        """Writes the map, its table and its figures; nothing before all of them are made."""
         folder = Path(folder)
         drawn, table = self.figures(), self.to_dataframe().to_csv(index=False)
         cosines = self.cosines.assign_attrs(compared=list(self.sources))
@@ -254,7 +257,7 @@ def _common(a: Directions, b: Directions, over: Axis) -> tuple[Directions, Direc
 
 def _check_names(directions: Directions, over: Axis, alone: bool) -> None:
     """Refuses a map of nothing, and one of several names where one is meant."""
-    names = directions.names
+    names = list(directions.names)
     if over == "name" and alone and len(names) < 2:
         raise StudyError(
             f"one direction, {names[0]!r}, has no other to be compared with. Pass a second run or "

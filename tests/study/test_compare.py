@@ -1,0 +1,134 @@
+"""Comparisons: runs, files and published folders give cosines; what has none says why."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import workbench as wb
+from workbench.study.compare import compare_directions, lowest_pairs
+
+
+def directions(names=("a", "b"), seed=0, **settings):
+    draw = torch.Generator().manual_seed(seed)
+    values = torch.randn(len(names), 3, 2, 8, generator=draw)
+    return wb.Directions(values, names, (0, 1, 2), (-2, -1), **settings)
+
+
+def test_a_run_gives_its_stored_maps(small_run):
+    found = compare_directions(small_run.folder)
+    xr.testing.assert_identical(found.cosines, small_run.results["cosines"])
+    assert (found.layer, found.position) == (small_run.choice.layer, small_run.choice.position)
+    assert found.no_intervals == ""
+    xr.testing.assert_identical(found.angles, small_run.results["angles"])
+    for over in ("layer", "position"):
+        stored = small_run.results[f"cosines_between_{over}s"]
+        xr.testing.assert_identical(compare_directions(small_run, over=over).cosines, stored)
+
+
+def test_a_run_elsewhere_has_no_intervals_and_says_why(small_run):
+    position = small_run.choice.position - 1
+    found = compare_directions(small_run, position=position)
+    assert found.cosines["position"].values.tolist() == [position]
+    assert "cosine_interval" not in found.cosines
+    assert "keeps intervals at its own place only" in found.no_intervals
+
+
+def test_one_artifact_is_compared_with_itself(tmp_path):
+    dirs = directions()
+    path = dirs.save(tmp_path / "own.safetensors")
+    found = compare_directions(path)
+    expected = wb.cosine_similarity_map(dirs)["cosine"]
+    xr.testing.assert_allclose(found.cosines["cosine"], expected)
+    assert "no resampled vectors" in found.no_intervals
+    # Nothing was chosen: the middle layer, the last position.
+    assert (found.layer, found.position) == (1, -1)
+
+
+def test_two_sets_meet_where_both_are(tmp_path):
+    a = directions()
+    b = directions(("b", "c"), seed=1).at(layer=[1, 2], position=-1)
+    found = compare_directions(a, b)
+    assert found.cosines["layer"].values.tolist() == [1, 2]
+    one = found.cosines.sel(name="a", name_other="c", layer=2, position=-1)
+    x, y = (each.vector for each in (a.at("a", 2, -1), b.at("c", 2, -1)))
+    assert float(one["cosine"]) == pytest.approx(float(x @ y / x.norm() / y.norm()), abs=1e-6)
+    assert found.angles is not None and "overlap" in found.angles
+
+
+def test_a_published_run_is_compared_layer_by_layer(shared):
+    folder = shared / "data" / "published" / "arditi_2024" / "gemma-2b-it"
+    found = compare_directions(folder, over="layer")
+    assert (found.layer, found.position) == (10, -2)
+    assert found.at.isel(name=0)["cosine"].sel(layer=10, layer_other=10) == pytest.approx(1)
+    assert "no resampled vectors" in found.no_intervals
+
+
+def test_published_and_own_directions_of_other_models_are_refused(shared, small_run):
+    folder = shared / "data" / "published" / "arditi_2024" / "gemma-2b-it"
+    with pytest.raises(wb.AxisError, match=r"different models, and a cosine between them means n"):
+        compare_directions(small_run, folder)
+
+
+def test_sets_of_the_same_width_from_other_weights_are_refused():
+    one = directions(provenance={"weights": "abc", "model": "x"})
+    two = directions(provenance={"weights": "abd", "model": "x"})
+    with pytest.raises(wb.AxisError, match=r"different weights: abc and abd\. A cosine"):
+        compare_directions(one, two)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"over": "layer"}, wb.StudyError, "there are 2: choose a name among a, b"),
+        ({"name": "a"}, wb.StudyError, "one direction, 'a', has no other"),
+        ({"over": "head"}, wb.AxisError, "no axis 'head' to compare: name, layer, position"),
+        ({"layer": 7}, wb.AxisError, "no layer 7"),
+        ({"over": "layer", "name": "a", "layer": 7}, wb.AxisError, "no layer 7 in this comp"),
+    ],
+)
+def test_what_cannot_be_compared_says_so(settings, error, message):
+    with pytest.raises(error, match=message):
+        compare_directions(directions(), **settings)
+
+
+def test_sets_without_a_common_place_are_refused():
+    with pytest.raises(wb.AxisError, match=r"share no layer: \[0\] and \[1, 2\]"):
+        compare_directions(directions().at(layer=0), directions().at(layer=[1, 2]))
+
+
+def test_a_file_of_another_kind_and_no_file_are_refused(small_run, tmp_path):
+    with pytest.raises(wb.ArtifactError, match="of kind 'sweep', not 'directions'"):
+        compare_directions(small_run.folder / "scores.safetensors")
+    with pytest.raises(wb.ArtifactError, match="no file or folder"):
+        compare_directions(tmp_path / "nothing")
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(wb.StudyError, match="is not finished"):
+        compare_directions(tmp_path)
+
+
+def test_everything_that_was_found_is_saved(small_run, tmp_path):
+    found = compare_directions(small_run)
+    found.save(tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"cosines.safetensors", "cosines.csv", "angles.safetensors", "figures"}
+    for figure in ("cosine_map", "cosine_maps_by_layer", "cosine_by_layer"):
+        assert (tmp_path / "out" / "figures" / f"{figure}.html").is_file()
+    stored = wb.Directions.load(small_run.folder / "category_directions.safetensors")
+    n = len(stored.names)
+    table = found.to_dataframe()
+    # Each pair once, at every layer.
+    assert len(table) == n * (n - 1) // 2 * found.cosines.sizes["layer"]
+    row = table[(table.name == "drugs") & (table.name_other == "fraud")]
+    row = row[row.layer == found.layer].iloc[0]
+    cell = found.at.sel(name="drugs", name_other="fraud")
+    assert row.cosine == float(cell["cosine"])
+    assert [row.cosine_low, row.cosine_high] == cell["cosine_interval"].values.tolist()
+
+
+def test_the_least_alike_pairs_come_first(small_run):
+    at = compare_directions(small_run).at
+    pairs = lowest_pairs(at, 5)
+    values = [float(at["cosine"][pair]) for pair in pairs]
+    everything = at["cosine"].values[np.triu_indices(at.sizes["name"], k=1)]
+    assert values == sorted(everything)[:5]
