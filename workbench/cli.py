@@ -85,6 +85,7 @@ def run(
     Example: [bold]workbench run --model Qwen/Qwen2.5-1.5B-Instruct --out runs/qwen[/bold]
     """
     study = Study(**settings)
+    from workbench.report.page import write_report
     from workbench.study.run import run_study
     from workbench.tables import show_run
 
@@ -94,7 +95,9 @@ def run(
         say=lambda line: _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False),
         png=png,
     )
+    page = write_report(finished)
     show_run(finished, _console)
+    _console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 @app.command()
