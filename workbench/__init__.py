@@ -68,6 +68,8 @@ _HOMES = {
     "run_study": "study.run",
     "load_run": "study.results",
     "Run": "study.results",
+    "write_report": "report.page",
+    "explore": "explorer.open",
     "compare_directions": "study.compare",
 }
 _MODULES = ("figures",)

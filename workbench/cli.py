@@ -85,11 +85,14 @@ def run(
     Example: [bold]workbench run --model Qwen/Qwen2.5-1.5B-Instruct --out runs/qwen[/bold]
     """
     study = Study(**settings)
+    from workbench.report.page import write_report
     from workbench.study.run import run_study
     from workbench.tables import show_run
 
     finished = run_study(study, out, say=_say, png=png)
+    page = write_report(finished)
     show_run(finished, _console)
+    _console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 def _say(line: str) -> None:
@@ -266,3 +269,21 @@ def _short(value: Any, limit: int = 200) -> str:
         value = ", ".join(map(str, value))
     text = "" if value is None else str(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Page to write; default RUN/report.html.")
+    ] = None,
+) -> None:
+    """Write a finished run as one HTML page that needs no network.
+
+    Example: [bold]workbench report runs/demo --out demo.html[/bold]
+    """
+    from workbench.report.page import write_report
+    from workbench.study.results import load_run
+
+    page = write_report(load_run(folder), out)
+    _console.print(f"report: {page}", soft_wrap=True, highlight=False)

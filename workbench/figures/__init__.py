@@ -6,6 +6,7 @@ Every function here is pure: it draws what it is given, never runs a model and n
 
 from workbench.figures.concept import concept_or_words
 from workbench.figures.cosine_layers import cosine_by_layer
+from workbench.figures.cosine_pair import cosine_pair
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
 from workbench.figures.effects import effects
 from workbench.figures.gallery import GALLERY, GalleryEntry, RunLike
@@ -18,6 +19,7 @@ from workbench.figures.save import save_figure, save_pictures
 from workbench.figures.selection import selection_plane
 from workbench.figures.sweep import sweep
 from workbench.figures.tidy import tidy, tidy_csv
+from workbench.figures.tokens import token_projections
 from workbench.figures.transfer import layer_bands, transfer
 from workbench.figures.vocabulary import vocabulary
 from workbench.figures.wording import wording
@@ -29,6 +31,7 @@ __all__ = [
     "concept_or_words",
     "cosine_by_layer",
     "cosine_map",
+    "cosine_pair",
     "cosine_maps_by_layer",
     "effects",
     "head_attention",
@@ -44,6 +47,7 @@ __all__ = [
     "sweep",
     "tidy",
     "tidy_csv",
+    "token_projections",
     "transfer",
     "vocabulary",
     "wording",

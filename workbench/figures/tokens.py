@@ -18,7 +18,7 @@ def token_projections(projections: xr.Dataset) -> go.Figure:
 
     The last token of the instruction and the last of the prompt are framed and named; the
     template's tokens before and after the user's words are set apart by lines, and a mark on the
-    left points at the layer that the direction comes from.
+    right points at the layer that the direction comes from.
 
     Args:
         projections: what `workbench.analysis.token_projections.token_projections` gives.
@@ -34,14 +34,12 @@ def token_projections(projections: xr.Dataset) -> go.Figure:
     layers = [int(layer) for layer in at["layer"].values]
     positions = [int(position) for position in at["position"].values]
     blank = [[""] * len(positions) for _ in layers]
-    figure = go.Figure(cells(values, blank, _hover(at), "r̂·x (activation)"))
+    figure = go.Figure(cells(values, blank, _hover(at), "projection (activation)"))
     words = [position_label(0, str(token))[2:] or "∅" for token in at["token"].values]
     figure.update_xaxes(**labels([html.unescape(word) for word in words]), tickangle=-60)
     figure.update_yaxes(
         **labels([number(layer) for layer in layers]),
-        title_text="layer (resid_pre: before the block)"
-        if at.attrs.get("site") == "resid_pre"
-        else "layer",
+        title_text="layer",
     )
     _marks(figure, at, positions, layers, n_all)
     themed(
@@ -82,8 +80,8 @@ def _marks(
     layer = at.attrs.get("direction_layer")
     if layer in layers:
         figure.add_annotation(
-            x=0, xref="paper", xanchor="right", xshift=-1, y=layers.index(layer), showarrow=False,
-            text="▸", font={"size": 15, "color": INK},
+            x=1, xref="paper", xanchor="left", y=layers.index(layer), showarrow=False,
+            text="◂", font={"size": 15, "color": INK},
         )  # fmt: skip
 
 
@@ -113,8 +111,10 @@ def _describe(at: xr.Dataset, n_all: int) -> list[str]:
     ]
     return [
         model_of(attrs),
+        f"site {attrs['site']}" if attrs.get("site") else "",
         f"direction {attrs.get('name', 'not named')!r} of {', '.join(origin)}" if origin else "",
         f"n = 1 prompt: “{text}”" if text else "n = 1 prompt",
         f"the last {shown} of {n_all} tokens" if shown < n_all else "",
+        "◂ the direction's own layer",
         "no intervals: one prompt, one forward",
     ]

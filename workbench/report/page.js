@@ -4,6 +4,7 @@
   const PAGE_ROWS = 20;
   const PAPER_ROWS = 60; // rows of a table that are printed
   const PAPER_WIDTH = 690; // pixels between the margins of a page
+  const PAPER_HEIGHT = 820; // pixels that leave room for heading and caption on a page
   const LONG = 600; // characters of a text that are shown at first
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
@@ -26,6 +27,7 @@
     const needed = Math.ceil(legend.getBBox().height) + plot.own.axis;
     const grown = Math.max(0, needed - plot.own.bottom);
     if (layout.margin.b !== plot.own.bottom + grown) {
+      plot.own.grown = grown;
       await Plotly.relayout(plot, {
         "margin.b": plot.own.bottom + grown,
         height: plot.own.height + grown,
@@ -60,7 +62,7 @@
   const draw = async (plot) => {
     const spec = specOf(plot);
     const bottom = spec.layout.margin.b ?? 80;
-    plot.own = { height: spec.layout.height, bottom, axis: Math.min(bottom, 62) };
+    plot.own = { height: spec.layout.height, grown: 0, bottom, axis: Math.min(bottom, 62) };
     if (still) spec.layout.transition = { duration: 0 };
     await Plotly.newPlot(plot, spec.data, spec.layout, {
       responsive: true, displaylogo: false, displayModeBar: false, scrollZoom: false,
@@ -194,15 +196,21 @@
 
   // Paper ---------------------------------------------------------------------------------------
   const tables = [...document.querySelectorAll("[data-table]")].map(table);
-  const resized = (width) => plots.filter((plot) => plot._fullLayout).forEach((plot) =>
-    Plotly.relayout(plot, width ? { width, autosize: false } : { width: null, autosize: true }));
+  const resized = (onPaper) => plots.filter((plot) => plot.own).forEach((plot) => {
+    const height = plot.own.height + plot.own.grown;
+    const shown = onPaper ? Math.min(height, PAPER_HEIGHT) : height;
+    plot.style.setProperty("--height", `${shown}px`);
+    Plotly.relayout(plot, onPaper
+      ? { width: PAPER_WIDTH, height: shown, autosize: false }
+      : { width: null, height: shown, autosize: true });
+  });
   addEventListener("beforeprint", () => {
     for (const each of tables) each.print();
-    resized(PAPER_WIDTH);
+    resized(true);
   });
   addEventListener("afterprint", () => {
     for (const each of tables) each.restore();
-    resized(null);
+    resized(false);
   });
 
   let waiting;

@@ -13,6 +13,7 @@ from workbench.study.results import Run
 _DID = {
     "ablated": "With the direction ablated from every layer",
     "added": "With the direction added at its layer",
+    "projection set": "With the projection set to the mean of harmful prompts at that layer",
 }
 
 
@@ -118,9 +119,11 @@ def _limits(run: Run) -> Iterator[str]:
 
 def _measured(run: Run, condition: str) -> list[str]:
     """Sets of prompts whose rate is known under a condition."""
-    rates = run.effects["refusal_rate"].sel(condition=condition)
-    return [str(kind) for kind in rates["prompt_set"].values if np.isfinite(rates.sel(
-        prompt_set=kind))]
+    rates = run.effects["refusal_rate"]
+    if condition not in rates["condition"].values:
+        return []
+    known = np.isfinite(rates.sel(condition=condition).values)
+    return [str(kind) for kind in rates["prompt_set"].values[known]]
 
 
 def _moved(run: Run, kind: str, condition: str) -> str:
