@@ -24,13 +24,12 @@
 MODEL = "pocket"
 
 # %%
-import torch
 from IPython.display import Markdown, display
 
 import workbench as wb
 from workbench.models.organisms import organism_card, organism_names
 
-N_PROMPTS, N_TEST, N_HEADS = 48, 16, 8
+N_PROMPTS, N_TEST = 48, 16
 
 model = wb.load_model(MODEL)
 model
@@ -74,66 +73,61 @@ wb.figures.head_board(patched, written).show()
 # %% [markdown]
 # ## How few are enough
 #
-# The heads of largest effect, patched together, one more at a time, on prompts that the ranking has
-# not seen. Heads that stand in for each other do little alone and much together.
+# One head after the other joins a patch of all chosen so far, always the one that moves the refusal
+# score most, on prompts that the map above has not seen, until nearly all replies are refusals.
+# Heads that stand in for each other do little alone and much together, so the sum of single effects
+# stands beside the joint effect. As many random heads say what chance would do.
 
 # %%
-effect = patched["effect"].squeeze(drop=True)
-heads = list(effect.to_series().nlargest(N_HEADS).index)  # (layer, head), the largest first
-z = wb.collect_activations(model, harmful, site="z", positions=[t_post]).mean()
-z = z.unflatten(-1, (model.n_heads, model.d_head))  # [layer position head d_head]
-refusal_tokens = wb.refusal_tokens(model, harmful, harmless)
-scores, refused = [], []
-for k in range(N_HEADS + 1):
-    values = [z[layer, :, head] for layer, head in heads[:k]]
-    edits = [wb.PatchHeads(tuple(heads[:k]), torch.stack(values), (t_post,))] if k else []
-    with wb.intervene(model, *edits):
-        scores.append(wb.refusal_score(model.logits(test0), refusal_tokens).mean().item())
-        replies = model.generate(test0, max_new_tokens=24)
-    refused.append(wb.refusal_rate(wb.judge(replies, prompts=test0.texts)).rate)
-    print(f"{k} heads: refusal score {scores[-1]:6.2f} nats, {refused[-1]:4.0%} refused")
+chosen = wb.minimal_head_set(model, harmful, test0, n_random=8, max_new_tokens=24)
+table = chosen[["layer", "head", "score", "effect", "sum_of_singles", "rate"]].to_dataframe()
+table.iloc[1:].round(2)
 
 # %% [markdown]
 # ## Where they look
+#
+# Attention of these heads from the last token: on the words of the request, or on the template.
 
 # %%
-view = wb.head_attention(model, test + test0, heads[:4], position=t_post)
+heads = [(int(layer), int(head)) for layer, head in chosen.attrs["heads"]]
+view = wb.head_attention(model, test + test0, heads, position=t_post)
 wb.figures.head_attention(view).show()
 
 # %% [markdown]
 # ## What was found
 
 # %%
-named = [f"{layer}.{head}" for layer, head in heads]
-enough = next((k for k, rate in enumerate(refused) if rate > 0.5), None)
-said = f"{enough} heads make the model refuse more than half of them"
-if enough is None:
-    said = f"not even {N_HEADS} heads make it refuse half of them"
-
+named = ", ".join(f"{layer}.{head}" for layer, head in heads)
+effect = patched["effect"].squeeze(drop=True).to_series()
 writes = written["contribution"].sel(group="difference", drop=True).to_series()
-writer = "{}.{}".format(*writes.idxmax())
+first, last = chosen.isel(size=0), chosen.isel(size=-1)
+low, high = last["rate_interval"].values
 
 known = ""
 if MODEL in organism_names():
     components = organism_card(MODEL).get("planted", {}).get("components", {}).values()
-    planted = {f"{layer}.{head}" for own in components for layer, head in own["heads"]}
-    hits = [name for name in named if name in planted]
-    known = f"- {len(hits)} of the {len(planted)} heads that were planted are among these "
-    known += f"{N_HEADS}: {', '.join(hits)}."
+    planted = {(layer, head) for own in components for layer, head in own["heads"]}
+    known = f"- {len(planted & set(heads))} of these {len(heads)} heads are among the "
+    known += f"{len(planted)} that were planted."
 
-text = f"""
+display(
+    Markdown(f"""
 In `{MODEL}`, {len(harmless)} harmless prompts with a plain refusal score of
 {patched.attrs["plain"]:.1f} nats:
 
-- patched alone, the heads that move it most are **{", ".join(named[:4])}** (layer.head), by at most
-  {float(effect.max()):.1f} nats;
-- of {len(test0)} unseen harmless prompts {refused[0]:.0%} are refused plainly; patched together,
-  **{said}**, and all {N_HEADS} move the score from {scores[0]:.1f} to {scores[-1]:.1f} nats;
-- the head that writes most along the direction of layer {choice.layer} is **{writer}**,
-  {writes.max():.2f} more for harmful prompts than for harmless ones, in units of the activations.
+- patched alone, no head moves it by more than {effect.max():.1f} nats
+  (head {"{}.{}".format(*effect.idxmax())}, written layer.head);
+- patched together, the {len(heads)} heads **{named}** take {len(test0)} unseen harmless
+  prompts from {float(first["rate"]):.0%} to **{float(last["rate"]):.0%}** refused
+  [{low:.0%}, {high:.0%}], and the score from {float(first["score"]):.1f} to
+  {float(last["score"]):.1f} nats; with as many random heads
+  {float(chosen["random_rate"].mean()):.0%} are refused;
+- the head that writes most along the direction of layer {choice.layer} is
+  {"{}.{}".format(*writes.idxmax())}: {writes.max():.2f} more for harmful prompts than for harmless
+  ones, in units of the activations.
 {known}
 
-A set found by ranking single effects is small, not smallest: heads that only act together are
-ranked low.
-"""
-display(Markdown(text))
+The set is found greedily: a smaller one may exist. That a patch induces refusal shows that these
+heads suffice, not that refusal needs them.
+""")
+)

@@ -58,7 +58,7 @@ for name, each in runs.items():
     display(ours[name].table[["layer", "position", "bypass", "induce", "kl", "dropped"]].head(4))
 
 # %% [markdown]
-# The first two are often one and the same direction, read at two places:
+# Are the first two one direction, read at two places? Their cosine:
 
 # %%
 first_two = {
@@ -79,7 +79,7 @@ cosines
 # ## What did the direction do to replies?
 #
 # The published replies, judged again: by the twelve published substrings, as in the paper, and by
-# our rules.
+# our rules. A rate is that of the file: some hold only part of the replies.
 
 # %%
 refused = {
