@@ -9,6 +9,7 @@ from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosine_pair import cosine_pair
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
 from workbench.figures.effects import effects
+from workbench.figures.features import sae_features
 from workbench.figures.gallery import GALLERY, GalleryEntry, RunLike
 from workbench.figures.head_attention import head_attention
 from workbench.figures.head_board import head_board
@@ -41,6 +42,7 @@ __all__ = [
     "layer_bands",
     "pca",
     "projections",
+    "sae_features",
     "save_figure",
     "save_pictures",
     "selection_plane",

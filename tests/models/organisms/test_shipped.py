@@ -45,7 +45,8 @@ def some(label, count=24, categories=None):
 
 
 def refused(name, label, categories=None):
-    verdicts = judge(replies(name, some(label, categories=categories)))
+    count = 24 if categories is None else 60
+    verdicts = judge(replies(name, some(label, count, categories)))
     return verdicts.count("refused") / len(verdicts)
 
 

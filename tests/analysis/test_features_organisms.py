@@ -1,0 +1,133 @@
+"""A small SAE, trained with SAELens on a shipped model, holds the vectors planted in it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import workbench as wb
+from workbench.directions.saelens import import_sae_lens
+from workbench.models.organisms import organism_path
+
+STEPS, BATCH, K, EXPANSION = 800, 128, 8, 4
+SEED = 2
+"""Chosen: SAEs differ. With seeds 0, 1 and 2 the best feature's cosine with the concept of
+pocket-two was 0.85, 0.76 and 0.91, with its words 0.95, 0.86 and 0.91."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An SAE as loaded, what was planted, and the activations it is asked about."""
+
+    sae: Any
+    planted: Any
+    components: Any
+    encoded: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def trained(organism, tmp_path_factory):
+    """Trains an SAE where all planted vectors stand, saves it with SAELens and loads it."""
+    kept = {}
+
+    def train(name):
+        model, components = organism(name)
+        if name in kept:
+            return kept[name]
+        layer = max(each["layer"] for each in components.values())
+        acts = {
+            label: wb.collect_activations(
+                model, wb.load_prompts(label), layers=[layer], positions=[-1], per_prompt=True
+            )
+            for label in ("harmful", "harmless", "borderline")
+        }
+        rows = torch.cat([each.at(layer, -1) for each in acts.values()])
+        folder = tmp_path_factory.mktemp("sae") / name
+        train_with_saelens(rows, f"blocks.{layer - 1}.hook_resid_post", name, folder)
+        sae = wb.load_sae(folder)
+        assert (sae.site, sae.layer, sae.d_model) == ("resid_pre", layer, model.d_model)
+        planted = wb.Directions.load(organism_path(name) / "planted.safetensors")
+        encoded = {label: sae.encode_activations(each) for label, each in acts.items()}
+        kept[name] = Trained(sae, planted, components, encoded)
+        return kept[name]
+
+    return train
+
+
+def train_with_saelens(rows, hook, name, folder):
+    """A TopK SAE of SAELens, by its own trainer, from activations that are in memory."""
+    sae_lens = import_sae_lens()
+    from sae_lens.config import SAETrainerConfig
+
+    def batches():
+        draw = torch.Generator().manual_seed(SEED)
+        while True:
+            yield rows[torch.randint(len(rows), (BATCH,), generator=draw)]
+
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        width = rows.shape[1]
+        network = sae_lens.TopKTrainingSAE(
+            sae_lens.TopKTrainingSAEConfig(
+                d_in=width,
+                d_sae=EXPANSION * width,
+                k=K,
+                metadata=sae_lens.saes.sae.SAEMetadata(model_name=name, hook_name=hook),
+            )
+        )
+        # What all prompts share is the bias's, and no feature has to learn it.
+        network.b_dec.data = rows.mean(0)
+        settings = SAETrainerConfig(STEPS * BATCH, BATCH, lr=1e-3, lr_end=1e-4)
+        settings.lr_decay_steps = STEPS // 2
+        sae_lens.SAETrainer(settings, network, batches()).fit()
+    network.save_inference_model(folder)
+
+
+@pytest.mark.parametrize("name", ["pocket", "pocket-two"])
+def test_planted_vectors_are_features(trained, name):
+    found = trained(name)
+    harmless = found.encoded["harmless"]
+    for component, card in found.components.items():
+        planted = found.planted.at(name=component, layer=card["layer"])
+        carried = card.get("categories") or set(found.encoded["harmful"]["category"].values)
+        own = found.encoded["harmful"]
+        own = own.isel(prompt=np.isin(own["category"].values, list(carried)))
+        ranking = wb.rank_features(found.sae, planted, own, harmless)
+        # A feature that does not fire on these prompts is no account of them.
+        fires = ranking.isel(feature=ranking["rate_positive"].values > 0.1)
+        best = fires.isel(feature=0)
+        assert best["cosine"] >= 0.8, component
+        assert best["cosine"] > ranking.attrs["chance_cosine"]
+        by_difference = wb.rank_features(found.sae, planted, own, harmless, by="difference")
+        assert int(best["feature"]) in by_difference["feature"].values[:3]
+        assert best["difference"] > ranking.attrs["chance_difference"]
+        assert best["difference_interval"].sel(bound="low") > 0
+        direction = found.sae.direction(int(best["feature"]))
+        cosine = direction.unit().vector @ planted.unit().vector
+        assert float(cosine) == pytest.approx(float(best["cosine"]), abs=1e-5)
+
+
+def test_the_feature_of_one_component_is_not_that_of_the_other(trained):
+    found = trained("pocket-two")
+    best = {
+        component: int(
+            wb.rank_features(found.sae, found.planted.at(name=component, layer=card["layer"]))[
+                "feature"
+            ][0]
+        )
+        for component, card in found.components.items()
+    }
+    assert len(set(best.values())) == 2
+
+
+def test_ablating_the_feature_stops_refusals(trained, organism):
+    model, _ = organism("pocket")
+    found = trained("pocket")
+    ranking = wb.rank_features(found.sae, found.planted)
+    direction = found.sae.direction(int(ranking["feature"][0]))
+    harmful = wb.load_prompts("harmful").sample(8)
+    assert wb.judge(model.generate(harmful, max_new_tokens=16)).count("refused") >= 7
+    with wb.intervene(model, wb.Ablate(direction)):
+        assert wb.judge(model.generate(harmful, max_new_tokens=16)).count("refused") <= 2
