@@ -8,9 +8,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from workbench.analysis.candidates import read_candidates
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
-from workbench.interventions import Ablate, Add, intervene
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens, TokenSubset
 from workbench.progress import track
@@ -43,6 +43,9 @@ def sweep_directions(
     prompts with the direction ablated everywhere; ``induce``, that of harmless prompts with the
     raw vector added at its layer; ``kl``, how far ablating moves the next token of harmless
     prompts. Candidates that are zero but for rounding are NaN.
+
+    Where only post-instruction tokens or the last one are touched, all candidates go through the
+    model together; otherwise each takes a forward for either half, additions from their layer on.
 
     Args:
         model: the model.
@@ -111,36 +114,51 @@ def _measure(
     """Scores per prompt, [layer position prompt], and those without an intervention, [prompt]."""
     n_harmful, n_harmless = len(rows["harmful"]), len(rows["harmless"])
     together = _concatenated(rows["harmful"], rows["harmless"])
-    cells = directions.values.shape[1:3]
+    grid = directions.values.shape[1:3]
     degenerate = directions.degenerate[0]
-    ablated = np.full((*cells, len(together)), np.nan)
+    ablated = np.full((*grid, len(together)), np.nan)
     kl, induce = np.full_like(ablated, np.nan), np.full_like(ablated, np.nan)
     plain = np.zeros(len(together))
+    cells = [cell for cell in np.ndindex(*grid) if not degenerate[cell]]
+    candidates = [
+        directions.at(layer=directions.layers[row], position=directions.positions[column])
+        for row, column in cells
+    ]
     batches = together.batches(model.batch_tokens)
-    work = [(batch, cell) for batch in batches for cell in [None, *np.ndindex(*cells)]]
-    plain_logits = torch.empty(0)
-    for (chosen, batch), cell in track(work, "sweeping candidates", len(work)):
-        is_harmless = torch.tensor(chosen) >= n_harmful
-        if cell is None:
-            plain_logits = model.forward(batch)
-            model.check_finite(plain_logits)
-            plain[chosen] = refusal_score(plain_logits, refusal).cpu().numpy()
+    for chosen, batch in track(batches, "sweeping candidates", len(batches)):
+        plain_logits = model.forward(batch)
+        model.check_finite(plain_logits)
+        plain[chosen] = refusal_score(plain_logits, refusal).cpu().numpy()
+        answered = [row for row, index in enumerate(chosen) if index >= n_harmful]
+        ids = [chosen[row] for row in answered]
+
+        def ablation(logits: Tensor, plain: Tensor = plain_logits, rows: Any = answered) -> Tensor:
+            score = refusal_score(logits, refusal)
+            moved = torch.full_like(score, torch.nan).unflatten(0, (-1, len(plain)))
+            if rows:
+                own = logits.unflatten(0, (-1, len(plain)))[:, rows].flatten(0, 1)
+                before = plain[rows].repeat(len(moved), 1)
+                moved[:, rows] = kl_divergence(before, own).unflatten(0, (-1, len(rows)))
+            return torch.stack([score, moved.flatten()], dim=-1)
+
+        if not cells:
             continue
-        if degenerate[cell]:
+        read = read_candidates(model, batch, candidates, "ablate", subset, ablation).cpu().numpy()
+        for cell, found in zip(cells, read, strict=True):
+            ablated[(*cell, chosen)] = found[:, 0]
+            kl[(*cell, chosen)] = found[:, 1]
+        if not answered:
             continue
-        layer, position = directions.layers[cell[0]], directions.positions[cell[1]]
-        candidate = directions.at(layer=layer, position=position)
-        with intervene(model, Ablate(candidate, tokens=subset)):
-            logits = model.forward(batch)
-        ablated[(*cell, chosen)] = refusal_score(logits, refusal).cpu().numpy()
-        if not is_harmless.any():
-            continue
-        harmless_rows = is_harmless.nonzero().flatten().tolist()
-        ids = [chosen[row] for row in harmless_rows]
-        kl[(*cell, ids)] = kl_divergence(plain_logits[harmless_rows], logits[harmless_rows]).cpu()
-        with intervene(model, Add(candidate, tokens=subset)):
-            logits = model.forward(batch.rows(harmless_rows))
-        induce[(*cell, ids)] = refusal_score(logits, refusal).cpu().numpy()
+        read = read_candidates(
+            model,
+            batch.rows(answered),
+            candidates,
+            "add",
+            subset,
+            lambda logits: refusal_score(logits, refusal),
+        )
+        for cell, found in zip(cells, read.cpu().numpy(), strict=True):
+            induce[(*cell, ids)] = found
     return {
         "bypass": ablated[..., :n_harmful],
         "induce": induce[..., n_harmful:],

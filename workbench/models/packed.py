@@ -53,7 +53,7 @@ def packed_variants(
     n_last: int,
     read: Read,
     place: Place | None = None,
-) -> Float[Tensor, "variant prompt"]:
+) -> Float[Tensor, "variant prompt *read"]:
     """Reads every variant of a batch whose last ``n_last`` tokens are changed.
 
     Args:
@@ -61,7 +61,7 @@ def packed_variants(
         tokens: one batch.
         variants: what each changes, in the last ``n_last`` tokens only.
         n_last: how many tokens at the end of the prompts the variants may change.
-        read: from rows of logits at the last position to one number each; rows run over prompts,
+        read: from rows of logits at the last position to one result each; rows run over prompts,
             and slower over variants.
         place: where to read instead of the logits.
 
@@ -76,7 +76,8 @@ def packed_variants(
     for start in range(0, len(variants), size):
         chunk = variants[start : start + size]
         rows = _packed_forward(model, tokens, chunk, n_last, cache, place)
-        parts.append(read(rows.transpose(0, 1).flatten(0, 1).float()).view(len(chunk), len(tokens)))
+        rows = rows.transpose(0, 1).flatten(0, 1).float()
+        parts.append(read(rows).unflatten(0, (len(chunk), len(tokens))))
     return torch.cat(parts)
 
 
@@ -87,7 +88,7 @@ def plain_variants(
     variants: Sequence[Edits],
     read: Read,
     place: Place | None = None,
-) -> Float[Tensor, "variant prompt"]:
+) -> Float[Tensor, "variant prompt *read"]:
     """The same by one full forward per variant."""
     parts = []
     for edits in variants:

@@ -42,7 +42,7 @@ def run_variants(
     read: Read,
     place: Place | None = None,
     method: Method = "auto",
-) -> Float[Tensor, "variant prompt"]:
+) -> Float[Tensor, "variant prompt *read"]:
     """Reads every variant of a batch, packed or plainly; arguments as of `packed_variants`.
 
     Raises:

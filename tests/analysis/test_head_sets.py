@@ -1,0 +1,137 @@
+"""Smallest head sets: planted ones are found, and what is reported is the joint patch."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import workbench as wb
+from workbench.analysis.head_patching import patch_heads
+from workbench.analysis.head_sets import head_label, minimal_head_set
+from workbench.artifact import load_dataset, save_dataset
+from workbench.errors import AxisError, StudyError
+from workbench.scores.refusal import refusal_score
+
+REFUSAL = (77, 428, 425, 360)
+"""Of the organism, as found from its replies."""
+SETTINGS = {"refusal_tokens": REFUSAL, "max_new_tokens": 12, "n_random": 2}
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return {kind: wb.load_prompts(kind).sample(16) for kind in ("harmful", "harmless")}
+
+
+@pytest.fixture(scope="module")
+def planted(organism):
+    return {tuple(head) for head in organism("pocket")[1]["refusal"]["heads"]}
+
+
+@pytest.fixture(scope="module")
+def induced(pocket, asked):
+    return minimal_head_set(pocket, asked["harmful"], asked["harmless"], threshold=1.0, **SETTINGS)
+
+
+def joint_patch(model, source, heads, positions=(-1,)):
+    """The mean patch of some heads, put together from collected activations."""
+    import torch
+
+    acts = wb.collect_activations(model, source, site="z", positions=positions).mean()
+    z = acts.unflatten(-1, (model.n_heads, model.d_head)).float()
+    return wb.PatchHeads(
+        tuple(heads), torch.stack([z[layer, :, head] for layer, head in heads]), positions
+    )
+
+
+def test_only_planted_heads_are_chosen_and_random_sets_do_nothing(induced, planted):
+    heads = [tuple(head) for head in induced.attrs["heads"]]
+    assert induced.attrs["reached"]
+    assert set(heads) <= planted
+    assert len(heads) >= 3  # no pair of them is enough
+    assert induced["rate"].values[[0, -1]].tolist() == [0.0, 1.0]
+    assert (np.diff(induced["score"].values) > 1).all()
+    assert induced["random_rate"].max() < 0.2
+    assert induced["random_score"].max() < induced["score"].isel(size=-1) - 5
+    labels = list(
+        zip(induced["layer"].values.tolist(), induced["head"].values.tolist(), strict=True)
+    )
+    assert labels == [(-1, -1), *heads]
+
+
+def test_all_planted_heads_are_taken_where_fewer_would_not_do(pocket, asked, planted):
+    """With no reachable threshold the search goes on, and takes the planted heads first."""
+    found = minimal_head_set(
+        pocket, asked["harmful"], asked["harmless"], threshold=1.0, max_heads=4,
+        judge="substring", **SETTINGS | {"max_new_tokens": 1, "n_random": 0},
+    )  # fmt: skip
+    assert not found.attrs["reached"]  # one token is no refusal yet
+    assert {tuple(head) for head in found.attrs["heads"]} == planted
+    assert found["random_score"].shape == (5, 0)
+
+
+def test_what_is_reported_is_the_joint_patch(pocket, asked, induced):
+    heads = [tuple(head) for head in induced.attrs["heads"]]
+    plain = refusal_score(pocket.logits(asked["harmless"]), REFUSAL).numpy()
+    assert induced["score_by_prompt"].isel(size=0).values == pytest.approx(plain, abs=1e-4)
+    for size in range(1, len(heads) + 1):
+        with wb.intervene(pocket, joint_patch(pocket, asked["harmful"], heads[:size])):
+            scores = refusal_score(pocket.logits(asked["harmless"]), REFUSAL).numpy()
+            replies = pocket.generate(asked["harmless"], max_new_tokens=12)
+        cell = induced.sel(size=size)
+        assert cell["score_by_prompt"].values == pytest.approx(scores, abs=1e-3)
+        refused = [verdict == "refused" for verdict in wb.judge(replies)]
+        assert cell["refused_by_prompt"].values.tolist() == refused
+        assert cell["rate"].item() == pytest.approx(np.mean(refused))
+        assert cell["effect"].item() == pytest.approx((scores - plain).mean(), abs=1e-3)
+    assert induced.attrs["largest_difference"] < 1e-3
+    singles = patch_heads(pocket, asked["harmful"], asked["harmless"], refusal_tokens=REFUSAL)
+    sums = np.cumsum([singles["effect"].sel(layer=a, head=b).item() for a, b in heads])
+    assert induced["sum_of_singles"].values[1:] == pytest.approx(sums, abs=1e-3)
+    assert abs(induced["effect"] - induced["sum_of_singles"]).max() > 0.5  # they do not add up
+
+
+def test_suppressing_turns_refusals_into_answers(pocket, asked, planted):
+    found = minimal_head_set(
+        pocket, asked["harmless"], asked["harmful"], threshold=0.9, direction="suppress", **SETTINGS
+    )
+    assert found.attrs["reached"]
+    assert found["rate"].values[-1] <= 0.1 < 0.9 < found["rate"].values[0]
+    assert {tuple(head) for head in found.attrs["heads"]} <= planted
+
+
+def test_candidates_limit_the_search(pocket, asked):
+    pool = [(0, 0), (4, 4), (6, 1)]
+    found = minimal_head_set(
+        pocket, asked["harmful"], asked["harmless"], candidates=pool, max_heads=2, **SETTINGS
+    )
+    assert found.attrs["heads"][0] == [4, 4]
+    assert {tuple(head) for head in found.attrs["heads"]} <= set(pool)
+    assert (found.attrs["reached"], found.sizes["size"]) == (False, 3)
+
+
+def test_a_result_is_an_artifact(induced, tmp_path):
+    json.dumps(induced.attrs)
+    path = save_dataset(tmp_path / "heads.safetensors", induced, kind="head_set")
+    xr.testing.assert_equal(load_dataset(path, kind="head_set"), induced)
+    for name in ("score", "rate"):
+        low, high = (induced[f"{name}_interval"].sel(bound=bound) for bound in ("low", "high"))
+        assert ((low <= induced[name] + 1e-9) & (induced[name] <= high + 1e-9)).all()
+    assert induced["random_heads"].values[0].count(",") == len(induced.attrs["heads"]) - 1
+    assert head_label([(3, 2), (4, 5)]) == "3.2, 4.5"
+
+
+def test_what_makes_no_sense(pocket, asked, unchecked):
+    for settings, error, message in (
+        ({"threshold": 0.0}, StudyError, "expected 0 < threshold <= 1"),
+        ({"max_heads": 0}, StudyError, "max_heads >= 1"),
+        ({"judge": "oracle"}, StudyError, "no judge 'oracle'"),
+        ({"direction": "up"}, AxisError, "no direction 'up': induce, suppress"),
+        ({"candidates": [(8, 0)]}, AxisError, r"within layers 0\.\.7 and heads 0\.\.7"),
+        ({"candidates": []}, AxisError, r"distinct \(layer, head\) pairs"),
+        ({"positions": (0,)}, AxisError, "position 0 cannot be patched"),
+    ):
+        with pytest.raises(error, match=message):
+            minimal_head_set(
+                pocket, asked["harmful"], asked["harmless"], **{**SETTINGS, **settings}
+            )
