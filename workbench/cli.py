@@ -1,6 +1,7 @@
 """The command line: parse, call, save. No science, and no heavy import before a command runs."""
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
@@ -98,6 +99,92 @@ def run(
 def _say(line: str) -> None:
     """One line about what happens."""
     _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False)
+
+
+@app.command("patch-heads")
+@_with_study_options
+def patch_heads(
+    positions: Annotated[
+        str,
+        typer.Option(
+            help="Tokens whose heads are patched, counted from the end, with commas between; "
+            "post_instruction for all of the template's after the user's words."
+        ),
+    ] = "-1",
+    layers: Annotated[
+        str, typer.Option(help="Layers to patch: all, or numbers and ranges, such as 8-15,20.")
+    ] = "all",
+    metric: Annotated[
+        str,
+        typer.Option(help="What is measured: refusal_score, or projection on the direction."),
+    ] = "refusal_score",
+    aim: Annotated[
+        str,
+        typer.Option(help="induce refusal of harmless prompts, or suppress that of harmful ones."),
+    ] = "induce",
+    threshold: Annotated[
+        float, typer.Option(help="Share of replies that the smallest set has to turn.")
+    ] = 0.9,
+    n_random: Annotated[
+        int, typer.Option(help="Random sets of the same size, to compare the smallest set with.")
+    ] = 20,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run; default runs/MODEL.")
+    ] = None,
+    png: Annotated[
+        bool, typer.Option("--png", help="Also draw pictures; needs kaleido and Chromium.")
+    ] = False,
+    **settings: Any,
+) -> None:
+    """Find the attention heads that carry refusal, and those that write the direction.
+
+    Each head's output on test prompts that the model answers is replaced by its mean on prompts
+    that it refuses, one head at a time, exactly; then heads are patched together until enough
+    replies turn, beside random sets of as many heads. The direction's projection is split into
+    what each head wrote, and the top heads' attention is shown.
+
+    The direction is the one that [bold]workbench run[/bold] selects: of the run in the folder, if
+    it is there, else it is found first. Results go into its folder heads.
+
+    Example: [bold]workbench patch-heads --model Qwen/Qwen2.5-1.5B-Instruct --layers 8-20 --out
+    runs/qwen[/bold]
+    """
+    study = Study(**settings)
+    chosen_positions = None if positions.strip() == "post_instruction" else _numbers(positions)
+    chosen_layers = None if layers.strip() == "all" else _numbers(layers)
+    from workbench.study.heads import find_heads
+    from workbench.tables import show_heads
+
+    found, folder = find_heads(
+        study,
+        out,
+        positions=chosen_positions,
+        layers=chosen_layers,
+        metric=metric,  # pyright: ignore[reportArgumentType]
+        aim=aim,  # pyright: ignore[reportArgumentType]
+        threshold=threshold,
+        n_random=n_random,
+        say=lambda line: _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False),
+    )
+    found.save(folder, png=png)
+    show_heads(found, _console)
+    _console.print(f"figures: {folder / 'figures'}", soft_wrap=True, highlight=False)
+    _console.print(f"results: {folder}", soft_wrap=True, highlight=False)
+
+
+def _numbers(text: str) -> list[int]:
+    """Numbers and ranges with commas between; a range runs from one number up to another."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(-?\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if match is None:
+            raise StudyError(
+                f"{part.strip()!r} is no number and no range. Pass numbers with commas between, "
+                "such as -1,-2, or a range, such as 8-15."
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        found += range(first, last + 1)
+    return found
 
 
 @app.command()

@@ -10,6 +10,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from workbench.study.compare import Comparison
+    from workbench.study.heads import Heads
+    from workbench.study.results import Run
 
 _PAIRS = 10
 """Most pairs that are listed."""
@@ -98,6 +100,56 @@ def _rates_table(effects: Any) -> Table:
         n = int(effects["n"].sel(prompt_set=kind))
         table.add_row(str(kind), str(n), *rates)
     return table
+
+
+def show_heads(found: "Heads", console: Console) -> None:
+    """The heads with the largest effects, and the smallest set that turns the replies."""
+    from workbench.study.summaries import set_line
+
+    patching, curve = found.results["head_patching"], found.results["head_set"]
+    attribution, screen = found.results["head_attribution"], found.results.get("head_screen")
+    attrs = patching.attrs
+    title = f"Largest effects of single heads, to {attrs['direction']} refusal"
+    table = _table(title, "head", "pos.", "effect", "screen", "writes")
+    table.caption = (
+        f"{patching['effect'].attrs['long_name']}, {patching['effect'].attrs['units']}, with "
+        f"{attrs['confidence']:.0%} intervals over {attrs['n_target']} prompts; writes: along the "
+        f"direction of layer {attribution.attrs['direction_layer']}, position "
+        f"{attribution.attrs['position']}, harmful minus harmless"
+    )
+    written = attribution.sel(group=attribution["group"].values[-1])
+    for layer, head, position in found.top:
+        at = {"layer": layer, "head": head, "position": position}
+        estimate = "" if screen is None else _two(float(screen["estimate"].sel(at)))
+        own = {"layer": layer, "head": head}
+        before = layer in written["layer"].values
+        table.add_row(
+            f"{layer}.{head}",
+            str(position),
+            _cell(patching.sel(at), "effect"),
+            estimate,
+            _cell(written.sel(own), "contribution") if before else "",
+        )
+    console.print(table)
+    if screen is not None:
+        lines = [
+            f"{_cell(screen.sel(compared_position=position), 'rank_correlation')}"
+            for position in screen["compared_position"].values
+        ]
+        console.print(
+            f"rank correlation of the gradient screen with exact effects, by position: "
+            f"{', '.join(lines)}",
+            highlight=False,
+        )
+    console.print(f"smallest set: {set_line(curve)}", highlight=False)
+    scores = curve["random_score"].isel(size=-1) if curve.sizes["draw"] else None
+    last = curve.isel(size=-1)
+    told = f"refusal score of the set {_cell(last, 'score')} nats, "
+    told += f"without a patch {float(curve['score'][0]):.2f}"
+    if scores is not None:
+        told += f", random sets {float(scores.mean()):.2f} [{float(scores.min()):.2f} to "
+        told += f"{float(scores.max()):.2f}]"
+    console.print(told, highlight=False)
 
 
 def show_comparison(found: "Comparison", console: Console) -> None:

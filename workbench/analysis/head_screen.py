@@ -9,11 +9,11 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.analysis.head_patching import prompt_ids
 from workbench.analysis.patch_effects import Pairing, read_source
 from workbench.analysis.patch_metric import (
     Aim,
     check_positions,
+    prompt_ids,
     refusal_metric,
     refusal_tokens_of,
 )

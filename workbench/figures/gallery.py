@@ -16,6 +16,10 @@ from workbench.figures.concept import concept_or_words
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
 from workbench.figures.effects import effects
+from workbench.figures.head_attention import head_attention
+from workbench.figures.head_board import head_board
+from workbench.figures.head_maps import head_attribution, head_map
+from workbench.figures.head_set import head_set
 from workbench.figures.pca import pca
 from workbench.figures.projections import projections
 from workbench.figures.selection import selection_plane
@@ -313,6 +317,59 @@ GALLERY = (
         needs="wording",
         figure=lambda run: wording(run.results["wording"]),
         data=lambda run: drawn(run.results["wording"], *_WORDING),
+    ),
+    GalleryEntry(
+        name="head_map",
+        question="Which attention heads carry refusal?",
+        caption="Change of the refusal score of harmless prompts when the output of one head, at "
+        "the last token, is replaced by its mean on harmful prompts. One head at a time: "
+        "heads that stand in for each other look weaker than they are together.",
+        answers="",
+        needs="head_patching",
+        figure=lambda run: head_map(run.results["head_patching"]),
+    ),
+    GalleryEntry(
+        name="head_set",
+        question="How many heads does it take to make the model refuse?",
+        caption="Heads are added one by one, each time the one that raises the score most, and "
+        "all are patched together. Where the line leaves the dashed one, heads depend on "
+        "each other. The search is greedy: a smaller set may exist.",
+        answers="",
+        needs="head_set",
+        figure=lambda run: head_set(run.results["head_set"]),
+    ),
+    GalleryEntry(
+        name="head_attribution",
+        question="Which components write the direction?",
+        caption="What each head and MLP adds to the projection on the direction, harmful minus "
+        "harmless prompts. Direct writes only: a head that makes another one write shows "
+        "nothing here.",
+        answers="",
+        needs="head_attribution",
+        figure=lambda run: head_attribution(run.results["head_attribution"]),
+    ),
+    GalleryEntry(
+        name="head_board",
+        question="Do the heads that write the direction also carry refusal?",
+        caption="The two maps beside each other, and one by the other. Up and to the right: a "
+        "head that carries refusal by writing this direction. Up and not right: by "
+        "another way. Most heads do neither, so the rank correlation says little about "
+        "the few that matter.",
+        answers="",
+        needs="head_attribution",
+        figure=lambda run: head_board(
+            run.results["head_patching"], run.results["head_attribution"]
+        ),
+    ),
+    GalleryEntry(
+        name="head_attention",
+        question="Where do these heads look?",
+        caption="Attention of the heads with the largest effects, from the last token, over the "
+        "user's words and the template around them; below, single prompts. Attention "
+        "says where a head reads, not what it takes from there.",
+        answers="",
+        needs="head_attention",
+        figure=lambda run: head_attention(run.results["head_attention"]),
     ),
 )
 """Every figure of a run, in the order in which they are read."""

@@ -123,6 +123,14 @@ ANALYSES = (
         home="meaning.wording",
         line=summaries.wording,
     ),
+    Analysis(
+        name="heads",
+        what="which attention heads carry refusal, write the direction, and where they look",
+        needs="test prompts, and an architecture whose heads add up",
+        results=("head_patching", "head_screen", "head_set", "head_attribution", "head_attention"),
+        home="heads.heads",
+        line=summaries.heads,
+    ),
 )
 """Every analysis, in the order in which they are made."""
 

@@ -5,13 +5,10 @@ from pathlib import Path
 from workbench import figures
 from workbench.errors import StudyError
 from workbench.models.hooked import HookedModel
-from workbench.models.load import load_model
 from workbench.study import results
-from workbench.study.folder import check_model, open_folder
-from workbench.study.prompts import split_prompts
 from workbench.study.results import Run, choose, load_run
 from workbench.study.settings import Study
-from workbench.study.stages import Say, Stages
+from workbench.study.stages import Say, open_run
 
 
 def run_study(
@@ -44,29 +41,14 @@ def run_study(
     """
     study = study or Study()
     say = say or (lambda line: None)
-    folder = Path(out) if out is not None else Path("runs") / Path(study.model).name
-    prompts = split_prompts(study)  # before the model: a wrong path should not cost a download
-    say(f"loading {study.model}")
-    if model is not None:
-        check_model(model, study)
-    else:
-        model = load_model(
-            study.model,
-            device=study.device,
-            dtype=study.dtype,
-            revision=study.revision,
-            chat_template=study.chat_template,
-        )
-        model.batch_tokens = study.batch_tokens
-    open_folder(folder, study, model, prompts)
-    stages = Stages(folder, study, model, prompts, say)
+    stages = open_run(study, out, model=model, say=say)
     directions = stages.directions()
     scores = stages.scores(directions)
     choice = choose(study, scores)
     direction = stages.direction(directions, choice)
     stages.effects(direction, stages.replies(direction))
     stages.analyses(directions, direction)
-    run = load_run(folder)
+    run = load_run(stages.folder)
     draw(run, png=png, say=say)
     return run
 

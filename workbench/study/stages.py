@@ -19,11 +19,13 @@ from workbench.directions.direction import Directions
 from workbench.errors import StudyError, WorkbenchError
 from workbench.interventions import mean_projection
 from workbench.models.hooked import HookedModel
+from workbench.models.load import load_model
 from workbench.prompts.promptset import PromptSet
 from workbench.study import results
 from workbench.study.analyses import Analysis, chosen_analyses
+from workbench.study.folder import check_model, open_folder
 from workbench.study.material import Material
-from workbench.study.prompts import Split, keep_prompts
+from workbench.study.prompts import Split, keep_prompts, split_prompts
 from workbench.study.results import read_replies, result_path, skipped_path
 from workbench.study.settings import Study
 
@@ -230,6 +232,37 @@ class Stages:
         """Whether it is known that this run lacks what an analysis needs."""
         record = skipped_path(self.folder, analysis)
         return record.is_file() and not _read_json(record).get("again")
+
+
+def open_run(
+    study: Study,
+    out: str | Path | None = None,
+    *,
+    model: HookedModel | None = None,
+    say: Say = lambda line: None,
+) -> Stages:
+    """Loads a study's prompts and model, and opens its folder; arguments as of `run_study`.
+
+    Raises:
+        StudyError: the folder holds another study.
+        WorkbenchError: whatever bad prompts or models raise.
+    """
+    folder = Path(out) if out is not None else Path("runs") / Path(study.model).name
+    prompts = split_prompts(study)  # before the model: a wrong path should not cost a download
+    say(f"loading {study.model}")
+    if model is not None:
+        check_model(model, study)
+    else:
+        model = load_model(
+            study.model,
+            device=study.device,
+            dtype=study.dtype,
+            revision=study.revision,
+            chat_template=study.chat_template,
+        )
+        model.batch_tokens = study.batch_tokens
+    open_folder(folder, study, model, prompts)
+    return Stages(folder, study, model, prompts, say)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -99,6 +99,36 @@ def wording(results: Results, layer: int, position: int) -> str:
     return text
 
 
+def heads(results: Results, layer: int, position: int) -> str:
+    """The heads with the largest effects, the smallest set found, and how the screen ranks."""
+    patching, curve = results["head_patching"], results["head_set"]
+    at = patching.isel(position=-1)
+    effects = at["effect"].transpose("layer", "head").values
+    order = np.argsort(-np.abs(effects), axis=None)[:4]
+    top = [
+        f"{layer}.{head} {effects[layer, head]:+.1f}"
+        for layer, head in (np.unravel_index(index, effects.shape) for index in order)
+    ]
+    screen = results["head_screen"].isel(compared_position=-1)
+    return (
+        f"largest effects {', '.join(top)} {patching['effect'].attrs['units']}; {set_line(curve)}; "
+        f"rank correlation of the gradient screen {_value(screen, 'rank_correlation')}"
+    )
+
+
+def set_line(curve: "xr.Dataset") -> str:
+    """The set of heads that was found, its judged rate, and that of random sets."""
+    names = ", ".join(f"{layer}.{head}" for layer, head in curve.attrs["heads"])
+    at = curve.isel(size=-1)
+    low, high = at["rate_interval"].sel(bound=["low", "high"]).values
+    reached = "" if curve.attrs["reached"] else f"threshold {curve.attrs['threshold']:.0%} missed, "
+    text = f"{len(curve.attrs['heads'])} together ({names}): {reached}refusal rate "
+    text += f"{float(at['rate']):.0%} [{low:.0%}, {high:.0%}]"
+    if curve.sizes["draw"]:
+        text += f", {curve.sizes['draw']} random sets {float(curve['random_rate'].mean()):.0%}"
+    return text
+
+
 def _ends(values: Any) -> tuple[int, int]:
     """Where the smallest and the largest value stand."""
     return int(values.values.argmin()), int(values.values.argmax())

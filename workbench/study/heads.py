@@ -1,0 +1,333 @@
+"""Which heads carry refusal: patched, alone and in sets, attributed, and where they look."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import xarray as xr
+
+from workbench import figures
+from workbench.analysis.head_attention import head_attention
+from workbench.analysis.head_attribution import attribute_heads
+from workbench.analysis.head_patching import patch_heads
+from workbench.analysis.head_screen import screen_heads
+from workbench.analysis.head_sets import minimal_head_set
+from workbench.analysis.patch_metric import Aim
+from workbench.artifact import save_dataset, write_text
+from workbench.directions.direction import Directions
+from workbench.models.hooked import HookedModel
+from workbench.models.organisms import organism_card, organism_names
+from workbench.prompts.promptset import PromptSet
+from workbench.study import results
+from workbench.study.material import Material
+from workbench.study.results import choose
+from workbench.study.settings import Study
+from workbench.study.stages import open_run
+
+MetricName = Literal["refusal_score", "projection"]
+
+FOLDER = "heads"
+"""Of a run's folder: what was asked for by itself, beside what the run's own analysis found."""
+N_PROMPTS = 32
+"""Prompts of either kind in the analysis of a run: intervals are narrow enough, and time short."""
+N_RANDOM = 8
+"""Random sets in the analysis of a run; each answers all target prompts."""
+N_TOP = 6
+"""Heads whose attention is shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """What was found about the heads of one model.
+
+    Attributes:
+        results: datasets by name, each an artifact of this name: ``head_patching``, ``head_set``,
+            ``head_attribution``, ``head_attention``, and ``head_screen`` where the metric is the
+            refusal score.
+    """
+
+    results: Mapping[str, xr.Dataset]
+
+    @property
+    def top(self) -> list[tuple[int, int, int]]:
+        """The heads with the largest effects, as (layer, head, position)."""
+        return strongest(self.results["head_patching"], N_TOP)
+
+    def figures(self) -> dict[str, go.Figure]:
+        """The figures, by name."""
+        patching, attribution = (
+            self.results[f"head_{name}"] for name in ("patching", "attribution")
+        )
+        return {
+            "head_map": figures.head_map(patching),
+            "head_attribution": figures.head_attribution(attribution),
+            "head_board": figures.head_board(patching, attribution),
+            "head_attention": figures.head_attention(self.results["head_attention"]),
+        }
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per head and position, with what was measured, estimated and written."""
+        patching = self.results["head_patching"]
+        columns = {**_with_ends(patching, "effect", patching)}
+        if "head_screen" in self.results:
+            columns |= _with_ends(self.results["head_screen"], "estimate", patching)
+        attribution = self.results["head_attribution"]
+        group = attribution["group"].values[-1]
+        at = attribution.sel(group=group).drop_vars("group")
+        at = at.expand_dims(position=[attribution.attrs["position"]])
+        columns |= _with_ends(at, "contribution", patching)
+        order = ["position", "layer", "head"]
+        return xr.Dataset(columns).to_dataframe(dim_order=order).reset_index()
+
+    def save(self, folder: str | Path, png: bool = False) -> list[Path]:
+        """Writes the artifacts, the table and the figures.
+
+        Raises:
+            ArtifactError: the folder cannot be written, or pictures cannot be drawn here.
+        """
+        folder = Path(folder)
+        written = [
+            save_dataset(folder / f"{name}.safetensors", dataset, kind=name)
+            for name, dataset in self.results.items()
+        ]
+        written.append(write_text(folder / "heads.csv", self.to_dataframe().to_csv(index=False)))
+        for name, figure in self.figures().items():
+            files = figures.save_figure(figure, folder / results.FIGURES, name, png=png)
+            written += files.values()
+        return written
+
+
+def study_heads(
+    model: HookedModel,
+    direction: Directions,
+    harmful: PromptSet,
+    harmless: PromptSet,
+    *,
+    refusal_tokens: Sequence[int],
+    positions: Sequence[int] = (-1,),
+    layers: Sequence[int] | None = None,
+    metric: MetricName = "refusal_score",
+    aim: Aim = "induce",
+    threshold: float = 0.9,
+    n_random: int = 20,
+    judge: str = "rules",
+    max_new_tokens: int = 48,
+    system: str | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> Heads:
+    """Patches every head, grows a minimal set, attributes the direction, looks where heads look.
+
+    The set is patched at all ``positions`` together, and drawn from the heads of all ``layers``.
+
+    Args:
+        model: the model.
+        direction: the refusal direction, attributed where it was read.
+        harmful: prompts that the model refuses.
+        harmless: prompts that it answers.
+        refusal_tokens: first tokens of its refusals.
+        positions: that are patched, each on its own.
+        layers: that are patched; all by default.
+        metric: ``"refusal_score"``, or ``"projection"`` on the direction.
+        aim: ``"induce"`` refusal of harmless prompts, or ``"suppress"`` that of harmful ones.
+        threshold: share of replies that the set has to turn.
+        n_random: random sets of the same size to compare it with.
+        judge: how replies are judged.
+        max_new_tokens: longest reply.
+        system: a system prompt for all of them.
+        confidence: of the intervals.
+        seed: of their bootstraps.
+        say: is told what happens.
+
+    Raises:
+        AxisError: positions or layers that are not there.
+        ModelError: an architecture that cannot be attributed.
+        StudyError: a threshold that is no share, or no such judge.
+    """
+    source, target = (harmful, harmless) if aim == "induce" else (harmless, harmful)
+    shared = {"system": system, "confidence": confidence, "seed": seed}
+    asked = {"positions": tuple(positions), "layers": layers, "direction": aim}
+    onto = {"onto": direction} if metric == "projection" else {}
+    tokens = {"refusal_tokens": tuple(refusal_tokens)}
+    n_heads = model.n_heads * (model.n_layers if layers is None else len(layers))
+    say(f"patching {n_heads} heads at {len(positions)} positions on {len(target)} prompts")
+    patching = patch_heads(
+        model, source, target, metric=metric, **onto, **asked, **tokens, **shared
+    )
+    found: dict[str, xr.Dataset] = {"head_patching": patching}
+    if metric == "refusal_score":
+        say("screening them by gradient")
+        found["head_screen"] = screen_heads(
+            model, source, target, exact=patching, **asked, **tokens, **shared
+        )
+    say("growing the smallest set that turns the replies")
+    chosen_layers = range(model.n_layers) if layers is None else layers
+    found["head_set"] = minimal_head_set(
+        model,
+        source,
+        target,
+        threshold=threshold,
+        candidates=[(layer, head) for layer in chosen_layers for head in range(model.n_heads)],
+        n_random=n_random,
+        positions=tuple(positions),
+        direction=aim,
+        judge=judge,
+        max_new_tokens=max_new_tokens,
+        **tokens,
+        **shared,
+    )
+    say("attributing the direction to heads")
+    both = harmful + harmless
+    found["head_attribution"] = attribute_heads(
+        model, both, direction, position=direction.positions[0], **shared
+    )
+    top = strongest(patching, N_TOP)
+    place = top[0][2]
+    found["head_attention"] = head_attention(
+        model,
+        both,
+        [(layer, head) for layer, head, position in top if position == place],
+        position=place,
+        **shared,
+    )
+    planted = planted_heads(model.name)
+    if planted is not None:
+        for name in ("head_patching", "head_attribution"):
+            found[name].attrs["planted_heads"] = planted
+    return Heads(found)
+
+
+def find_heads(
+    study: Study,
+    out: str | Path | None = None,
+    *,
+    positions: Sequence[int] | None = (-1,),
+    layers: Sequence[int] | None = None,
+    metric: MetricName = "refusal_score",
+    aim: Aim = "induce",
+    threshold: float = 0.9,
+    n_random: int = 20,
+    model: HookedModel | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Heads, Path]:
+    """The heads of a study's model, with the direction that the study selects.
+
+    Whatever of the run is in its folder is read from there; what is missing up to the direction is
+    made and saved as `run_study` does, which can go on from it.
+
+    Args:
+        study: the settings.
+        out: the run's folder; by default ``runs/`` and the model's name.
+        positions: that are patched; None for all post-instruction tokens.
+        layers: that are patched; all by default.
+        metric: see `study_heads`, as are the next three.
+        aim: what patching should do.
+        threshold: share of replies that the set has to turn.
+        n_random: random sets to compare it with.
+        model: the study's model, where it is loaded already.
+        say: is told what happens.
+
+    Returns:
+        What was found, and the folder for it; nothing is written there yet.
+
+    Raises:
+        StudyError: the folder holds another study, or nothing passes the selection.
+        AxisError: positions or layers that are not there.
+    """
+    stages = open_run(study, out, model=model, say=say)
+    directions = stages.directions()
+    choice = choose(study, stages.scores(directions))
+    direction = stages.direction(directions, choice)
+    tests = {kind: stages.prompts[kind]["test"] for kind in ("harmful", "harmless")}
+    if positions is None:
+        positions = stages.model.tokens(tests["harmful"], study.system).post_instruction
+    found = study_heads(
+        stages.model,
+        direction,
+        tests["harmful"],
+        tests["harmless"],
+        refusal_tokens=stages.refusal_tokens(),
+        positions=positions,
+        layers=layers,
+        metric=metric,
+        aim=aim,
+        threshold=threshold,
+        n_random=n_random,
+        judge=study.judge,
+        max_new_tokens=study.max_new_tokens,
+        system=study.system,
+        confidence=study.confidence,
+        seed=study.seed,
+        say=say,
+    )
+    return found, stages.folder / FOLDER
+
+
+def heads(material: Material) -> dict[str, xr.Dataset]:
+    """Every head patched where the reply begins, and the chosen direction attributed."""
+    study = material.study
+    tests = {}
+    for kind in ("harmful", "harmless"):
+        prompts = material.test[kind]
+        tests[kind] = prompts.sample(min(N_PROMPTS, len(prompts)), seed=study.seed)
+    found = study_heads(
+        material.model,
+        material.direction,
+        tests["harmful"],
+        tests["harmless"],
+        refusal_tokens=material.refusal_tokens,
+        n_random=N_RANDOM,
+        judge=study.judge,
+        max_new_tokens=study.max_new_tokens,
+        system=study.system,
+        confidence=study.confidence,
+        seed=study.seed,
+    )
+    return dict(found.results)
+
+
+def strongest(patching: xr.Dataset, n: int) -> list[tuple[int, int, int]]:
+    """The largest effects of either sign whose intervals leave zero out; the largest if none does.
+
+    As (layer, head, position).
+    """
+    dims = ("layer", "head", "position")
+    effect = patching["effect"].transpose(*dims)
+    low, high = (
+        patching["effect_interval"].sel(bound=bound).transpose(*dims).values
+        for bound in ("low", "high")
+    )
+    sizes = np.abs(np.nan_to_num(effect.values))
+    told = (low > 0) | (high < 0)
+    order = np.argsort(np.where(told, -sizes, 0.0), axis=None, kind="stable")
+    kept = [cell for cell in order[:n] if told.flat[cell]] or [int(sizes.argmax())]
+    labels = [effect[dim].values for dim in dims]
+    places = [np.unravel_index(cell, sizes.shape) for cell in kept]
+    return [
+        (int(labels[0][place[0]]), int(labels[1][place[1]]), int(labels[2][place[2]]))
+        for place in places
+    ]
+
+
+def planted_heads(model_name: str) -> list[list[int]] | None:
+    """The heads that were planted in an organism; None for a model without any."""
+    if model_name not in organism_names():
+        return None
+    components = organism_card(model_name).get("planted", {}).get("components", {})
+    found = sorted(list(head) for own in components.values() for head in own["heads"])
+    return found or None
+
+
+def _with_ends(dataset: xr.Dataset, name: str, like: xr.Dataset) -> dict[str, xr.DataArray]:
+    """A variable and the ends of its interval, at the heads and positions of the patching."""
+    ends = dataset[f"{name}_interval"]
+    columns = {name: dataset[name]}
+    for end in ("low", "high"):
+        columns[f"{name}_{end}"] = ends.sel(bound=end).drop_vars("bound")
+    axes = {axis: like[axis].values for axis in ("layer", "head", "position")}
+    return {key: each.reindex(axes).reset_coords(drop=True) for key, each in columns.items()}
