@@ -16,7 +16,7 @@ def head_map(heads: xr.Dataset, position: int) -> go.Figure:
     """Layers by heads, the effect of patching each as colour.
 
     Args:
-        heads: ``effect`` over (layer, head, position), and perhaps over prompts, which are averaged.
+        heads: ``effect`` over (layer, head, position), and perhaps prompts, which are averaged.
         position: which.
 
     Raises:
@@ -34,11 +34,15 @@ def head_map(heads: xr.Dataset, position: int) -> go.Figure:
     at = at.transpose("layer", "head").sortby(["layer", "head"])
     units = str(heads["effect"].attrs.get("units", "nats"))
     layers, columns = at["layer"].values.tolist(), at["head"].values.tolist()
-    texts = [[printed(value) if len(columns) <= _PRINTED else "" for value in row]
-             for row in at.values.tolist()]
+    texts = [
+        [printed(value) if len(columns) <= _PRINTED else "" for value in row]
+        for row in at.values.tolist()
+    ]
     hover = [
-        [f"head {layer}.{head}<br>effect {number(value)} {units}"
-         for head, value in zip(columns, row, strict=True)]
+        [
+            f"head {layer}.{head}<br>effect {number(value)} {units}"
+            for head, value in zip(columns, row, strict=True)
+        ]
         for layer, row in zip(layers, at.values.tolist(), strict=True)
     ]
     figure = go.Figure(cells(np.asarray(at.values), texts, hover, f"effect ({units})"))

@@ -1,4 +1,4 @@
-"""Work that takes long, in pieces: every piece is kept, and between two of them it can be stopped."""
+"""Work that takes long, in pieces: each is kept, and after each it can be stopped."""
 
 import html
 from collections.abc import Callable, Iterator
@@ -129,9 +129,7 @@ class Reading:
         self._read: dict[str, list[Activations]] = {}
         self._sets: dict[str, PromptSet] | None = None
 
-    def make(
-        self, model: HookedModel, positions: tuple[int, ...]
-    ) -> Iterator[Step]:
+    def make(self, model: HookedModel, positions: tuple[int, ...]) -> Iterator[Step]:
         """Reads what is missing; a step after each batch."""
         sets = self._prompts()
         batches = [
@@ -214,8 +212,8 @@ def check_model(run: Run, model: HookedModel) -> None:
         if recorded.get(what) != fingerprint:
             raise StudyError(
                 f"the {what} of {model.name} are not those of the run in {run.folder}: expected "
-                f"fingerprint {recorded.get(what)}, found {fingerprint}. Load the revision that the "
-                "run was made with, or run the study again."
+                f"fingerprint {recorded.get(what)}, found {fingerprint}. Load the revision of the "
+                "run, or run the study again."
             )
 
 

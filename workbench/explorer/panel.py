@@ -40,7 +40,9 @@ class Panel(widgets.VBox):
         self._make_controls()
         super().__init__(
             [
-                widgets.HTML(f"<h3>Explore refusal in <bdi>{html.escape(run.study.model)}</bdi></h3>"),
+                widgets.HTML(
+                    f"<h3>Explore refusal in <bdi>{html.escape(run.study.model)}</bdi></h3>"
+                ),
                 widgets.HBox(
                     [self.layer, self.position, self.name, self.pair],
                     layout={"flex_flow": "row wrap"},
@@ -90,11 +92,13 @@ class Panel(widgets.VBox):
         )
         self.read = widgets.Button(description="Show its tokens")
         self.answer = widgets.Button(
-            description="Answer test prompts", tooltip="with the selected direction ablated, added",
+            description="Answer test prompts",
+            tooltip="with the selected direction ablated, added",
             layout={"width": "auto"},
         )
         self.positions = widgets.Button(
-            description="Read all positions", tooltip="principal components at every position",
+            description="Read all positions",
+            tooltip="principal components at every position",
             layout={"width": "auto"},
         )
         self.stop = widgets.Button(description="Stop", disabled=True)

@@ -52,9 +52,7 @@ def cosine_pair(
         if ends is not None:
             low, high = ends.transpose("bound", "layer").values
             shade = translucent(colour)
-            figure.add_trace(
-                band(layers, low, high, shade, legendgroup=variable, showlegend=False)
-            )
+            figure.add_trace(band(layers, low, high, shade, legendgroup=variable, showlegend=False))
         texts = [with_interval(at.sel(layer=layer), variable) for layer in layers]
         figure.add_trace(
             go.Scatter(

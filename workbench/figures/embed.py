@@ -1,4 +1,4 @@
-"""A figure as part of a page: what plotly draws, and apart from it the words that wrap by themselves."""
+"""A figure as part of a page: what plotly draws and, apart from it, words that can wrap."""
 
 import html
 import json
@@ -85,7 +85,7 @@ def plain_text(marked: str) -> str:
 
 
 def _axes(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Axes by the name that traces have for them: x, y, x2, …"""
+    """Axes by the name that traces have for them, such as x2."""
     found = ((_AXIS.fullmatch(key), axis) for key, axis in spec["layout"].items())
     return {"".join(match.groups()): axis for match, axis in found if match}
 

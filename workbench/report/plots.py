@@ -53,12 +53,12 @@ def gallery_plots(run: Run) -> tuple[list[Plot], dict[str, str]]:
 
 
 def script_json(value: Any) -> str:
-    """JSON that can stand inside a script element whatever its texts hold.
+    r"""JSON that can stand inside a script element whatever its texts hold.
 
     All of it is ASCII, and what could end the element or begin another is escaped.
 
     >>> script_json("</script>")
-    '"\\\\u003c/script\\\\u003e"'
+    '"\\u003c/script\\u003e"'
     """
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     for character in "<>&":

@@ -138,7 +138,7 @@ def _moved(run: Run, kind: str, condition: str) -> str:
         return f"falls from {plain} to {rate}"
     if after[0] > before[1]:
         return f"rises from {plain} to {rate}"
-    return f"does not change by more than its interval (from {plain} to {rate})"
+    return f"does not change measurably ({plain} before, {rate} now)"
 
 
 def _rate(run: Run, kind: str, condition: str) -> str:
