@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.figures import numbers
 from workbench.figures.concept import concept_or_words
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
@@ -24,7 +25,6 @@ from workbench.figures.pca import pca
 from workbench.figures.projections import projections
 from workbench.figures.selection import selection_plane
 from workbench.figures.sweep import sweep
-from workbench.figures.tidy import drawn
 from workbench.figures.transfer import layer_bands, transfer
 from workbench.figures.vocabulary import vocabulary
 from workbench.figures.wording import wording
@@ -86,37 +86,6 @@ class GalleryEntry:
         return self.figure(run) if not self.needs or self.needs in run.results else None
 
 
-_PAIRS = ("cosine", "disattenuated", "ceiling", "p_value", "reliability")
-_TRANSFER = ("effect", "plain_score", "n", "block", "category_block")
-_WORDING = ("count", "residual", "wording", "silhouette", "stability")
-
-
-def _at_choice(run: RunLike, result: str) -> xr.Dataset:
-    """A map of cosines at the chosen layer and position, whichever of them it still has."""
-    cosines = run.results[result]
-    place = {"layer": run.choice.layer, "position": run.choice.position}
-    return cosines.sel({axis: [at] for axis, at in place.items() if axis in cosines["cosine"].dims})
-
-
-def _candidates(run: RunLike) -> xr.Dataset:
-    """The sweep with what it is read against: no intervention, the thresholds, the choice."""
-    against = {
-        name: run.scores.attrs[name]
-        for name in ("harmful_baseline", "harmless_baseline")
-        if name in run.scores.attrs
-    }
-    against |= getattr(run.choice, "settings", None) or {}
-    against |= {"chosen_layer": run.choice.layer, "chosen_position": run.choice.position}
-    numbers = {name: value for name, value in against.items() if isinstance(value, int | float)}
-    return drawn(run.scores, "bypass", "induce", "kl").assign(numbers)
-
-
-def _own_windows(transfer: xr.Dataset) -> xr.Dataset:
-    """What each direction does inside windows to the categories that it stands for."""
-    own = transfer["own"].astype(bool)
-    return drawn(transfer, "window_effect").where(own).assign(drawn(transfer, "plain_score", "n"))
-
-
 def _between(run: RunLike, axis: str) -> go.Figure:
     """A map between all layers, or all positions."""
     return cosine_map(run.results[f"cosines_between_{axis}s"])
@@ -133,7 +102,7 @@ GALLERY = (
         answers="Arditi et al. 2024, figures 12 and 14",
         needs="",
         figure=lambda run: sweep(run.scores, run.choice),
-        data=_candidates,
+        data=numbers.candidates,
     ),
     GalleryEntry(
         name="selection_plane",
@@ -144,7 +113,7 @@ GALLERY = (
         answers="Arditi et al. 2024, appendix C",
         needs="",
         figure=lambda run: selection_plane(run.scores, run.choice),
-        data=_candidates,
+        data=numbers.candidates,
     ),
     GalleryEntry(
         name="effects",
@@ -157,7 +126,7 @@ GALLERY = (
         answers="Arditi et al. 2024, figures 1 and 3",
         needs="",
         figure=lambda run: effects(run.effects),
-        data=lambda run: drawn(run.effects, "refusal_rate", "n"),
+        data=numbers.rates,
     ),
     GalleryEntry(
         name="projections",
@@ -170,9 +139,7 @@ GALLERY = (
         answers="Zhao et al. 2025, the projections of harmful and harmless instructions",
         needs="projections",
         figure=lambda run: projections(run.results["projections"]),
-        data=lambda run: drawn(run.results["projections"], "projection", "auc").drop_vars(
-            "text", errors="ignore"
-        ),
+        data=numbers.projections,
     ),
     GalleryEntry(
         name="pca",
@@ -184,9 +151,7 @@ GALLERY = (
         answers="Arditi et al. 2024, the principal components of activations",
         needs="pca",
         figure=lambda run: pca(run.results["pca"]),
-        data=lambda run: drawn(run.results["pca"], "score", "explained_variance", "auc").drop_vars(
-            "text", errors="ignore"
-        ),
+        data=numbers.components,
     ),
     GalleryEntry(
         name="cosine_map",
@@ -197,8 +162,8 @@ GALLERY = (
         "permuted categories, on hover.",
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
-        figure=lambda run: cosine_map(_at_choice(run, "cosines")),
-        data=lambda run: drawn(_at_choice(run, "cosines"), *_PAIRS),
+        figure=lambda run: cosine_map(numbers.at_choice(run, "cosines")),
+        data=numbers.pairs_at_choice,
     ),
     GalleryEntry(
         name="cosine_maps_by_layer",
@@ -209,7 +174,7 @@ GALLERY = (
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
         figure=lambda run: cosine_maps_by_layer(run.results["cosines"]),
-        data=lambda run: drawn(run.results["cosines"], "cosine", "mean_cosine"),
+        data=numbers.pairs_by_layer,
     ),
     GalleryEntry(
         name="cosine_by_layer",
@@ -220,9 +185,7 @@ GALLERY = (
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
         figure=lambda run: cosine_by_layer(run.results["cosines"]),
-        data=lambda run: drawn(
-            run.results["cosines"], "mean_cosine", "mean_disattenuated", "mean_ceiling", "mean_null"
-        ),
+        data=numbers.mean_pairs,
     ),
     GalleryEntry(
         name="cosine_between_layers",
@@ -233,7 +196,7 @@ GALLERY = (
         answers="",
         needs="cosines_between_layers",
         figure=lambda run: _between(run, "layer"),
-        data=lambda run: drawn(run.results["cosines_between_layers"], *_PAIRS),
+        data=numbers.between_layers,
     ),
     GalleryEntry(
         name="cosine_between_positions",
@@ -245,7 +208,7 @@ GALLERY = (
         answers="Zhao et al. 2025, harmfulness at t_inst against refusal at t_post",
         needs="cosines_between_positions",
         figure=lambda run: _between(run, "position"),
-        data=lambda run: drawn(run.results["cosines_between_positions"], *_PAIRS),
+        data=numbers.between_positions,
     ),
     GalleryEntry(
         name="transfer_ablate",
@@ -257,7 +220,7 @@ GALLERY = (
         answers="",
         needs="transfer",
         figure=lambda run: transfer(run.results["transfer"], "ablate"),
-        data=lambda run: drawn(run.results["transfer"].sel(mode="ablate"), *_TRANSFER),
+        data=lambda run: numbers.transfer(run, "ablate"),
     ),
     GalleryEntry(
         name="transfer_add",
@@ -268,7 +231,7 @@ GALLERY = (
         answers="",
         needs="transfer",
         figure=lambda run: transfer(run.results["transfer"], "add"),
-        data=lambda run: drawn(run.results["transfer"].sel(mode="add"), *_TRANSFER),
+        data=lambda run: numbers.transfer(run, "add"),
     ),
     GalleryEntry(
         name="layer_bands",
@@ -280,7 +243,7 @@ GALLERY = (
         answers="",
         needs="transfer",
         figure=lambda run: layer_bands(run.results["transfer"]),
-        data=lambda run: _own_windows(run.results["transfer"]),
+        data=numbers.own_windows,
     ),
     GalleryEntry(
         name="vocabulary",
@@ -292,7 +255,7 @@ GALLERY = (
         answers="",
         needs="vocabulary",
         figure=lambda run: vocabulary(run.results["vocabulary"]),
-        data=lambda run: drawn(run.results["vocabulary"].sel(rank=slice(None, 10)), "z", "token"),
+        data=numbers.vocabulary,
     ),
     GalleryEntry(
         name="concept_or_words",
@@ -304,7 +267,7 @@ GALLERY = (
         answers="",
         needs="concept",
         figure=lambda run: concept_or_words(run.results["concept"]),
-        data=lambda run: drawn(run.results["concept"].sel(contrast="all"), "auc", "words"),
+        data=numbers.concept,
     ),
     GalleryEntry(
         name="wording",
@@ -316,7 +279,7 @@ GALLERY = (
         answers="",
         needs="wording",
         figure=lambda run: wording(run.results["wording"]),
-        data=lambda run: drawn(run.results["wording"], *_WORDING),
+        data=numbers.wording,
     ),
     GalleryEntry(
         name="head_map",
@@ -327,6 +290,7 @@ GALLERY = (
         answers="",
         needs="head_patching",
         figure=lambda run: head_map(run.results["head_patching"]),
+        data=numbers.head_effects,
     ),
     GalleryEntry(
         name="head_set",
@@ -337,6 +301,7 @@ GALLERY = (
         answers="",
         needs="head_set",
         figure=lambda run: head_set(run.results["head_set"]),
+        data=numbers.head_set,
     ),
     GalleryEntry(
         name="head_attribution",
@@ -347,6 +312,7 @@ GALLERY = (
         answers="",
         needs="head_attribution",
         figure=lambda run: head_attribution(run.results["head_attribution"]),
+        data=numbers.head_writes,
     ),
     GalleryEntry(
         name="head_board",
@@ -360,6 +326,7 @@ GALLERY = (
         figure=lambda run: head_board(
             run.results["head_patching"], run.results["head_attribution"]
         ),
+        data=numbers.head_board,
     ),
     GalleryEntry(
         name="head_attention",
@@ -370,6 +337,7 @@ GALLERY = (
         answers="",
         needs="head_attention",
         figure=lambda run: head_attention(run.results["head_attention"]),
+        data=numbers.head_attention,
     ),
 )
 """Every figure of a run, in the order in which they are read."""
