@@ -45,6 +45,7 @@ def test_every_measured_number_has_one_row_under_its_labels(result):
         assert row.units == "share"
     n = table[table["quantity"] == "n"]
     assert n["value"].tolist() == [10, 20] and n["layer"].tolist() == [3, 4]
+    assert {type(each) for each in n["layer"]} == {int}
     assert n["name"].isna().all() and n["low"].isna().all()
     assert table[table["quantity"] == "threshold"]["value"].tolist() == [0.5]
     assert set(table["quantity"]) == {"rate", "n", "threshold"}

@@ -60,6 +60,7 @@ def test_every_figure_that_the_run_has_is_drawn_three_ways_and_shown(gallery, sm
         shown += 1
         for kind in ("html", "png", "csv"):
             assert (gallery / "pocket" / f"{entry.name}.{kind}").is_file(), entry.name
+        assert rows(gallery / "pocket" / f"{entry.name}.csv"), entry.name
         assert f"### {entry.question}" in page
         assert f'src="pocket/{entry.name}.png"' in page
         assert f"(pocket/{entry.name}.csv)" in page

@@ -71,7 +71,7 @@ def _rows(dataset: xr.Dataset, name: Hashable) -> pd.DataFrame:
             columns[bound] = ends.values.ravel()
     columns["units"] = str(variable.attrs.get("units", ""))
     frame = pd.DataFrame(columns)
-    return frame[frame["value"].notna()]
+    return frame.loc[frame["value"].notna()]
 
 
 def _labels(dataset: xr.Dataset, variable: xr.DataArray) -> dict[str, xr.DataArray]:
