@@ -54,6 +54,7 @@ _HOMES = {
     "select_direction": "analysis.selection",
     "answer_with_and_without": "analysis.effects",
     "refusal_rates": "analysis.effects",
+    "search_direction": "analysis.search",
     "patch_heads": "analysis.head_patching",
     "patch_sites": "analysis.head_patching",
     "minimal_head_set": "analysis.head_sets",

@@ -71,7 +71,7 @@ def select_direction(
         if name not in scores:
             raise StudyError(f"these scores hold no {name!r}: expected a result of a sweep.")
     n_layers = int(scores.attrs.get("n_layers", int(scores["layer"].max()) + 1))
-    first_skipped = int((1 - skip_last) * n_layers + 1e-9)  # (1 - 0.9) · 10 is 0.999… in binary
+    first_skipped = first_skipped_layer(n_layers, skip_last)
     table = _table(scores)
     table["dropped"] = [
         _reason(row, kl_cap, induce_floor, first_skipped) for row in table.itertuples()
@@ -89,6 +89,15 @@ def select_direction(
     best = table.iloc[0]
     settings = {"kl_cap": kl_cap, "induce_floor": induce_floor, "skip_last": skip_last}
     return Choice(int(best["layer"]), int(best["position"]), table, top_k, settings)
+
+
+def first_skipped_layer(n_layers: int, skip_last: float) -> int:
+    """The first of the last layers, which cannot be chosen.
+
+    >>> first_skipped_layer(8, 0.2), first_skipped_layer(10, 0.9)
+    (6, 1)
+    """
+    return int((1 - skip_last) * n_layers + 1e-9)  # (1 - 0.9) · 10 is 0.999… in binary
 
 
 def _table(scores: xr.Dataset) -> pd.DataFrame:
