@@ -1,5 +1,6 @@
 """The command line: thin, self-explaining, and equal to the API."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -183,3 +184,45 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
 def test_version():
     assert invoke("--version").output.strip() == wb.__version__
+
+
+def test_patch_heads_gives_the_artifacts_of_the_api(small_run, small_study, pocket, tmp_path):
+    from workbench.study.heads import find_heads
+
+    folder = tmp_path / "run"
+    shutil.copytree(small_run.folder, folder)
+    settings = {"n_train": 48, "n_validation": 16, "n_test": 12, "max_new_tokens": 16}
+    options = [
+        part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)
+    ]
+    asked = ["--positions", "-1", "--layers", "3-4", "--n-random", 1]
+    result = invoke("patch-heads", "--out", folder, *asked, *options)
+    assert result.exit_code == 0, result.output
+    heads, _ = find_heads(small_study, small_run.folder, model=pocket, layers=[3, 4], n_random=1)
+    heads.save(tmp_path / "api")
+    for path in (tmp_path / "api").glob("*.*"):
+        assert (folder / "heads" / path.name).read_bytes() == path.read_bytes(), path.name
+    printed = " ".join(result.output.split())
+    for shown in (
+        "Largest effects",
+        "4.5 -1",
+        "smallest set:",
+        "1 random sets",
+        "rank correlation",
+    ):
+        assert shown in printed
+    assert max(map(len, result.output.splitlines()[:-2])) <= 80
+
+
+def test_patch_heads_refuses_what_is_no_range(monkeypatch, capsys, tmp_path):
+    for option, text in (("--layers", "3-x"), ("--positions", "last")):
+        code = run_main(monkeypatch, "patch-heads", option, text, "--out", tmp_path / "run")
+        assert code == 2
+        assert "is no number and no range. Pass numbers" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_are_read_with_ranges():
+    from workbench.cli import _numbers
+
+    assert _numbers("-1,-3") == [-1, -3] and _numbers("0-2, 5") == [0, 1, 2, 5]

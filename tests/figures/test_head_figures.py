@@ -263,3 +263,71 @@ def test_wrong_results_are_refused(patching, attribution, view):
         figures.head_attention(view, prompts="x")
     with pytest.raises(StudyError, match="no view of attention"):
         figures.head_attention(patching)
+
+
+@pytest.fixture
+def curve():
+    """A set of two heads that turns all replies, and three random sets that turn none."""
+    score = np.array([-9.0, -4.0, 3.0])
+    rate = np.array([0.0, 0.25, 1.0])
+    draws = np.array([[-9.0, -9.0, -9.0], [-8.0, -9.0, -10.0], [-7.0, -9.0, -11.0]])
+    return xr.Dataset(
+        {
+            "score": ("size", score), "score_interval": (("size", "bound"), bounds(score)),
+            "rate": ("size", rate),
+            "rate_interval": (("size", "bound"), np.clip(bounds(rate), 0, 1)),
+            "sum_of_singles": ("size", [0.0, 5.0, 8.0]),
+            "random_score": (("size", "draw"), draws),
+            "random_rate": ("draw", [0.0, 0.1, 0.2]),
+        },
+        coords={
+            "size": [0, 1, 2], "layer": ("size", [-1, 4, 3]), "head": ("size", [-1, 5, 2]),
+            "draw": [0, 1, 2], "random_heads": ("draw", ["0.1, 0.2", "1.1, 1.2", "<2.1>"]),
+            "bound": ["low", "high"],
+        },
+        attrs={
+            "model": "m", "direction": "induce", "threshold": 0.9, "reached": True, "source": 5.0,
+            "n_target": 9, "n_source": 8, "positions": [-1], "judge": "rules", "confidence": 0.9,
+            "interval": "bootstrap",
+        },
+    )  # fmt: skip
+
+
+def levels(figure):
+    """Heights of horizontal lines, by the axis that they belong to."""
+    shapes = [each for each in figure.layout.shapes if each.type == "line"]
+    return {each.yref: each.y0 for each in shapes}
+
+
+def test_the_set_is_drawn_beside_random_sets_and_the_sum(curve):
+    figure = figures.head_set(curve)
+    traces = {trace.name: trace for trace in figure.data if trace.name}
+    both = [trace for trace in figure.data if trace.name == "set, patched together"]
+    assert [list(trace.y) for trace in both] == [[-9, -4, 3], [0, 25, 100]]
+    assert both[1].error_y.arrayminus == pytest.approx((0, 10, 10))
+    singles = traces["plain score and the sum of single effects"]
+    assert list(singles.y) == [-9, -4, -1]
+    assert list(traces["3 random sets: range and mean"].y) == [-9, -9, -9]
+    area = next(trace for trace in figure.data if trace.fill == "toself")
+    assert list(area.y)[:6] == [-9, -10, -11, -7, -8, -9]
+    dots = next(trace for trace in figure.data if trace.mode == "markers")
+    assert list(dots.y) == [0, 10, 20] and "&lt;2.1&gt;" in dots.customdata[2]
+    assert levels(figure) == {"y": 5, "y2": 90}
+    assert list(figure.layout.xaxis2.ticktext) == ["none", "1<br>+4.5", "2<br>+3.2"]
+    told = subtitle(figure)
+    assert "set 4.5, 3.2, threshold 90% reached" in told
+    assert "random sets of that size: mean rate 10%, grey dots" in told
+    assert "2 heads: 4.5, 3.2<br>refusal score 3 [2.9, 3.1]" in both[0].customdata[2]
+
+
+def test_suppressing_has_its_threshold_at_the_other_end(curve):
+    turned = curve.assign_attrs(direction="suppress", reached=False)
+    figure = figures.head_set(turned.isel(draw=[]))
+    assert levels(figure)["y2"] == pytest.approx(10)
+    assert "threshold 90% not reached" in subtitle(figure)
+    assert "random" not in subtitle(figure) and len(figure.data) == 3
+
+
+def test_a_curve_is_needed(patching):
+    with pytest.raises(StudyError, match="no curve of head sets: it has no variable 'score'"):
+        figures.head_set(patching)

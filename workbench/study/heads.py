@@ -64,6 +64,7 @@ class Heads:
         )
         return {
             "head_map": figures.head_map(patching),
+            "head_set": figures.head_set(self.results["head_set"]),
             "head_attribution": figures.head_attribution(attribution),
             "head_board": figures.head_board(patching, attribution),
             "head_attention": figures.head_attention(self.results["head_attention"]),
@@ -155,7 +156,8 @@ def study_heads(
     onto = {"onto": direction} if metric == "projection" else {}
     tokens = {"refusal_tokens": tuple(refusal_tokens)}
     n_heads = model.n_heads * (model.n_layers if layers is None else len(layers))
-    say(f"patching {n_heads} heads at {len(positions)} positions on {len(target)} prompts")
+    places = ", ".join(map(str, positions))
+    say(f"patching {n_heads} heads at position {places} on {len(target)} prompts")
     patching = patch_heads(
         model, source, target, metric=metric, **onto, **asked, **tokens, **shared
     )

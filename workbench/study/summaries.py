@@ -103,12 +103,9 @@ def heads(results: Results, layer: int, position: int) -> str:
     """The heads with the largest effects, the smallest set found, and how the screen ranks."""
     patching, curve = results["head_patching"], results["head_set"]
     at = patching.isel(position=-1)
-    effects = at["effect"].transpose("layer", "head").values
-    order = np.argsort(-np.abs(effects), axis=None)[:4]
-    top = [
-        f"{layer}.{head} {effects[layer, head]:+.1f}"
-        for layer, head in (np.unravel_index(index, effects.shape) for index in order)
-    ]
+    effects = at["effect"].to_series()
+    largest = effects[effects.abs().sort_values(ascending=False).index[:4]]
+    top = [f"{layer}.{head} {effect:+.1f}" for (layer, head), effect in largest.items()]
     screen = results["head_screen"].isel(compared_position=-1)
     return (
         f"largest effects {', '.join(top)} {patching['effect'].attrs['units']}; {set_line(curve)}; "
@@ -125,7 +122,9 @@ def set_line(curve: "xr.Dataset") -> str:
     text = f"{len(curve.attrs['heads'])} together ({names}): {reached}refusal rate "
     text += f"{float(at['rate']):.0%} [{low:.0%}, {high:.0%}]"
     if curve.sizes["draw"]:
-        text += f", {curve.sizes['draw']} random sets {float(curve['random_rate'].mean()):.0%}"
+        n = curve.sizes["draw"]
+        text += f", {n} random {'set' if n == 1 else 'sets'} "
+        text += f"{float(curve['random_rate'].mean()):.0%}"
     return text
 
 
