@@ -56,7 +56,7 @@ def test_notebook_asks_on_top_and_answers_at_the_end(source):
     assert all(len(each.strip().splitlines()) <= 14 for each in functions)
 
 
-def changed_copy(path, folder, changed):
+def changed_copy(path, folder, **changed):
     """The notebook with other values in its first cell."""
     notebook = nbformat.read(path, as_version=4)
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
@@ -68,18 +68,20 @@ def changed_copy(path, folder, changed):
     return folder / path.name
 
 
-def run(source, tmp_path, monkeypatch, **changed):
-    """Executes a notebook where it lies, and returns what its last cell shows."""
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+    """Executes a notebook where it lies, in a kernel that has this package and no network."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    profile = tmp_path / "ipython" / "profile_default" / "startup"
-    profile.mkdir(parents=True)
-    (profile / "offline.py").write_text(OFFLINE)
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "offline.py").write_text(OFFLINE)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    path = source.with_suffix(".ipynb")
-    if changed:
-        path = changed_copy(path, tmp_path, changed)
-    result = NotebookRun(path, default_timeout=600).execute()
+    return lambda path: NotebookRun(path, default_timeout=600).execute()
+
+
+def finding(result):
+    """What the last cell shows."""
     assert result.error is None, result.error.trace
     outputs = result.nb.cells[-1].outputs
     return "\n".join(each.data.get("text/markdown", "") for each in outputs if "data" in each)
@@ -94,8 +96,8 @@ def run(source, tmp_path, monkeypatch, **changed):
         for path in SOURCES
     ],
 )
-def test_notebook_runs_and_says_what_it_found(source, tmp_path, monkeypatch):
-    found = run(source, tmp_path, monkeypatch)
+def test_notebook_runs_and_says_what_it_found(source, kernel):
+    found = finding(kernel(source.with_suffix(".ipynb")))
     model = re.search(r'MODEL = "(.*)"', source.read_text(encoding="utf-8"))[1]
     assert f"`{model}`" in found
     assert re.search(r"\d", found) and "nan" not in found
@@ -104,7 +106,16 @@ def test_notebook_runs_and_says_what_it_found(source, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.allow_hosts(["127.0.0.1"])
 @pytest.mark.filterwarnings("default")
-def test_without_published_files_the_notebook_says_so_and_goes_on(tmp_path, monkeypatch):
-    (source,) = [path for path in SOURCES if path.stem == "05_published_results"]
-    found = run(source, tmp_path, monkeypatch, PUBLISHED=str(tmp_path / "absent"))
+def test_without_published_files_the_notebook_says_so_and_goes_on(tmp_path, kernel):
+    path = ROOT / "notebooks" / "05_published_results.ipynb"
+    found = finding(kernel(changed_copy(path, tmp_path, PUBLISHED=str(tmp_path / "absent"))))
     assert "Nothing published was compared" in found and "`pocket`" in found
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+@pytest.mark.filterwarnings("default")
+def test_the_kernel_of_these_tests_has_no_network(tmp_path, kernel):
+    call = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(call)])
+    nbformat.write(notebook, tmp_path / "call.ipynb")
+    assert "SocketConnectBlockedError" in kernel(tmp_path / "call.ipynb").error.trace
