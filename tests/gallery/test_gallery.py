@@ -1,5 +1,6 @@
 """The gallery: drawn again it is the same, and its page shows all that was drawn."""
 
+import base64
 import csv
 import re
 import shutil
@@ -16,7 +17,10 @@ from workbench.cli import app
 from workbench.errors import StudyError
 from workbench.gallery import draw, draw_gallery, published_results
 
-PNG = b"\x89PNG"
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4//8/AAX+Av4zEpUUAAAAAElFTkSuQmCC"
+)
+"""One white pixel."""
 
 
 @pytest.fixture(autouse=True, scope="module")

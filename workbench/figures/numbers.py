@@ -135,4 +135,4 @@ def at_choice(run: Any, result: str) -> xr.Dataset:
 
 def _without_text(dataset: xr.Dataset) -> xr.Dataset:
     """A prompt is named by its id: tables are passed around, and prompts are not all harmless."""
-    return dataset.drop_vars("text", errors="ignore")
+    return dataset.drop_vars(["text", "category"], errors="ignore")
