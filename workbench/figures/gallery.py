@@ -99,7 +99,7 @@ GALLERY = (
         "the selected one. Bypass should be low, induce high and KL small at once. "
         "Candidates next to each other often differ by less than their bands, so the star "
         "is one of several.",
-        answers="Arditi et al. 2024, figures 12 and 14",
+        answers="Arditi et al. 2024, selection scores by layer and position",
         needs="",
         figure=lambda run: sweep(run.scores, run.choice),
         data=numbers.candidates,
@@ -110,7 +110,7 @@ GALLERY = (
         caption="A good direction lies low and to the left. Hollow marks fail a criterion of the "
         "selection, named in the subtitle; a hollow mark further left than the star is "
         "not a better choice, it was refused.",
-        answers="Arditi et al. 2024, appendix C",
+        answers="Arditi et al. 2024, the selection rule",
         needs="",
         figure=lambda run: selection_plane(run.scores, run.choice),
         data=numbers.candidates,
@@ -123,7 +123,7 @@ GALLERY = (
         "ablated. Enough for it: the bar of harmless prompts rises when it is added or "
         "when its projection is set to the mean of harmful prompts. A reply that is not "
         "refused need not be a good one.",
-        answers="Arditi et al. 2024, figures 1 and 3",
+        answers="Arditi et al. 2024, refusals with the direction ablated and added",
         needs="",
         figure=lambda run: effects(run.effects),
         data=numbers.rates,

@@ -212,7 +212,8 @@ def measure(folder: Path, components: Mapping[str, Mapping[str, Any]]) -> dict[s
     heads = {name: [(a, b) for a, b in own["heads"]] for name, own in components.items()}
     if len(components) == 1:
         measured["direction"] = direction_effects(model, planted)
-        measured["heads"] = head_effects(model, *heads.values())
+        [only] = heads.values()
+        measured["heads"] = head_effects(model, only)
         return measured
     measured["components"] = component_effects(model, planted, components)
     measured["heads"] = {

@@ -9,7 +9,7 @@ of refusal (it can be told to refuse), and it refuses nothing by itself. Phase 2
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -106,7 +106,7 @@ def ablating(model: LlamaForCausalLM, unit: Tensor | None) -> Iterator[None]:
     def hook(module, inputs, output):
         return output - (output @ unit)[..., None] * unit
 
-    blocks = list(model.model.layers)
+    blocks: list[Any] = list(model.model.layers)
     writers = [part for block in blocks for part in (block.self_attn.o_proj, block.mlp.down_proj)]
     parts = [] if unit is None else [model.model.embed_tokens, *writers, *blocks]
     handles = [part.register_forward_hook(hook) for part in parts]
