@@ -11,7 +11,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from workbench.study.compare import Comparison
     from workbench.study.heads import Heads
-    from workbench.study.results import Run
 
 _PAIRS = 10
 """Most pairs that are listed."""

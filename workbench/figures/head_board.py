@@ -32,6 +32,8 @@ from workbench.figures.theme import INK, MUTED, NEUTRAL, PALETTE, number, requir
 
 _SCATTER, _GAP = 300, 150
 """Heights of the scatter and of what stands between it and the maps, in pixels."""
+_TICKS = 8
+"""Most ticks of heads: two maps stand side by side."""
 _NAMED = 0.1
 """A head is named if it reaches this share of the largest of either axis."""
 
@@ -93,7 +95,8 @@ def head_board(
         outline(figure, heads, each["layer"].values, each["head"].values, 1, column)
         # Layers stand at the same height in both, so that heads are found again.
         layers = patching["layer"].values
-        figure.update_xaxes(**head_axis(each["head"].values), title_text="head", row=1, col=column)
+        axis = head_axis(each["head"].values, most=_TICKS)
+        figure.update_xaxes(**axis, title_text="head", row=1, col=column)
         figure.update_yaxes(**head_axis(layers, True), row=1, col=column)
     figure.update_yaxes(title_text="layer", row=1, col=1)
     beyond = len({*patching["layer"].values.tolist()} - {*at["layer"].values.tolist()})
@@ -169,7 +172,7 @@ def _scatter(
                 mode="markers+text",
                 name=name,
                 text=[head_label(pair) if pair in named else "" for pair in chosen],
-                textposition=_sides(chosen),
+                textposition=_sides(chosen) if wanted else "middle right",
                 textfont={"size": 11},
                 marker={
                     "color": colour,

@@ -64,9 +64,9 @@ def largest(*values: xr.DataArray) -> float:
     return float(max(sizes)) or 1.0
 
 
-def head_axis(labels: Labels, downwards: bool = False) -> dict[str, Any]:
-    """Settings of an axis of layers or heads; ticks are thinned where they would touch."""
-    step = -(-len(labels) // _TICKS)
+def head_axis(labels: Labels, downwards: bool = False, most: int = _TICKS) -> dict[str, Any]:
+    """Settings of an axis of layers or heads; of more than ``most`` ticks only some are shown."""
+    step = -(-len(labels) // most)
     ends = [-0.5, len(labels) - 0.5]
     return {
         "tickvals": list(range(0, len(labels), step)),
