@@ -111,7 +111,8 @@ def test_figures_export_what_they_name():
     from workbench import figures
 
     for name in figures.__all__:
-        assert callable(getattr(figures, name))
+        # The list of figures is the one name that draws nothing itself.
+        assert callable(getattr(figures, name)) or name == "GALLERY"
 
 
 def errors_defined():

@@ -81,3 +81,11 @@ def test_nothing_off_the_diagonal_has_no_index():
     for matrix in (np.diag([-3.0, -4.0]), [[-2.0]]):
         found = asymmetry(by_prompt(matrix))
         assert np.isnan([found.index, *found.interval, found.noise]).all()
+
+
+def test_categories_may_have_different_numbers_of_prompts():
+    rng = np.random.default_rng(0)
+    effects = [rng.normal(size=(3, n)) for n in (1, 2, 5)]
+    # Run-time checks look at one category at random, so once would not show it.
+    for _ in range(20):
+        assert np.isfinite(asymmetry(effects, n_resamples=10).index)

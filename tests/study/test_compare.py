@@ -81,15 +81,24 @@ def test_sets_of_the_same_width_from_other_weights_are_refused():
     ("settings", "error", "message"),
     [
         ({"over": "layer"}, wb.StudyError, "there are 2: choose a name among a, b"),
-        ({"name": "a"}, wb.StudyError, "one direction, 'a', has no other"),
         ({"over": "head"}, wb.AxisError, "no axis 'head' to compare: name, layer, position"),
         ({"layer": 7}, wb.AxisError, "no layer 7"),
         ({"over": "layer", "name": "a", "layer": 7}, wb.AxisError, "no layer 7 in this comp"),
     ],
 )
-def test_what_cannot_be_compared_says_so(settings, error, message):
+def test_what_cannot_be_compared_says_so(unchecked, settings, error, message):
     with pytest.raises(error, match=message):
         compare_directions(directions(), **settings)
+
+
+def test_one_direction_alone_has_no_other():
+    with pytest.raises(wb.StudyError, match="one direction, 'a', has no other"):
+        compare_directions(directions().at(name="a"))
+
+
+def test_a_name_picks_one_direction_to_follow_through_the_layers():
+    found = compare_directions(directions(), over="layer", name="b")
+    assert found.cosines["name"].values.tolist() == ["b"]
 
 
 def test_sets_without_a_common_place_are_refused():

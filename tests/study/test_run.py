@@ -33,6 +33,7 @@ def test_the_planted_direction_is_found(small_run):
     assert rate.sel(prompt_set="harmful", condition="ablated") <= 0.1
     assert rate.sel(prompt_set="harmless", condition="plain") <= 0.1
     assert rate.sel(prompt_set="harmless", condition="added") >= 0.9
+    assert rate.sel(prompt_set="harmless", condition="projection set") >= 0.9
 
 
 def test_every_rate_lies_in_its_interval(small_run):
@@ -43,7 +44,7 @@ def test_every_rate_lies_in_its_interval(small_run):
 def test_rates_can_be_recounted_from_the_replies(small_run):
     replies = small_run.replies
     for kind in ("harmful", "harmless", "borderline"):
-        for condition in ("plain", "ablated", "added"):
+        for condition in ("plain", "ablated", "added", "projection set"):
             rows = replies[(replies.prompt_set == kind) & (replies.condition == condition)]
             rate = small_run.effects["refusal_rate"].sel(prompt_set=kind, condition=condition)
             assert (rows.verdict == "refused").mean() == float(rate)
@@ -69,7 +70,7 @@ def test_results_carry_where_they_come_from(small_run, pocket):
 
 
 def test_figures_are_drawn(small_run):
-    for name in ("sweep", "selection_plane", "effects"):
+    for name in (entry.name for entry in wb.figures.GALLERY):
         assert (small_run.folder / "figures" / f"{name}.html").stat().st_size > 1000
         figure = json.loads((small_run.folder / "figures" / f"{name}.json").read_text())
         assert figure["data"]
@@ -93,14 +94,15 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
     def stop(*_args, **_kwargs):
         raise KeyboardInterrupt
 
+    study = replace(small_study, analyses="none")
     with monkeypatch.context() as patch:
         patch.setattr(stages, stage, stop)
         with pytest.raises(KeyboardInterrupt):
-            wb.run_study(small_study, tmp_path / "run", model=pocket)
+            wb.run_study(study, tmp_path / "run", model=pocket)
     assert not list((tmp_path / "run").glob(".*.tmp"))
     with pytest.raises(wb.StudyError, match="not finished"):
         wb.load_run(tmp_path / "run")
-    wb.run_study(small_study, tmp_path / "run", model=pocket)
+    wb.run_study(study, tmp_path / "run", model=pocket)
     assert contents(tmp_path / "run") == contents(small_run.folder)
 
 
@@ -116,7 +118,9 @@ def test_another_study_in_the_folder_is_refused(small_run, pocket):
 
 
 def test_thresholds_may_change_until_replies_hang_on_them(pocket, tmp_path):
-    strict = wb.Study(n_train=48, n_validation=16, n_test=8, max_new_tokens=12, kl_cap=-1.0)
+    strict = wb.Study(
+        analyses="none", n_train=48, n_validation=16, n_test=8, max_new_tokens=12, kl_cap=-1.0
+    )
     with pytest.raises(wb.StudyError, match="Raise kl_cap"):
         wb.run_study(strict, tmp_path, model=pocket)
     swept = (tmp_path / "scores.safetensors").read_bytes()
@@ -201,6 +205,7 @@ def test_other_estimators_find_it_too(pocket, tmp_path):
             max_new_tokens=12,
             borderline="",
             estimator=estimator,
+            analyses="none",
             kl_cap=10.0,
             induce_floor=-100.0,
         )

@@ -28,7 +28,7 @@ class Asymmetry:
 
 
 def asymmetry(
-    effects: Sequence[Float[np.ndarray, "direction prompt"]],
+    effects: Sequence[Float[np.ndarray, "direction _prompt"]],
     confidence: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,

@@ -122,7 +122,7 @@ def _columns_beside(
     return order, np.array([number[own] for own in block])
 
 
-def _changes(matrix: xr.Dataset, named: np.ndarray) -> list[Float[np.ndarray, "direction prompt"]]:
+def _changes(matrix: xr.Dataset, named: np.ndarray) -> list[Float[np.ndarray, "direction _prompt"]]:
     """Changes by prompt of one mode, for each of the categories that have a direction."""
     change = matrix["score_by_prompt"] - matrix["plain_score_by_prompt"]
     values = change.transpose("direction", "prompt").values
