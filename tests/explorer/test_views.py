@@ -155,7 +155,7 @@ def test_replies_are_shown_as_text(small_run):
 
 
 def test_another_model_is_refused(small_run, zoo):
-    with pytest.raises(wb.StudyError, match="weights of .* are not those of the run"):
+    with pytest.raises(wb.StudyError, match=r"weights of .* are not those of the run"):
         check_model(small_run, zoo["llama"].model)
 
 

@@ -52,7 +52,7 @@ def _plain(run: Run) -> Iterator[str]:
 def _selection(run: Run) -> Iterator[str]:
     """Which candidate was chosen, and out of how many."""
     table = run.choice.table
-    eligible = int((table["dropped"] == "").sum())
+    eligible = table["dropped"].tolist().count("")
     token = ""
     if "position_label" in run.scores:
         at = run.scores["position_label"].sel(position=run.choice.position)
