@@ -77,7 +77,7 @@ def save_pictures(
                 list(pictures.values()),
                 list(drawn.values()),
                 width=width,
-                height=[figure.layout.height for figure in pictures.values()],
+                height=[each.to_dict()["layout"].get("height") for each in pictures.values()],
                 scale=scale,
             )
         except Exception as error:  # as in `_draw`

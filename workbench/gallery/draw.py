@@ -179,4 +179,4 @@ def _draw_published(writer: _Writer, name: str, found: Published) -> Iterator[Sh
 
 def _subtitle(figure: go.Figure) -> str:
     """What stands under the title: the model, how many prompts, the judge."""
-    return " · ".join(figure.layout.meta["subtitle"])
+    return " · ".join(figure.to_dict()["layout"]["meta"]["subtitle"])
