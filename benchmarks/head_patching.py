@@ -12,8 +12,11 @@ cache, restricted to ``hook_z``. Prompts have no padding, since its patching tak
 """
 
 import argparse
-import contextlib
+import json
+import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -131,35 +134,36 @@ def effects(model, result, n_cells):
     return (values - result.baseline).double().cpu().numpy()
 
 
-class Peak:
-    """Most memory above what was in use at the start: of the GPU, or of this process (sampled)."""
+def peak(model, name, source, target):
+    """Most memory, in MiB, above what was in use: of the GPU, or of this process, sampled."""
+    call = {"ours": ours, "theirs": lambda *all: theirs(*all, [(0, 0), (1, 1)])}[name]
+    call(model, source, target)
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        start = torch.cuda.memory_allocated()
+        call(model, source, target)
+        return (torch.cuda.max_memory_allocated() - start) / 2**20
+    start, most, done = resident(), [resident()], threading.Event()
 
-    def __init__(self, device):
-        self.cuda = str(device).startswith("cuda")
-        self.mib = 0.0
+    def watch():
+        while not done.wait(0.0005):
+            most[0] = max(most[0], resident())
 
-    def __enter__(self):
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            self.start = torch.cuda.memory_allocated()
-            return self
-        self.start = self.now = resident()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-        self.thread.start()
-        return self
+    thread = threading.Thread(target=watch)
+    thread.start()
+    for _ in range(3):
+        call(model, source, target)
+    done.set()
+    thread.join()
+    return (most[0] - start) / 2**20
 
-    def _watch(self):
-        while not self.stop.wait(0.002):
-            self.now = max(self.now, resident())
 
-    def __exit__(self, *error):
-        if self.cuda:
-            self.mib = (torch.cuda.max_memory_allocated() - self.start) / 2**20
-            return
-        self.stop.set()
-        self.thread.join()
-        self.mib = (self.now - self.start) / 2**20
+def peak_elsewhere(name, *size):
+    """`peak` in a process of its own, which gives freed memory back at once."""
+    command = [sys.executable, __file__, "--peak", name, json.dumps(size)]
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def resident():
@@ -193,11 +197,11 @@ def compare(shape, batch, length, device, dtype, repeats, cells=None):
         times["theirs"].append(spent * len(all_cells) / len(chosen))
     expected = effects(model, result, len(chosen))
     gap = max(abs(found[cell] - own).max() for cell, own in zip(chosen, expected, strict=True))
-    peaks = {}
-    for name, call in (("ours", ours), ("theirs", lambda *a: theirs(*a, chosen[:4]))):
-        with contextlib.suppress(FileNotFoundError), Peak(device) as peak:
-            call(model, source, target)
-        peaks[name] = peak.mib
+    size = (shape, batch, length, device, dtype)
+    if model.device.type == "cuda":
+        peaks = {name: peak(model, name, source, target) for name in times}
+    else:
+        peaks = {name: peak_elsewhere(name, *size) for name in times}
     wall, processor = (
         {name: statistics.median(each[kind] for each in own) for name, own in times.items()}
         for kind in (0, 1)
@@ -227,8 +231,14 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cells", type=int, help="TransformerLens on so many cells, scaled up")
     parser.add_argument("--growth", action="store_true", help="also other sizes and lengths")
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    if given.peak:
+        shape, batch, length, device, dtype = json.loads(given.peak[1])
+        model = build(shape, device, dtype)
+        print(peak(model, given.peak[0], *(prompts(model, batch, length, seed) for seed in (0, 1))))
+        return
     columns = ["layers x heads", "prompts x tokens"]
     columns += ["ours, s", "TransformerLens, s", "ratio"]
     columns += ["ours, CPU s", "ours cold, CPU s", "TransformerLens, CPU s", "ratio"]

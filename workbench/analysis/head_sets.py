@@ -171,7 +171,8 @@ class _Search:
         max_new_tokens: int,
     ):
         self.model, self.rows, self.source, self.metric = model, rows, source, metric
-        self.method, self.judge, self.max_new_tokens = method, judge, max_new_tokens
+        self.method: Method = method
+        self.judge, self.max_new_tokens = judge, max_new_tokens
         self._first = np.empty((0, len(rows)))
         self._plain = np.empty(len(rows))
 

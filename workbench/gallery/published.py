@@ -65,14 +65,14 @@ PUBLISHED = (
         question="How were the candidates scored, and which was chosen?",
         caption="The published scores of every candidate, drawn like those of a run. The files "
         "hold means only, so there are no intervals.",
-        answers="Arditi et al. 2024, figures 12 and 14",
+        answers="Arditi et al. 2024, selection scores by layer and position",
         draw=_sweep,
     ),
     PublishedEntry(
         name="selection_plane",
         question="Which published candidates remove refusal and leave the rest alone?",
         caption="Low and to the left is good. Hollow marks fail a criterion of the selection.",
-        answers="Arditi et al. 2024, appendix C",
+        answers="Arditi et al. 2024, the selection rule",
         draw=_plane,
     ),
     PublishedEntry(
