@@ -103,9 +103,13 @@ def heads(results: Results, layer: int, position: int) -> str:
     """The heads with the largest effects, the smallest set found, and how the screen ranks."""
     patching, curve = results["head_patching"], results["head_set"]
     at = patching.isel(position=-1)
-    effects = at["effect"].to_series()
-    largest = effects[effects.abs().sort_values(ascending=False).index[:4]]
-    top = [f"{layer}.{head} {effect:+.1f}" for (layer, head), effect in largest.items()]
+    effects = at["effect"].transpose("layer", "head").values
+    layers, numbers = at["layer"].values, at["head"].values
+    order = np.argsort(-np.abs(effects), axis=None)[:4]
+    top = [
+        f"{layers[row]}.{numbers[column]} {effects[row, column]:+.1f}"
+        for row, column in zip(*np.unravel_index(order, effects.shape), strict=True)
+    ]
     screen = results["head_screen"].isel(compared_position=-1)
     return (
         f"largest effects {', '.join(top)} {patching['effect'].attrs['units']}; {set_line(curve)}; "
