@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check notebooks figures clean
 
 demo: $(VENV)/installed
 	$(BIN)/workbench run --out runs/demo
@@ -32,6 +32,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test,png]"
 	touch $@
+
+# The .py is the source; outputs that somebody saved into an .ipynb are dropped.
+notebooks: $(VENV)/installed-test
+	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
+	$(BIN)/jupyter nbconvert --log-level=ERROR --clear-output --inplace notebooks/*.ipynb
+
+figures: $(VENV)/installed-test
+	$(BIN)/workbench figures --out figures
 
 clean:
 	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -275,3 +276,23 @@ def small_run(pocket, small_study, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("runs") / "small"
     return wb.run_study(small_study, folder, model=pocket)
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """A Chromium or Chrome of this machine."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if found := shutil.which(name):
+            return found
+    pytest.skip("no Chromium or Chrome on this machine")
+
+
+# One per module: while it is open, its event loop would be in the way of others.
+@pytest.fixture(scope="module")
+def chromium(chromium_path):
+    """A headless browser."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -26,14 +26,15 @@ ORDER = (
     ("scores",),
     ("analysis",),
     ("study",),
-    ("report", "explore", "tables"),
+    ("report", "explorer", "tables"),
+    ("gallery",),
     ("cli",),
     ("__main__",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 # Programs that stand in a room and are run like the command line.
 PROGRAMS = ("models/organisms/train.py", "models/organisms/measure.py")
-DRAWERS = ("figures", "study", "report", "explore", "cli", "__main__")
+DRAWERS = ("figures", "study", "report", "explorer", "gallery", "cli", "__main__")
 HEAVY = ("torch", "transformer_lens", "transformers")
 
 

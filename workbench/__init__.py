@@ -52,6 +52,8 @@ _HOMES = {
     "pca_projection": "analysis.pca",
     "sweep_directions": "analysis.sweep",
     "select_direction": "analysis.selection",
+    "answer_with_and_without": "analysis.effects",
+    "refusal_rates": "analysis.effects",
     "search_direction": "analysis.search",
     "patch_heads": "analysis.head_patching",
     "patch_sites": "analysis.head_patching",
@@ -70,6 +72,8 @@ _HOMES = {
     "run_study": "study.run",
     "load_run": "study.results",
     "Run": "study.results",
+    "write_report": "report.page",
+    "explore": "explorer.open",
     "compare_directions": "study.compare",
 }
 _MODULES = ("figures",)

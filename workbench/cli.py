@@ -86,16 +86,19 @@ def run(
     Example: [bold]workbench run --model Qwen/Qwen2.5-1.5B-Instruct --out runs/qwen[/bold]
     """
     study = Study(**settings)
+    from workbench.report.page import write_report
     from workbench.study.run import run_study
     from workbench.tables import show_run
 
-    finished = run_study(
-        study,
-        out,
-        say=lambda line: _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False),
-        png=png,
-    )
+    finished = run_study(study, out, say=_say, png=png)
+    page = write_report(finished)
     show_run(finished, _console)
+    _console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def _say(line: str) -> None:
+    """One line about what happens."""
+    _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False)
 
 
 @app.command("patch-heads")
@@ -244,6 +247,33 @@ def compare(
 
 
 @app.command()
+def figures(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the gallery.")] = Path("figures"),
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            help="Folder of a finished run, as often as wanted; by default runs/ of the shipped "
+            "models, made where they are not there.",
+        ),
+    ] = None,
+    published: Annotated[
+        Path | None, typer.Option(help="Folder with results that other projects published.")
+    ] = None,
+) -> None:
+    """Draw every figure of the gallery again, with its data and a page that shows them.
+
+    Pictures need kaleido and Chromium; without them the pages and the data are written.
+
+    Example: [bold]workbench figures --run runs/qwen --out figures[/bold]
+    """
+    from workbench.gallery import draw_gallery
+
+    page = draw_gallery(out, runs or (), published, _say)
+    _console.print(f"gallery: {page}", soft_wrap=True, highlight=False)
+
+
+@app.command()
 def prompts(
     source: Annotated[
         str | None, typer.Argument(help="A built-in set, a benchmark or a file; none lists all.")
@@ -326,3 +356,21 @@ def _short(value: Any, limit: int = 200) -> str:
         value = ", ".join(map(str, value))
     text = "" if value is None else str(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Page to write; default RUN/report.html.")
+    ] = None,
+) -> None:
+    """Write a finished run as one HTML page that needs no network.
+
+    Example: [bold]workbench report runs/demo --out demo.html[/bold]
+    """
+    from workbench.report.page import write_report
+    from workbench.study.results import load_run
+
+    page = write_report(load_run(folder), out)
+    _console.print(f"report: {page}", soft_wrap=True, highlight=False)

@@ -2,8 +2,12 @@
 
 import json
 import re
+import shutil
+import struct
 import subprocess
 import sys
+import zlib
+from pathlib import Path
 
 import plotly.graph_objects as go
 import plotly.io
@@ -11,6 +15,37 @@ import pytest
 
 from workbench import figures
 from workbench.errors import ArtifactError
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, level, parts):
+    """A white picture whose pixels are compressed little and stored in several parts."""
+    raw = b"".join(b"\0" + b"\xff" * 3 * width for _ in range(height))
+    data = zlib.compress(raw, level)
+    step = -(-len(data) // parts)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    cut = [chunk(b"IDAT", data[at : at + step]) for at in range(0, len(data), step)]
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(cut) + chunk(b"IEND", b"")
+
+
+def pixels(picture):
+    """Size and pixels of a PNG, every checksum checked."""
+    at, data, size = 8, b"", None
+    while at < len(picture):
+        (length,) = struct.unpack(">I", picture[at : at + 4])
+        kind, own = picture[at + 4 : at + 8], picture[at + 8 : at + 8 + length]
+        assert picture[at : at + 12 + length] == chunk(kind, own)
+        size = struct.unpack(">II", own[:8]) if kind == b"IHDR" else size
+        data += own if kind == b"IDAT" else b""
+        at += 12 + length
+    assert kind == b"IEND"
+    return size, zlib.decompress(data)
+
+
+SMALL_PNG = png(8, 4, 1, 1)
 
 
 @pytest.fixture
@@ -77,6 +112,51 @@ def test_a_picture_is_written_or_the_reason_is_told(figure, tmp_path, monkeypatc
         figures.save_figure(figure, tmp_path, "other", png=True)
     assert (tmp_path / "other.html").is_file()
     assert not (tmp_path / "other.png").exists()
+
+
+def test_many_pictures_are_written_together_or_none_is(figure, tmp_path, monkeypatch):
+    paths = [tmp_path / "a" / "one.png", tmp_path / "b" / "two.png"]
+    asked = {}
+
+    def write(drawn, files, **settings):
+        asked.update(settings)
+        for file in files:
+            Path(file).write_bytes(SMALL_PNG)
+
+    monkeypatch.setattr(plotly.io, "write_images", write)
+    assert figures.save_pictures(dict.fromkeys(paths, figure), width=600, scale=1) == paths
+    assert asked == {"width": 600, "scale": 1, "height": [figure.layout.height] * 2}
+    assert all(pixels(path.read_bytes()) == pixels(SMALL_PNG) for path in paths)
+
+    def fails(drawn, files, **settings):
+        Path(files[0]).write_bytes(b"half")
+        raise RuntimeError("The browser died.")
+
+    monkeypatch.setattr(plotly.io, "write_images", fails)
+    with pytest.raises(ArtifactError, match=r"cannot draw pictures: The browser died\. Pictures"):
+        figures.save_pictures({tmp_path / "c" / "one.png": figure})
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.allow_hosts(["127.0.0.1"])
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium on this machine")
+def test_a_browser_draws_the_picture_in_its_size(figure, tmp_path):
+    (path,) = figures.save_pictures({tmp_path / "effects.png": figure}, width=600, scale=2)
+    header = path.read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    size = struct.unpack(">II", header[16:])
+    assert size == (1200, 2 * figure.layout.height)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_packed_picture_is_smaller_and_has_the_same_pixels(parts):
+    picture = png(300, 200, 0, parts)
+    small = figures.save.packed(picture)
+    assert pixels(small) == pixels(picture)
+    assert len(small) < len(picture) / 10
+    assert figures.save.packed(small) == small
 
 
 def test_figures_never_import_torch():

@@ -1,11 +1,12 @@
 """Figures: a result in, a `plotly.graph_objects.Figure` out.
 
 Every function here is pure: it draws what it is given, never runs a model and never imports torch.
-`save_figure` is the only one that writes.
+`save_figure` and `save_pictures` are the only ones that write.
 """
 
 from workbench.figures.concept import concept_or_words
 from workbench.figures.cosine_layers import cosine_by_layer
+from workbench.figures.cosine_pair import cosine_pair
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
 from workbench.figures.effects import effects
 from workbench.figures.features import sae_features
@@ -16,9 +17,11 @@ from workbench.figures.head_maps import head_attribution, head_map
 from workbench.figures.head_set import head_set
 from workbench.figures.pca import pca
 from workbench.figures.projections import projections
-from workbench.figures.save import save_figure
+from workbench.figures.save import save_figure, save_pictures
 from workbench.figures.selection import selection_plane
 from workbench.figures.sweep import sweep
+from workbench.figures.tidy import tidy, tidy_csv
+from workbench.figures.tokens import token_projections
 from workbench.figures.transfer import layer_bands, transfer
 from workbench.figures.vocabulary import vocabulary
 from workbench.figures.wording import wording
@@ -31,6 +34,7 @@ __all__ = [
     "cosine_by_layer",
     "cosine_map",
     "cosine_maps_by_layer",
+    "cosine_pair",
     "effects",
     "head_attention",
     "head_attribution",
@@ -42,8 +46,12 @@ __all__ = [
     "projections",
     "sae_features",
     "save_figure",
+    "save_pictures",
     "selection_plane",
     "sweep",
+    "tidy",
+    "tidy_csv",
+    "token_projections",
     "transfer",
     "vocabulary",
     "wording",

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.figures import numbers
 from workbench.figures.concept import concept_or_words
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
@@ -65,6 +66,7 @@ class GalleryEntry:
         answers: the published figure that shows the same, or "".
         needs: the result that it draws, "" for one that every run has.
         figure: from a run to the figure; called only where ``needs`` is there.
+        data: from a run to the numbers that the figure draws, for `tidy`.
     """
 
     name: str
@@ -73,6 +75,7 @@ class GalleryEntry:
     answers: str
     needs: str
     figure: Callable[[RunLike], go.Figure]
+    data: Callable[[RunLike], xr.Dataset]
 
     def draw(self, run: RunLike) -> go.Figure | None:
         """The figure, or None where the run has not the result that it draws.
@@ -81,13 +84,6 @@ class GalleryEntry:
             StudyError: the result is there and holds nothing that can be drawn.
         """
         return self.figure(run) if not self.needs or self.needs in run.results else None
-
-
-def _at_choice(run: RunLike, result: str) -> xr.Dataset:
-    """A map of cosines at the chosen layer and position, whichever of them it still has."""
-    cosines = run.results[result]
-    place = {"layer": run.choice.layer, "position": run.choice.position}
-    return cosines.sel({axis: [at] for axis, at in place.items() if axis in cosines["cosine"].dims})
 
 
 def _between(run: RunLike, axis: str) -> go.Figure:
@@ -106,6 +102,7 @@ GALLERY = (
         answers="Arditi et al. 2024, selection scores by layer and position",
         needs="",
         figure=lambda run: sweep(run.scores, run.choice),
+        data=numbers.candidates,
     ),
     GalleryEntry(
         name="selection_plane",
@@ -116,6 +113,7 @@ GALLERY = (
         answers="Arditi et al. 2024, the selection rule",
         needs="",
         figure=lambda run: selection_plane(run.scores, run.choice),
+        data=numbers.candidates,
     ),
     GalleryEntry(
         name="effects",
@@ -128,6 +126,7 @@ GALLERY = (
         answers="Arditi et al. 2024, refusals with the direction ablated and added",
         needs="",
         figure=lambda run: effects(run.effects),
+        data=numbers.rates,
     ),
     GalleryEntry(
         name="projections",
@@ -140,6 +139,7 @@ GALLERY = (
         answers="Zhao et al. 2025, the projections of harmful and harmless instructions",
         needs="projections",
         figure=lambda run: projections(run.results["projections"]),
+        data=numbers.projections,
     ),
     GalleryEntry(
         name="pca",
@@ -151,6 +151,7 @@ GALLERY = (
         answers="Arditi et al. 2024, the principal components of activations",
         needs="pca",
         figure=lambda run: pca(run.results["pca"]),
+        data=numbers.components,
     ),
     GalleryEntry(
         name="cosine_map",
@@ -161,7 +162,8 @@ GALLERY = (
         "permuted categories, on hover.",
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
-        figure=lambda run: cosine_map(_at_choice(run, "cosines")),
+        figure=lambda run: cosine_map(numbers.at_choice(run, "cosines")),
+        data=numbers.pairs_at_choice,
     ),
     GalleryEntry(
         name="cosine_maps_by_layer",
@@ -172,6 +174,7 @@ GALLERY = (
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
         figure=lambda run: cosine_maps_by_layer(run.results["cosines"]),
+        data=numbers.pairs_by_layer,
     ),
     GalleryEntry(
         name="cosine_by_layer",
@@ -182,6 +185,7 @@ GALLERY = (
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
         figure=lambda run: cosine_by_layer(run.results["cosines"]),
+        data=numbers.mean_pairs,
     ),
     GalleryEntry(
         name="cosine_between_layers",
@@ -192,6 +196,7 @@ GALLERY = (
         answers="",
         needs="cosines_between_layers",
         figure=lambda run: _between(run, "layer"),
+        data=numbers.between_layers,
     ),
     GalleryEntry(
         name="cosine_between_positions",
@@ -203,6 +208,7 @@ GALLERY = (
         answers="Zhao et al. 2025, harmfulness at t_inst against refusal at t_post",
         needs="cosines_between_positions",
         figure=lambda run: _between(run, "position"),
+        data=numbers.between_positions,
     ),
     GalleryEntry(
         name="transfer_ablate",
@@ -214,6 +220,7 @@ GALLERY = (
         answers="",
         needs="transfer",
         figure=lambda run: transfer(run.results["transfer"], "ablate"),
+        data=lambda run: numbers.transfer(run, "ablate"),
     ),
     GalleryEntry(
         name="transfer_add",
@@ -224,6 +231,7 @@ GALLERY = (
         answers="",
         needs="transfer",
         figure=lambda run: transfer(run.results["transfer"], "add"),
+        data=lambda run: numbers.transfer(run, "add"),
     ),
     GalleryEntry(
         name="layer_bands",
@@ -235,6 +243,7 @@ GALLERY = (
         answers="",
         needs="transfer",
         figure=lambda run: layer_bands(run.results["transfer"]),
+        data=numbers.own_windows,
     ),
     GalleryEntry(
         name="vocabulary",
@@ -246,6 +255,7 @@ GALLERY = (
         answers="",
         needs="vocabulary",
         figure=lambda run: vocabulary(run.results["vocabulary"]),
+        data=numbers.vocabulary,
     ),
     GalleryEntry(
         name="concept_or_words",
@@ -257,6 +267,7 @@ GALLERY = (
         answers="",
         needs="concept",
         figure=lambda run: concept_or_words(run.results["concept"]),
+        data=numbers.concept,
     ),
     GalleryEntry(
         name="wording",
@@ -268,6 +279,7 @@ GALLERY = (
         answers="",
         needs="wording",
         figure=lambda run: wording(run.results["wording"]),
+        data=numbers.wording,
     ),
     GalleryEntry(
         name="head_map",
@@ -278,6 +290,7 @@ GALLERY = (
         answers="",
         needs="head_patching",
         figure=lambda run: head_map(run.results["head_patching"]),
+        data=numbers.head_effects,
     ),
     GalleryEntry(
         name="head_set",
@@ -288,6 +301,7 @@ GALLERY = (
         answers="",
         needs="head_set",
         figure=lambda run: head_set(run.results["head_set"]),
+        data=numbers.head_set,
     ),
     GalleryEntry(
         name="head_attribution",
@@ -298,6 +312,7 @@ GALLERY = (
         answers="",
         needs="head_attribution",
         figure=lambda run: head_attribution(run.results["head_attribution"]),
+        data=numbers.head_writes,
     ),
     GalleryEntry(
         name="head_board",
@@ -311,6 +326,7 @@ GALLERY = (
         figure=lambda run: head_board(
             run.results["head_patching"], run.results["head_attribution"]
         ),
+        data=numbers.head_board,
     ),
     GalleryEntry(
         name="head_attention",
@@ -321,6 +337,7 @@ GALLERY = (
         answers="",
         needs="head_attention",
         figure=lambda run: head_attention(run.results["head_attention"]),
+        data=numbers.head_attention,
     ),
 )
 """Every figure of a run, in the order in which they are read."""

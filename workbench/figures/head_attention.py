@@ -48,7 +48,7 @@ def head_attention(view: xr.Dataset, prompts: str | Sequence[str] | None = None)
         StudyError: not such a result, or no such prompt in it.
     """
     require(view, "view of attention", ["mass", "attention"], ("head",))
-    shown = _shown(view, prompts)
+    shown = shown_prompts(view, prompts)
     heads = [str(each) for each in view["head"].values]
     groups = [str(each) for each in view["group"].values if each != "difference"]
     bars = len(heads) * (len(groups) * _BAR + 10)
@@ -90,8 +90,12 @@ def head_attention(view: xr.Dataset, prompts: str | Sequence[str] | None = None)
     return legend_below(figure, "prompts")
 
 
-def _shown(view: xr.Dataset, prompts: str | Sequence[str] | None) -> list[str]:
-    """Ids of the prompts that are drawn token by token."""
+def shown_prompts(view: xr.Dataset, prompts: str | Sequence[str] | None = None) -> list[str]:
+    """Ids of the prompts that are drawn token by token.
+
+    Raises:
+        StudyError: no such prompt in the view.
+    """
     known = [str(each) for each in view["prompt"].values]
     if prompts is None:
         first = {

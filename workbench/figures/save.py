@@ -1,8 +1,13 @@
 """Writing a figure: a page that works offline, the specification, and a picture."""
 
+import struct
+import tempfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import plotly.graph_objects as go
+import plotly.io
 from plotly.offline import get_plotlyjs
 
 from workbench.artifact import atomic_path, write_text
@@ -52,6 +57,56 @@ def save_figure(
     return written
 
 
+def save_pictures(
+    pictures: Mapping[Path, go.Figure], width: int = 1200, scale: float | int = 2
+) -> list[Path]:
+    """Writes many pictures with one browser: all of them, or none.
+
+    Args:
+        pictures: figures by the path of their picture, which ends in ``.png``.
+        width: of the figures, in their own pixels; heights are their own.
+        scale: pixels of a picture per pixel of its figure; two for screens that have them.
+
+    Raises:
+        ArtifactError: pictures cannot be drawn here, or a folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = {path: Path(folder) / f"{row}.png" for row, path in enumerate(pictures)}
+        try:
+            plotly.io.write_images(
+                list(pictures.values()),
+                list(drawn.values()),
+                width=width,
+                height=[each.to_dict()["layout"].get("height") for each in pictures.values()],
+                scale=scale,
+            )
+        except Exception as error:  # as in `_draw`
+            raise ArtifactError(f"cannot draw pictures: {_why(error)}") from error
+        for path, temporary in drawn.items():
+            with atomic_path(path) as unnamed:
+                unnamed.write_bytes(packed(temporary.read_bytes()))
+    return list(pictures)
+
+
+def packed(picture: bytes) -> bytes:
+    """The same PNG with its pixels compressed as far as zlib goes: browsers write for speed."""
+    head, pixels, rest, at = picture[:8], b"", [], 8
+    while at < len(picture):
+        (length,) = struct.unpack(">I", picture[at : at + 4])
+        kind, data = picture[at + 4 : at + 8], picture[at + 8 : at + 8 + length]
+        at += 12 + length
+        if kind == b"IDAT":
+            pixels += data
+        else:
+            rest.append((kind, data))
+    smaller = zlib.compress(zlib.decompress(pixels), 9)
+    chunks = [*rest[:-1], (b"IDAT", min(smaller, pixels, key=len)), rest[-1]]
+    return head + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
 def _share_plotly_js(folder: Path) -> None:
     """Puts plotly.js beside the pages, replacing a copy that another version left."""
     path, script = folder / PLOTLY_JS, get_plotlyjs()
@@ -66,9 +121,15 @@ def _draw(figure: go.Figure, name: str, width: int) -> bytes:
     # kaleido raises its own errors when there is no browser, and others when the browser dies;
     # what it can raise changes between versions.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ArtifactError(
-            f"cannot draw {name}.png: {reason} Pictures need kaleido "
-            "(pip install 'refusal-workbench[png]') and Chrome or Chromium; "
-            f"{name}.html and {name}.json were written."
+            f"cannot draw {name}.png: {_why(error)}; {name}.html and {name}.json were written."
         ) from error
+
+
+def _why(error: Exception) -> str:
+    """What the drawing library said, and what it needs."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    return (
+        f"{reason} Pictures need kaleido (pip install 'refusal-workbench[png]') and Chrome or "
+        "Chromium"
+    )

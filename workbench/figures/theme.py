@@ -71,12 +71,15 @@ TEMPLATE = go.layout.Template(
 
 def themed(figure: go.Figure, title: str, parts: Iterable[str], height: int) -> go.Figure:
     """Gives a figure the template, a title, and a subtitle of ``parts`` that wraps when long."""
-    lines = _wrap([part for part in parts if part])
+    parts = [part for part in parts if part]
+    lines = _wrap(parts)
     top = 52 + 17 * len(lines)
     figure.update_layout(
         template=TEMPLATE,
         height=height + top,
         margin={"l": 64, "r": 24, "t": top + 14, "b": 50},
+        # Pages wrap the subtitle by themselves.
+        meta={"subtitle": parts},
         title={
             "text": f"<b>{html.escape(title)}</b>",
             "y": 1 - 16 / (height + top),

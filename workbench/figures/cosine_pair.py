@@ -1,0 +1,102 @@
+"""The cosine of two categories' directions, layer by layer."""
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from workbench.errors import StudyError
+from workbench.figures.bands import band
+from workbench.figures.pairs import as_words, compared, describe, selected, with_interval
+from workbench.figures.theme import (
+    INK,
+    MUTED,
+    PALETTE,
+    interval_name,
+    legend_below,
+    themed,
+    translucent,
+)
+
+
+def cosine_pair(
+    cosines: xr.Dataset, pair: tuple[str, str], *, position: int | None = None
+) -> go.Figure:
+    """How alike two categories' directions are at every layer, as measured and without noise.
+
+    Draws the intervals and the ceiling where the map has them. Hovering shows all numbers.
+
+    Args:
+        cosines: a map of `cosine_similarity_map` between names.
+        pair: two of its names.
+        position: which, if the map has several.
+
+    Raises:
+        StudyError: not such a map, a name or position that it does not have, or none chosen.
+    """
+    over = compared(cosines, "name")
+    known = [cosines[axis].values.tolist() for axis in ("name", "name_other")]
+    for name, names in zip(pair, known, strict=True):
+        if name not in names:
+            raise StudyError(f"no category {name!r} in this map: {', '.join(names)}.")
+    at = selected(cosines, over, {"position": position}, keep="layer").sortby("layer")
+    at = at.sel(name=pair[0], name_other=pair[1])
+    layers = at["layer"].values.tolist()
+    figure = go.Figure()
+    for variable, label, colour, symbol in (
+        ("cosine", "as measured", PALETTE[2], "circle"),
+        ("disattenuated", "without noise", PALETTE[3], "square"),
+    ):
+        if variable not in at:
+            continue
+        ends = at.get(f"{variable}_interval")
+        if ends is not None:
+            low, high = ends.transpose("bound", "layer").values
+            shade = translucent(colour)
+            figure.add_trace(band(layers, low, high, shade, legendgroup=variable, showlegend=False))
+        texts = [with_interval(at.sel(layer=layer), variable) for layer in layers]
+        figure.add_trace(
+            go.Scatter(
+                x=layers,
+                y=at[variable].values.tolist(),
+                mode="lines+markers",
+                name=label,
+                legendgroup=variable,
+                line={"color": colour, "width": 2},
+                marker={"symbol": symbol, "size": 7},
+                customdata=texts,
+                hovertemplate=f"layer %{{x}}<br>{label}: %{{customdata}}<extra></extra>",
+            )
+        )
+    if "ceiling" in at:
+        figure.add_trace(
+            go.Scatter(
+                x=layers,
+                y=at["ceiling"].values.tolist(),
+                mode="lines",
+                name="ceiling that noise sets",
+                line={"color": INK, "width": 1.3, "dash": "dash"},
+                hovertemplate="layer %{x}<br>ceiling %{y:.3g}<extra></extra>",
+            )
+        )
+    figure.add_hline(0, line={"color": MUTED, "width": 1}, layer="below")
+    figure.update_xaxes(title_text="layer", range=[min(layers) - 0.5, max(layers) + 0.5])
+    figure.update_yaxes(title_text="cosine", range=_range(at))
+    names = " and ".join(as_words(np.array(pair, dtype=object)))
+    parts = describe(cosines, at, over)
+    if "cosine_interval" in at:
+        parts.append(f"bands: {interval_name(cosines)}")
+    themed(figure, f"{names}, by layer", parts, height=300)
+    return legend_below(figure, "")
+
+
+def _range(at: xr.Dataset) -> list[float]:
+    """From -1 or 0 to 1, and a little further where the estimate without noise is above."""
+    values = np.concatenate(
+        [
+            at[name].values.ravel()
+            for name in ("cosine", "cosine_interval", "disattenuated")
+            if name in at
+        ]
+    )
+    low = float(np.nanmin(values))
+    return [-1.05 if low < -0.3 else min(-0.1, low - 0.05), max(1.05, float(np.nanmax(values)))]

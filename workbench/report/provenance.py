@@ -1,0 +1,86 @@
+"""Where a run comes from: the command that repeats it, its settings, the identity of its parts."""
+
+import hashlib
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from workbench.study.results import Run, read_study
+from workbench.study.settings import Study
+
+Fact = tuple[str, str]
+"""What is known, and its value."""
+
+_WORDS = {
+    "weights": "weights fingerprint",
+    "template": "chat template fingerprint",
+    "revision": "model revision",
+    "git_commit": "commit of the workbench",
+}
+
+
+def command(study: Study) -> str:
+    """The command that runs a study again: only what differs from the defaults.
+
+    >>> command(Study(n_test=8, system="Be brief."))
+    "workbench run --n-test 8 --system 'Be brief.'"
+    """
+    defaults = asdict(Study())
+    options = [
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name, value in asdict(study).items()
+        if value != defaults[name] and value is not None
+    ]
+    return " ".join(["workbench run", *options])
+
+
+def settings(study: Study) -> list[tuple[str, str, str]]:
+    """Every setting: its name, its value, and what it means."""
+    return [
+        (setting.name, _written(getattr(study, setting.name)), setting.metadata["help"])
+        for setting in fields(study)
+    ]
+
+
+def identity(run: Run) -> list[Fact]:
+    """Model, weights, template, prompts, versions, commit and seed, as the run recorded them."""
+    recorded = read_study(run.folder)[1]
+    facts = [("model", run.study.model), ("seed", str(run.study.seed))]
+    facts += [(_named(path), value) for path, value in _leaves(recorded)]
+    return facts
+
+
+def files(run: Run) -> list[tuple[str, int, str]]:
+    """The artifacts of the run: path in its folder, bytes, and SHA-256."""
+    return [
+        (
+            path.relative_to(run.folder).as_posix(),
+            path.stat().st_size,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in sorted(run.folder.rglob("*"))
+        if path.suffix in (".safetensors", ".csv", ".jsonl", ".json")
+        and path.is_file()
+        and "figures" not in path.relative_to(run.folder).parts
+    ]
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every single value of nested settings with the names that lead to it."""
+    if not isinstance(value, Mapping):
+        yield path, _written(value)
+        return
+    for name in sorted(value):
+        yield from _leaves(value[name], (*path, str(name)))
+
+
+def _named(path: tuple[str, ...]) -> str:
+    """What a value of the record is, in words."""
+    if path[0] == "prompts":
+        return f"{' '.join(path[1:])} prompts fingerprint"
+    return _WORDS.get(path[-1], " ".join(path[1:] if path[0] == "environment" else path))
+
+
+def _written(value: Any) -> str:
+    return "not set" if value is None or value == "" else str(value)

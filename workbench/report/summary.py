@@ -1,0 +1,174 @@
+"""What a run found, in plain words, with every number from its results."""
+
+import html
+from collections.abc import Iterator
+
+import numpy as np
+
+from workbench.figures.theme import number, position_label
+from workbench.models.organisms import organism_names
+from workbench.study.analyses import ANALYSES
+from workbench.study.results import Run
+
+_DID = {
+    "ablated": "With the direction ablated from every layer",
+    "added": "With the direction added at its layer",
+    "projection set": "With the projection set to the mean of harmful prompts at that layer",
+}
+
+
+def summary(run: Run) -> list[str]:
+    """Sentences, the most important first.
+
+    A rate is said to fall or to rise only where the two intervals do not overlap.
+    """
+    return [
+        *_plain(run),
+        *_selection(run),
+        *_effects(run),
+        *_costs(run),
+        *_limits(run),
+    ]
+
+
+def findings(run: Run) -> list[tuple[str, str, str]]:
+    """Name of every analysis that was made, what it is, and what it found in one line."""
+    found = run.found
+    return [(each.name, each.what, found[each.name]) for each in ANALYSES if each.name in found]
+
+
+def _plain(run: Run) -> Iterator[str]:
+    """What the model does without intervention."""
+    said = [
+        f"{_rate(run, kind, 'plain')} of {_n(run, kind)} {kind}" for kind in _measured(run, "plain")
+    ]
+    if said:
+        yield (
+            f"{run.study.model} refuses {_listed(said)} test prompts "
+            f"(judge: {run.study.judge}; {_intervals(run)})."
+        )
+
+
+def _selection(run: Run) -> Iterator[str]:
+    """Which candidate was chosen, and out of how many."""
+    table = run.choice.table
+    eligible = table["dropped"].tolist().count("")
+    token = ""
+    if "position_label" in run.scores:
+        at = run.scores["position_label"].sel(position=run.choice.position)
+        token = f" (the token {html.unescape(position_label(0, str(at.item())))[2:]})"
+    yield (
+        f"Of {len(table)} candidate directions {_count(eligible)} the selection; the one chosen "
+        f"was read at layer {run.choice.layer}, position {number(run.choice.position)}{token}."
+    )
+
+
+def _effects(run: Run) -> Iterator[str]:
+    """What each intervention does to each set of prompts."""
+    for condition, words in _DID.items():
+        said = [
+            f"{_moved(run, kind, condition)} on {kind} prompts"
+            for kind in _measured(run, condition)
+        ]
+        if said:
+            yield f"{words}, the refusal rate {_listed(said)}."
+
+
+def _costs(run: Run) -> Iterator[str]:
+    """What the ablation does to harmless prompts, and how strong the direction is before a reply.
+
+    In nats, of the chosen candidate.
+    """
+    cell = run.scores.sel(layer=run.choice.layer, position=run.choice.position)
+    attrs = run.scores.attrs
+
+    def score(name: str) -> str:
+        value = number(float(cell[name]))
+        if f"{name}_interval" not in cell:
+            return f"{value} nats"
+        low, high = cell[f"{name}_interval"].values
+        return f"{value} nats [{number(low)}, {number(high)}]"
+
+    yield (
+        f"Ablating it moves the next-token distribution on harmless prompts by a KL of "
+        f"{score('kl')} (at most {number(run.study.kl_cap)} was allowed)."
+    )
+    if "harmful_baseline" in attrs and "harmless_baseline" in attrs:
+        yield (
+            f"The refusal score of harmful prompts goes from "
+            f"{number(attrs['harmful_baseline'])} nats to {score('bypass')} when it is ablated, "
+            f"that of harmless prompts from {number(attrs['harmless_baseline'])} nats to "
+            f"{score('induce')} when it is added."
+        )
+    if run.planted_cosine is not None:
+        yield (
+            f"Its cosine with the direction that was planted in this model is "
+            f"{number(run.planted_cosine)}."
+        )
+
+
+def _limits(run: Run) -> Iterator[str]:
+    """What the reader must not conclude."""
+    if run.study.model in organism_names():
+        yield (
+            f"{run.study.model} is a model organism, trained for this project with its refusal "
+            "planted: nothing here is evidence about a real chat model."
+        )
+    yield "That ablating a direction stops refusals does not show that nothing else could."
+
+
+def _measured(run: Run, condition: str) -> list[str]:
+    """Sets of prompts whose rate is known under a condition."""
+    rates = run.effects["refusal_rate"]
+    if condition not in rates["condition"].values:
+        return []
+    known = np.isfinite(rates.sel(condition=condition).values)
+    return [str(kind) for kind in rates["prompt_set"].values[known]]
+
+
+def _moved(run: Run, kind: str, condition: str) -> str:
+    """How a rate compares with the plain one, by their intervals."""
+    before, after = (
+        run.effects["refusal_rate_interval"].sel(prompt_set=kind, condition=each).values
+        for each in ("plain", condition)
+    )
+    rate = _rate(run, kind, condition)
+    plain = f"{float(_cell(run, kind, 'plain')):.0%}"
+    if after[1] < before[0]:
+        return f"falls from {plain} to {rate}"
+    if after[0] > before[1]:
+        return f"rises from {plain} to {rate}"
+    return f"does not change measurably ({plain} before, {rate} now)"
+
+
+def _rate(run: Run, kind: str, condition: str) -> str:
+    low, high = (
+        run.effects["refusal_rate_interval"].sel(prompt_set=kind, condition=condition).values
+    )
+    return f"{float(_cell(run, kind, condition)):.0%} [{low:.0%}, {high:.0%}]"
+
+
+def _cell(run: Run, kind: str, condition: str) -> float:
+    return float(run.effects["refusal_rate"].sel(prompt_set=kind, condition=condition))
+
+
+def _n(run: Run, kind: str) -> int:
+    return int(run.effects["n"].sel(prompt_set=kind))
+
+
+def _intervals(run: Run) -> str:
+    attrs = run.effects.attrs
+    return f"brackets are {float(attrs['confidence']):.0%} {attrs['interval']} intervals"
+
+
+def _count(n: int) -> str:
+    return f"{n} passes" if n == 1 else f"{n} pass"
+
+
+def _listed(parts: list[str]) -> str:
+    """Parts with commas and an "and".
+
+    >>> _listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]

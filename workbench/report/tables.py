@@ -1,0 +1,163 @@
+"""What stands in the tables of a report: prompts with their replies, candidates, prompts used."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import PromptError, StudyError
+from workbench.figures.theme import number
+from workbench.study.prompts import split_prompts
+from workbench.study.results import PROMPTS, Run, read_study
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that the page fills and filters.
+
+    Attributes:
+        name: of its anchor.
+        title: its heading.
+        about: what a row is, in a sentence.
+        columns: their headings; ``text`` columns hold untrusted words, the others short values.
+        kinds: ``text``, ``reply`` (a verdict and a text), ``value`` or ``number``, by column.
+        filters: columns with few different values, by which the rows can be chosen.
+        rows: one list of cells per row; a reply is ``[verdict, text]``.
+    """
+
+    name: str
+    title: str
+    about: str
+    columns: list[str]
+    kinds: list[str]
+    filters: list[int]
+    rows: list[list[Any]]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        return {"kinds": self.kinds, "filters": self.filters, "rows": self.rows}
+
+
+def replies_table(run: Run) -> Table:
+    """Every test prompt with its reply under each condition, side by side."""
+    replies = run.replies
+    conditions = list(dict.fromkeys(replies["condition"])) if len(replies) else []
+    rows: dict[tuple[str, str], list[Any]] = {}
+    for reply in replies.to_dict("records"):
+        key = reply["prompt_set"], reply["id"]
+        unanswered = [["", ""] for _ in conditions]
+        own = [reply["prompt_set"], reply["prompt"], *unanswered, reply["category"], reply["id"]]
+        row = rows.setdefault(key, own)
+        row[2 + conditions.index(reply["condition"])] = [reply["verdict"], reply["reply"]]
+    n_conditions = len(conditions)
+    return Table(
+        name="replies",
+        title="Test prompts and replies",
+        about=f"One row per prompt: its reply under every condition, with the verdict of the judge "
+        f"({run.study.judge}). Replies end after {run.study.max_new_tokens} tokens.",
+        columns=["set", "prompt", *conditions, "category", "id"],
+        kinds=["value", "text", *(["reply"] * n_conditions), "value", "value"],
+        filters=[0, *range(2, 3 + n_conditions)],
+        rows=list(rows.values()),
+    )
+
+
+def candidates_table(run: Run) -> Table:
+    """Every candidate direction, best first, and why it was not chosen."""
+    rows = []
+    for rank, row in enumerate(run.choice.table.to_dict("records")):
+        scores = [_with_interval(row, name) for name in ("bypass", "induce", "kl")]
+        verdict = "chosen" if rank == 0 else row["dropped"] or "runner-up"
+        rows.append([number(row["layer"]), number(row["position"]), *scores, str(verdict)])
+    confidence = f"{run.study.confidence:.0%}"
+    return Table(
+        name="candidates",
+        title="Candidate directions",
+        about=f"One row per layer and position, best first, with {confidence} intervals over the "
+        "validation prompts; all scores in nats.",
+        columns=["layer", "position", "bypass ↓", "induce ↑", "KL ↓", "outcome"],
+        kinds=["number", "number", "number", "number", "number", "value"],
+        filters=[0, 1],
+        rows=rows,
+    )
+
+
+def prompts_table(run: Run) -> Table:
+    """The prompts that the direction was estimated on and chosen by, and those that were dropped.
+
+    Texts are read again from their source; where that is gone or has changed, ids stand alone.
+    """
+    kept = _kept(run)
+    texts, missing = _texts(run)
+    rows: list[list[Any]] = []
+    if texts:
+        for part, by_label in kept.items():
+            for label, ids in by_label.items():
+                passed = set(ids)
+                for name, (text, category) in texts[part, label].items():
+                    outcome = "used" if name in passed else f"dropped: {_MISTREATED[label]}"
+                    rows.append([part, label, text, outcome, category, name])
+    else:
+        rows = [
+            [part, label, "", "used", "", name]
+            for part, by_label in kept.items()
+            for label, ids in by_label.items()
+            for name in ids
+        ]
+    return Table(
+        name="prompts",
+        title="Prompts of the estimate and of the selection",
+        about="Directions are estimated on the train prompts and scored on the validation prompts. "
+        "A prompt that the model does not treat as its label says is dropped." + missing,
+        columns=["part", "label", "prompt", "outcome", "category", "id"],
+        kinds=["value", "value", "text", "value", "value", "value"],
+        filters=[0, 1, 3, 4],
+        rows=rows,
+    )
+
+
+_MISTREATED = {"harmful": "the model does not refuse it", "harmless": "the model refuses it"}
+
+Texts = dict[tuple[str, str], dict[str, tuple[str, str]]]
+"""Text and category by id, of each (part, label)."""
+
+
+def _texts(run: Run) -> tuple[Texts, str]:
+    """The prompts as their source has them now, or why they cannot be shown."""
+    recorded = read_study(run.folder)[1]["prompts"]
+    try:
+        split = split_prompts(run.study)
+    except (PromptError, StudyError) as error:
+        return {}, f" Texts are not shown, for their source cannot be read: {error}"
+    found: Texts = {}
+    for label in ("harmful", "harmless"):
+        for part in ("train", "validation"):
+            prompts = split[label][part]
+            if prompts.fingerprint != recorded[label][part]:
+                return {}, " Texts are not shown, for their source has changed since the run."
+            found[part, label] = {
+                prompt.id: (prompt.text, prompt.category or "") for prompt in prompts
+            }
+    return found, ""
+
+
+def _kept(run: Run) -> dict[str, dict[str, list[str]]]:
+    """Ids of the prompts that passed the filter.
+
+    Raises:
+        StudyError: the file is broken.
+    """
+    path = run.folder / PROMPTS
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["kept"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error
+
+
+def _with_interval(row: dict[str, Any], name: str) -> str:
+    ends = [row.get(f"{name}_{end}", np.nan) for end in ("low", "high")]
+    if not np.isfinite(row[name]) or not np.isfinite(ends).all():
+        return number(row[name])
+    return f"{number(row[name])} [{number(ends[0])}, {number(ends[1])}]"
