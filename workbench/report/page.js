@@ -31,6 +31,7 @@
       await Plotly.relayout(plot, {
         "margin.b": plot.own.bottom + grown,
         height: plot.own.height + grown,
+        autosize: true, // or plotly stops following the width of the window
       });
       plot.style.setProperty("--height", `${plot.own.height + grown}px`);
     }
