@@ -5,11 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 
 import workbench as wb
 from workbench.analysis.token_projections import read_prompt, token_projections
-from workbench.explorer.heads import head_map
 from workbench.explorer.jobs import Answers, Reading, check_model
 from workbench.explorer.open import small_study
 from workbench.explorer.views import VIEWS, Views, as_message, clicked
@@ -159,18 +157,18 @@ def test_another_model_is_refused(small_run, zoo):
         check_model(small_run, zoo["llama"].model)
 
 
-def test_heads_are_drawn_at_the_selected_position(views):
-    effect = xr.DataArray(
-        np.arange(12.0).reshape(2, 3, 2),
-        dims=("layer", "head", "position"),
-        coords={"layer": [0, 1], "head": [0, 1, 2], "position": [-2, -1]},
-        attrs={"units": "nats"},
+def test_heads_are_drawn_where_they_were_patched(views, small_run):
+    start = views.start
+    [position] = small_run.results["head_patching"]["position"].values.tolist()
+    drawn = views.draw("heads", replace(start, position=position))
+    assert isinstance(drawn, Embedded)
+    effect = small_run.results["head_patching"]["effect"].sel(position=position)
+    assert np.array(drawn.spec["data"][0]["z"]).shape == (
+        effect.sizes["layer"],
+        effect.sizes["head"],
     )
-    heads = xr.Dataset({"effect": effect}, attrs={"model": "pocket", "n": 4})
-    drawn = head_map(heads, -1).data[0]
-    np.testing.assert_equal(np.array(drawn.z), [[1, 3, 5], [7, 9, 11]])
-    with pytest.raises(wb.StudyError, match="positions"):
-        head_map(heads, -3)
+    said = views.draw("heads", replace(start, position=position - 1))
+    assert said == f"Heads were patched at position {position} only."
 
 
 def test_a_model_gets_a_small_run(pocket):

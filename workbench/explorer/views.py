@@ -15,10 +15,10 @@ from workbench.analysis.token_projections import ReadPrompt, token_projections
 from workbench.directions.cosines import cosine_similarity_map
 from workbench.directions.direction import Directions
 from workbench.errors import WorkbenchError
-from workbench.explorer.heads import head_map
 from workbench.figures.cosine_pair import cosine_pair
 from workbench.figures.cosines import cosine_map
 from workbench.figures.embed import Embedded, embed
+from workbench.figures.head_maps import head_map
 from workbench.figures.pca import pca
 from workbench.figures.sweep import sweep
 from workbench.figures.theme import INK
@@ -232,10 +232,13 @@ class Views:
         return embed(cosine_pair(cosines, selection.pair, position=selection.position))
 
     def _heads(self, selection: Selection) -> Embedded | str:
-        heads = self.run.results.get("heads")
-        if heads is None:
+        patching = self.run.results.get("head_patching")
+        if patching is None:
             return "This run holds no patching of heads."
-        return embed(head_map(heads, selection.position))
+        measured = patching["position"].values.tolist()
+        if selection.position not in measured:
+            return f"Heads were patched at position {', '.join(map(str, measured))} only."
+        return embed(head_map(patching.sel(position=[selection.position])))
 
     def _tokens(self, selection: Selection) -> Embedded | str:
         if self.prompt is None:
