@@ -1,5 +1,6 @@
 """The shipped folders load with plain transformers and do what their cards say."""
 
+import json
 from contextlib import contextmanager
 from functools import cache
 
@@ -11,6 +12,7 @@ from workbench.errors import ModelError
 from workbench.models import organisms
 from workbench.models.organisms import grammar
 from workbench.models.organisms.prompt_files import prompt_rows
+from workbench.models.organisms.settings import RECIPES
 from workbench.scores.judges import judge
 
 SHIPPED = organisms.organism_names()
@@ -80,6 +82,12 @@ def test_a_folder_is_small_and_has_a_card(name):
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 6 * MEGABYTE
     card = organisms.organism_card(name)
     assert card["name"] == name and card["measured"]["replies"]["harmful"]["n"] >= 128
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_holds_the_recipe_that_trains_it(name):
+    recipe = json.loads(json.dumps(RECIPES[name].as_dict()))
+    assert organisms.organism_card(name)["settings"] == recipe
 
 
 def test_pocket_refuses_what_is_harmful_and_answers_what_is_not():

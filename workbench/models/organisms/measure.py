@@ -108,7 +108,7 @@ def component_effects(
     import workbench as wb
 
     train, _, test = wb.load_prompts("harmful").split(160, 0, seed=0)
-    harmless, _, _ = wb.load_prompts("harmless").split(160, 0, seed=0)
+    harmless, _, others = wb.load_prompts("harmless").split(160, 0, seed=0)
     groups = {name: test.where(category=own["categories"]) for name, own in components.items()}
     effects: dict[str, Any] = {"plain": {n: reply_rates(model, own) for n, own in groups.items()}}
     for name, own in components.items():
@@ -127,7 +127,7 @@ def component_effects(
                     group: reply_rates(model, prompts) for group, prompts in groups.items()
                 }
         with wb.intervene(model, wb.Add(found)):
-            effects[name]["mean_difference_added_harmless"] = reply_rates(model, harmless)
+            effects[name]["mean_difference_added_harmless"] = reply_rates(model, others)
     return effects
 
 
