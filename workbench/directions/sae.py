@@ -202,8 +202,8 @@ class SparseAutoencoder:
         if scale != 1 and self.scales_by_prompt:
             raise StudyError(
                 f"{self.name} normalises each activation ({self.provenance['normalisation']}), so "
-                f"how long a vector a feature activation of {scale} writes differs by prompt. Leave "
-                "scale=1, and choose the length by the coefficient of Add."
+                f"how long a vector a feature activation of {scale} writes differs by prompt. "
+                "Leave scale=1, and choose the length by the coefficient of Add."
             )
         single = not hasattr(features, "__iter__")
         wanted = [int(each) for each in ([features] if single else features)]  # pyright: ignore
