@@ -1,4 +1,4 @@
-"""The cosine of two categories by layer: numbers at their layers, and what they are read against."""
+"""The cosine of two categories by layer: numbers at their layers, and what to read them against."""
 
 import numpy as np
 import pytest

@@ -10,7 +10,7 @@ from workbench.figures.tokens import token_projections
 TOKENS = ("<s>", "Bake", " a", " <b>cake", "\n", "!")
 
 
-def projections(n_tokens=len(TOKENS), **attrs):
+def projections(n_tokens=6, **attrs):
     """One prompt: a token of the template before the words, two after them; layers 0 to 3."""
     tokens = [TOKENS[0], *["x"] * (n_tokens - len(TOKENS)), *TOKENS[1:]]
     values = np.arange(4 * n_tokens, dtype=float).reshape(4, n_tokens) - 2 * n_tokens
