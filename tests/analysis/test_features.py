@@ -145,6 +145,23 @@ def test_a_direction_of_another_space_is_refused():
         rank_features(sae, vector(torch.zeros(D_MODEL)))
 
 
+def test_prompts_in_both_sets_are_found_by_text_and_counted_ones_are_not_taken_for_the_same(sets):
+    counted = [
+        each.assign_coords(prompt=[str(row) for row in range(each.sizes["prompt"])])
+        for each in sets
+    ]
+    ranked = rank_features(autoencoder(), None, *counted, position=-1)
+    assert ranked["feature"].values[0] == 7
+    texts = [
+        each.assign_coords(text=("prompt", [f"{name} {i}" for i in range(each.sizes["prompt"])]))
+        for name, each in zip(("Ask", "Tell"), counted, strict=True)
+    ]
+    xr.testing.assert_identical(rank_features(autoencoder(), None, *texts, position=-1), ranked)
+    texts[1]["text"][3] = "Ask 5"
+    with pytest.raises(StudyError, match="1 prompts are in both sets, such as 'Ask 5'"):
+        rank_features(autoencoder(), None, *texts, position=-1)
+
+
 def test_what_cannot_be_ranked_is_refused(sets):
     sae = autoencoder()
     positive, negative = sets

@@ -10,11 +10,14 @@ import torch
 import workbench as wb
 from workbench.directions.saelens import import_sae_lens
 from workbench.models.organisms import organism_path
+from workbench.models.organisms.grammar import requests
 
-STEPS, BATCH, K, EXPANSION = 800, 128, 8, 4
-SEED = 2
-"""Chosen: SAEs differ. With seeds 0, 1 and 2 the best feature's cosine with the concept of
-pocket-two was 0.85, 0.76 and 0.91, with its words 0.95, 0.86 and 0.91."""
+STEPS, BATCH, K, EXPANSION = 800, 128, 3, 2
+"""Few features, as a request of the grammar says few things: with K of 8 and 4 times the width
+some seeds spread a planted vector over several features. With these, the best feature's cosine was
+0.93 to 1.00 for both vectors of pocket-two with each of the seeds 0 to 4, and 0.96 to 1.00 for that
+of pocket with 0 to 2."""
+N_TRAIN = {"harmful": 1200, "harmless": 1200, "borderline": 600}
 
 
 @dataclass(frozen=True)
@@ -28,46 +31,71 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(organism, tmp_path_factory):
-    """Trains an SAE where all planted vectors stand, saves it with SAELens and loads it."""
+def activations(organism):
+    """Where all planted vectors stand: prompts of the training side, and the held-out sets."""
     kept = {}
 
-    def train(name):
-        model, components = organism(name)
+    def collect(name):
         if name in kept:
             return kept[name]
+        model, components = organism(name)
         layer = max(each["layer"] for each in components.values())
-        acts = {
-            label: wb.collect_activations(
-                model, wb.load_prompts(label), layers=[layer], positions=[-1], per_prompt=True
-            )
-            for label in ("harmful", "harmless", "borderline")
+        place = {"layers": [layer], "positions": [-1], "per_prompt": True}
+        draw, texts, labels = np.random.default_rng(0), [], []
+        for label, n in N_TRAIN.items():
+            pool = requests(label, held_out=False)
+            texts += [pool[row].text for row in draw.choice(len(pool), n, replace=False)]
+            labels += [label] * n
+        asked = {label: wb.load_prompts(label) for label in ("harmful", "harmless")}
+        # The built-in sets are the other side of the grammar's split.
+        assert not {*texts} & {text for each in asked.values() for text in each.texts}
+        held_out = {
+            label: wb.collect_activations(model, each, **place) for label, each in asked.items()
         }
-        rows = torch.cat([each.at(layer, -1) for each in acts.values()])
+        rows = wb.collect_activations(model, texts, **place).at(layer, -1)
+        baseline = rows[np.array(labels) == "harmless"].mean(0)
+        kept[name] = layer, rows, baseline, held_out
+        return kept[name]
+
+    return collect
+
+
+@pytest.fixture(scope="session")
+def trained(organism, activations, tmp_path_factory):
+    """Trains an SAE, saves it with SAELens and loads it."""
+    kept = {}
+
+    def train(name, seed=0):
+        model, components = organism(name)
+        if (name, seed) in kept:
+            return kept[name, seed]
+        layer, rows, baseline, held_out = activations(name)
         folder = tmp_path_factory.mktemp("sae") / name
-        train_with_saelens(rows, f"blocks.{layer - 1}.hook_resid_post", name, folder)
+        train_with_saelens(
+            rows, baseline, f"blocks.{layer - 1}.hook_resid_post", name, folder, seed
+        )
         sae = wb.load_sae(folder)
         assert (sae.site, sae.layer, sae.d_model) == ("resid_pre", layer, model.d_model)
         planted = wb.Directions.load(organism_path(name) / "planted.safetensors")
-        encoded = {label: sae.encode_activations(each) for label, each in acts.items()}
-        kept[name] = Trained(sae, planted, components, encoded)
-        return kept[name]
+        encoded = {label: sae.encode_activations(each) for label, each in held_out.items()}
+        kept[name, seed] = Trained(sae, planted, components, encoded)
+        return kept[name, seed]
 
     return train
 
 
-def train_with_saelens(rows, hook, name, folder):
+def train_with_saelens(rows, baseline, hook, name, folder, seed):
     """A TopK SAE of SAELens, by its own trainer, from activations that are in memory."""
     sae_lens = import_sae_lens()
     from sae_lens.config import SAETrainerConfig
 
     def batches():
-        draw = torch.Generator().manual_seed(SEED)
+        draw = torch.Generator().manual_seed(seed)
         while True:
             yield rows[torch.randint(len(rows), (BATCH,), generator=draw)]
 
     with torch.random.fork_rng():
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         width = rows.shape[1]
         network = sae_lens.TopKTrainingSAE(
             sae_lens.TopKTrainingSAEConfig(
@@ -77,17 +105,17 @@ def train_with_saelens(rows, hook, name, folder):
                 metadata=sae_lens.saes.sae.SAEMetadata(model_name=name, hook_name=hook),
             )
         )
-        # What all prompts share is the bias's, and no feature has to learn it.
-        network.b_dec.data = rows.mean(0)
-        settings = SAETrainerConfig(STEPS * BATCH, BATCH, lr=1e-3, lr_end=1e-4)
+        # What harmless prompts share is the bias's, and features say what others have beyond it.
+        network.b_dec.data = baseline
+        settings = SAETrainerConfig(STEPS * BATCH, BATCH, lr=3e-3, lr_end=3e-4)
         settings.lr_decay_steps = STEPS // 2
         sae_lens.SAETrainer(settings, network, batches()).fit()
     network.save_inference_model(folder)
 
 
-@pytest.mark.parametrize("name", ["pocket", "pocket-two"])
-def test_planted_vectors_are_features(trained, name):
-    found = trained(name)
+@pytest.mark.parametrize("name, seed", [("pocket", 0), ("pocket-two", 0), ("pocket-two", 1)])
+def test_planted_vectors_are_features(trained, name, seed):
+    found = trained(name, seed)
     harmless = found.encoded["harmless"]
     for component, card in found.components.items():
         planted = found.planted.at(name=component, layer=card["layer"])

@@ -128,6 +128,10 @@ def test_with_resamples_there_are_baselines(over):
         expected |= {"null", "p_value"} | {f"mean_{n}" for n in expected - {"reliability"}}
         expected |= {"mean_null", "mean_p_value"}
     assert set(found.data_vars) == expected
+    baselines = {"reliability", "disattenuated", "ceiling"} | (
+        {"null"} if over == "name" else set()
+    )
+    assert set(found.attrs["baselines"]) == baselines
     rest = {axis for axis in AXES if axis != over}
     assert set(found["reliability"].dims) == {over, *rest}
     assert set(found["cosine_interval"].dims) == {over, f"{over}_other", *rest, "bound"}
@@ -153,6 +157,7 @@ def test_two_sets_have_a_reliability_each_and_no_null():
     found = cosine_similarity_map(a, b)
     assert {"reliability", "reliability_other", "disattenuated"} <= set(found.data_vars)
     assert not {"null", "p_value", "mean_cosine"} & set(found.data_vars)
+    assert set(found.attrs["baselines"]) == {"reliability", "disattenuated", "ceiling"}
     own = cosine_similarity_map(b)["reliability"].rename(name="name_other")
     np.testing.assert_allclose(
         found["reliability_other"], own.transpose(*found["reliability_other"].dims)

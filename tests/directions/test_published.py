@@ -3,14 +3,16 @@
 import json
 import pickle
 import subprocess
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 
+import workbench as wb
 from workbench.directions.published import load_published
-from workbench.errors import ArtifactError
+from workbench.errors import ArtifactError, AxisError
 
 CHOICES = {
     # layer, position, bypass, induce, KL, norm, layers
@@ -73,7 +75,8 @@ def test_published_run_holds_its_published_choice(runs, name):
     assert run.directions.positions == (-5, -4, -3, -2, -1)
     assert run.directions.site == "resid_pre"
     assert run.scores.attrs["n_layers"] == n_layers
-    assert run.scores.attrs["model"] == name
+    assert run.scores.attrs["run"] == name
+    assert "model" not in run.scores.attrs, "the folder's name is nobody's word on the model"
 
 
 @pytest.mark.shared
@@ -209,6 +212,11 @@ def test_a_pickle_that_asks_for_more_is_named_and_not_run(tmp_path, layout):
         ({"direction.pt": torch.ones(4, dtype=torch.int64)}, "holds no floating tensor"),
         ({"direction.pt": torch.ones(2, 2)}, r"expected one direction \(d_model\)"),
         ({"generate_directions/mean_diffs.pt": torch.ones(3, 4)}, r"found shape \(3, 4\)"),
+        (
+            {"generate_directions/mean_diffs.pt": torch.full((2, 3, 4), torch.nan)},
+            r"mean_diffs.pt is not finite: 24 of its 24 numbers are NaN or infinite",
+        ),
+        ({"direction.pt": torch.tensor([1, 2, 3, torch.inf])}, "direction.pt is not finite: 1 of"),
         ({"direction_metadata.json": {"pos": -9, "layer": 1}}, "is none of the candidates"),
         ({"direction_metadata.json": {"layer": 1}}, "names no layer and pos"),
         ({"direction_metadata.json": [1]}, "holds a list, not a dict"),
@@ -221,6 +229,34 @@ def test_what_is_broken_is_refused_in_one_line(make_run, changed, message):
     with pytest.raises(ArtifactError, match=message) as caught:
         load_published(make_run(**changed))
     assert "\n" not in str(caught.value)
+
+
+def test_a_direction_file_that_is_not_finite_is_refused_alone_and_in_its_folder(tmp_path):
+    path = tmp_path / "qwen-hf-dir-Fraud.pt"
+    torch.save(torch.tensor([[1.0, 2.0], [torch.nan, 3.0]]), path)
+    for place in (path, tmp_path):
+        with pytest.raises(ArtifactError, match=r"Fraud\.pt is not finite: 1 of its 4 numbers"):
+            load_published(place)
+
+
+def test_direction_files_of_two_models_in_one_folder_are_refused(tmp_path):
+    for index, model in enumerate(("llama", "qwen")):
+        torch.save(torch.full((3, 4), index + 1.0), tmp_path / f"{model}-hf-dir-Fraud.pt")
+    with pytest.raises(ArtifactError, match="of one model, found those of llama, qwen") as caught:
+        load_published(tmp_path)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "llama-hf-dir-Fraud.pt").unlink()
+    assert load_published(tmp_path).directions.values.flatten().tolist() == [2.0] * 12
+
+
+def test_a_published_run_compares_with_ones_own_of_that_model_and_not_of_another_width(make_run):
+    published = load_published(make_run()).directions
+    own = replace(published, provenance={"model": "google/gemma-2b-it", "weights": "ab"})
+    found = wb.cosine_similarity_map(published, own)
+    np.testing.assert_allclose(found["cosine"], 1)
+    wider = replace(own, values=torch.ones(1, 3, 2, 5))
+    with pytest.raises(AxisError, match="widths differ: 4 and 5"):
+        wb.cosine_similarity_map(published, wider)
 
 
 def test_a_truncated_tensor_is_refused(make_run):

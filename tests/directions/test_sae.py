@@ -110,6 +110,48 @@ def test_a_direction_is_what_saelens_decodes_from_its_feature(saved, architectur
     assert (found.site, found.provenance["features"]) == ("resid_pre", [4, 17])
 
 
+@pytest.mark.parametrize("normalised", ["layer_norm", "constant_norm_rescale"])
+def test_a_length_that_differs_by_prompt_is_refused(zoo, saved, normalised):
+    folder, theirs = saved(normalize_activations=normalised)
+    sae = wb.load_sae(folder)
+    one = torch.zeros(len(PROMPTS), N)
+    one[:, 17] = 2.5
+    with torch.no_grad():
+        written = []
+        for features in (0 * one, one):
+            # Their decoding undoes the normalisation of what was encoded before.
+            theirs.encode(read_by_hugging_face(zoo["llama"], "resid_pre", 1))
+            written.append(theirs.decode(features))
+        writes = written[1] - written[0]
+    row = sae.direction(17).unit().vector
+    torch.testing.assert_close(torch.cosine_similarity(writes, row, dim=-1), torch.ones(3))
+    assert writes.norm(dim=-1).std() > 1e-3, "of one length, a scale would be right"
+    with pytest.raises(StudyError, match=rf"normalises each activation \({normalised}\).*scale=1"):
+        sae.direction(17, scale=2.5)
+
+
+def test_the_fingerprint_is_of_all_weights(saved):
+    folder, theirs = saved()
+    first = wb.load_sae(folder)
+    assert wb.load_sae(folder).fingerprint == first.fingerprint
+    with torch.no_grad():
+        theirs.b_enc[3] += 1e-3
+    theirs.save_model(folder)
+    second = wb.load_sae(folder)
+    torch.testing.assert_close(second.decoder, first.decoder)
+    assert second.fingerprint != first.fingerprint
+
+
+def test_a_feature_compares_with_a_direction_of_the_model(zoo, saved):
+    sae = wb.load_sae(saved()[0])
+    acts = wb.collect_activations(zoo["llama"].model, PROMPTS, layers=[1], positions=[-1])
+    own = wb.Directions(acts.values.float(), ("mean",), (1,), (-1,), provenance=acts.provenance)
+    found = wb.cosine_similarity_map(own, sae.direction(17))
+    expected = torch.cosine_similarity(own.vector, sae.decoder[17], dim=0)
+    assert found["cosine"].item() == pytest.approx(float(expected), abs=1e-5)
+    assert sae.direction(17).provenance["sae_weights"] == sae.fingerprint
+
+
 def test_a_direction_can_be_saved_ablated_and_added(zoo, saved, tmp_path):
     model, sae = zoo["llama"].model, wb.load_sae(saved()[0])
     direction = sae.direction(3)
@@ -157,6 +199,7 @@ def test_encodings_carry_prompts_and_do_not_depend_on_the_batch(zoo, saved):
     sae, model = wb.load_sae(saved("topk")[0]), zoo["llama"].model
     prompts = wb.load_prompts("harmful").sample(3)
     together = sae.encode(model, prompts)
+    assert together["text"].values.tolist() == list(prompts.texts)
     alone = sae.encode(model, prompts.texts[1])
     assert together["label"].values.tolist() == list(prompts.labels)
     assert together["prompt"].values.tolist() == list(prompts.ids)

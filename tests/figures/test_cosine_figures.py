@@ -227,6 +227,7 @@ def test_the_mean_by_layer_without_baselines_shows_the_extremes():
     off = data["cosine"].sel(position=-1).values[~np.eye(4, dtype=bool)]
     np.testing.assert_allclose(np.array(traces["lowest pair"].y, dtype=float), off.min(0))
     np.testing.assert_allclose(np.array(traces["highest pair"].y, dtype=float), off.max(0))
+    assert traces["lowest pair"].line.dash != traces["highest pair"].line.dash
     assert traces["mean over pairs"].showlegend
     low, high = figure.layout.yaxis.range
     assert low < off[:, 1:].min()

@@ -40,6 +40,16 @@ def test_intervals_end_where_the_result_says(rates):
         assert np.nanmin([*bar.error_y.array, *bar.error_y.arrayminus]) >= 0
 
 
+def test_values_stand_clear_of_the_caps_and_inside_the_axis(rates):
+    figure = figures.effects(rates)
+    texts = [trace for trace in figure.data if trace.type == "scatter"]
+    for text, bar in zip(texts, bars(figure).values(), strict=True):
+        known = np.isfinite(np.array(bar.y, dtype=float))
+        caps = np.add(bar.y, bar.error_y.array, dtype=float)[known]
+        assert (np.array(text.y, dtype=float)[known] > caps + 1).all()
+        assert max(text.y) + 8 < figure.layout.yaxis.range[1], "a value is some 8 percent high"
+
+
 def test_bars_of_one_prompt_set_stand_side_by_side(rates):
     drawn = list(bars(figures.effects(rates)).values())
     for index in range(2):

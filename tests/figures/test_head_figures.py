@@ -210,6 +210,14 @@ def test_the_board_pairs_effects_with_contributions(patching, attribution):
     assert "blank: layers after the direction's" in subtitle(figure)
 
 
+@pytest.mark.parametrize("pair", [[(0, 1), (1, 2)], [(0, 0), (1, 2)], [(0, 1), (1, 1)]])
+def test_names_of_neighbouring_heads_stand_away_from_each_other(patching, attribution, pair):
+    figure = figures.head_board(patching, attribution, planted=pair)
+    (marked,) = [t for t in figure.data if t.type == "scatter" and t.name == "outlined heads"]
+    up, down = np.argsort(-np.array(marked.y, float), kind="stable")
+    assert (marked.textposition[up], marked.textposition[down]) == ("top right", "bottom right")
+
+
 def test_the_board_takes_the_position_of_the_attribution(patching, attribution):
     figure = figures.head_board(patching, attribution.assign_attrs(position=-2))
     assert float(maps(figure)[0].z[1][2]) == -0.5

@@ -132,6 +132,9 @@ def test_bands_show_each_direction_on_its_own_categories(matrix):
     assert "layers 1..2<br>change -5 [-6, -4]" in plain(heat.customdata[1][1])
     assert lines(figure) == ([0.5], [])
     assert "harmless" not in subtitle(figure)
+    # A band is no claim that every layer in it uses the direction.
+    assert "works anywhere between where the direction is written and where" in subtitle(figure)
+    assert "can be ablated" in figure.layout.title.text
 
 
 def test_bands_of_one_direction_on_every_category(matrix):

@@ -90,9 +90,9 @@ def rank_features(
         attrs["provenance"]["direction"] = dict(direction.provenance)
     if positive is not None and negative is not None:
         sets = [_at(sae, each, position) for each in (positive, negative)]
-        if shared := set(sets[0]["prompt"].values) & set(sets[1]["prompt"].values):
+        if shared := _shared(*sets):
             raise StudyError(
-                f"{len(shared)} prompts are in both sets, such as {str(min(shared))!r}. Compare "
+                f"{len(shared)} prompts are in both sets, such as {min(shared)!r}. Compare "
                 "two sets that have none in common."
             )
         above, below = (each.values.astype(np.float64) for each in sets)
@@ -160,6 +160,20 @@ def _at(sae: SparseAutoencoder, encoded: xr.DataArray, position: int | None) -> 
             f"expected at least 2 prompts of either set, found {encoded.sizes['prompt']}."
         )
     return encoded
+
+
+def _shared(positive: xr.DataArray, negative: xr.DataArray) -> set[str]:
+    """Texts that stand in both sets; ids, where a set holds no texts.
+
+    Prompts that came as tokens have neither: their ids only count them, and nothing tells whether
+    two are the same.
+    """
+    sets = positive, negative
+    by = "text" if all("text" in each.coords for each in sets) else "prompt"
+    names = [[str(name) for name in each[by].values] for each in sets]
+    if by == "prompt" and any(row == [str(i) for i in range(len(row))] for row in names):
+        return set()
+    return set(names[0]) & set(names[1])
 
 
 def _described(encoded: xr.DataArray) -> str:

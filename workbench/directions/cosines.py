@@ -39,6 +39,9 @@ MEANINGS = {
 }
 """What each variable of a map says."""
 
+_BASELINES = ("reliability", "disattenuated", "ceiling", "null")
+"""What a cosine is read against, where the map holds it."""
+
 
 def cosine_similarity_map(
     directions_a: Directions,
@@ -51,6 +54,13 @@ def cosine_similarity_map(
 
     Directions of activations that were collected with ``n_resamples`` come with baselines; how they
     are estimated stands in `workbench.directions.attenuation`. They need about 200 replicates.
+
+    Which baselines a map has stands in its ``attrs["baselines"]``. Reliability, disattenuated
+    cosine, ceiling and intervals exist on every axis, within one set and between two. The null
+    exists between the categories of one set alone: categories are permuted among the prompts of
+    one label, which is asked while its activations stream by. Between layers, positions or two
+    sets the question would be whether prompts are harmful or harmless, and that cannot be permuted
+    afterwards: the two labels are collected apart, each in its own pass.
 
     Args:
         directions_a: the directions.
@@ -103,6 +113,10 @@ def cosine_similarity_map(
                 variables[name] = ((*rest, axis), np.where(zero, np.nan, values), attrs)
     dataset = _labelled(variables, directions_a, other, over, rest, confidence)
     dataset.attrs = _attrs(directions_a, directions_b, over, missing, confidence)
+    if not missing:
+        dataset.attrs["baselines"] = {
+            name: MEANINGS[name] for name in _BASELINES if name in dataset
+        }
     return dataset
 
 
@@ -218,7 +232,6 @@ def _attrs(
     assert a.resampled is not None
     return {
         **attrs,
-        "baselines": {name: MEANINGS[name] for name in ("reliability", "ceiling", "null")},
         "confidence": confidence,
         "interval": "first-order Poisson bootstrap over prompts",
         "n_resamples": a.resampled.n_resamples,

@@ -35,6 +35,8 @@ _HOOKS: tuple[tuple[str, Site, int], ...] = (
 """Hook names, the site that each is, and by how many layers further it is read."""
 
 _READ_AS = "hook_resid_pre, hook_resid_post, hook_attn_out, hook_mlp_out and attn.hook_z"
+_BY_PROMPT = ("layer_norm", "constant_norm_rescale")
+"""Normalisations of SAELens by which what a feature writes depends on the prompt's activation."""
 _ROWS = 1024
 """Activations that are encoded at once."""
 
@@ -47,7 +49,8 @@ class SparseAutoencoder:
         name: the release and id, or the folder, that it was loaded from.
         site: where it reads: ``resid_pre``, ``attn_out``, ``mlp_out`` or ``z``.
         layer: 0-based. The output of block l is ``resid_pre`` at l + 1.
-        decoder: what an activation of 1 writes, for every feature: as `direction` uses it.
+        decoder: what an activation of 1 writes, for every feature: as `direction` uses it. Where
+            ``scales_by_prompt``, in the units of the normalised activations.
         network: the SAE of SAELens.
         centred: whether it reads a stream without its mean over d_model, as TransformerLens makes
             it where it centres the weights that write.
@@ -80,8 +83,17 @@ class SparseAutoencoder:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of its weights."""
+        """16 hexadecimal digits of all its weights, those of the encoder included."""
         return self.provenance["weights"]
+
+    @property
+    def scales_by_prompt(self) -> bool:
+        """Whether it normalises each activation, and scales what features write back by as much.
+
+        The length of what an activation of 1 writes is then another one on every prompt; where it
+        points is the same.
+        """
+        return self.provenance.get("normalisation") in _BY_PROMPT
 
     def encode(
         self,
@@ -99,8 +111,8 @@ class SparseAutoencoder:
             system: a system prompt for all of them.
 
         Returns:
-            float32 over (prompt, position, feature), with ``label`` and ``category`` of each prompt
-            where there are any; see `encode_activations` for the units.
+            float32 over (prompt, position, feature), with ``label``, ``category`` and ``text`` of
+            each prompt where there are any; see `encode_activations` for the units.
 
         Raises:
             AxisError: the model is of another width or has no such layer, or a position before the
@@ -122,7 +134,8 @@ class SparseAutoencoder:
     def encode_activations(self, activations: Activations) -> xr.DataArray:
         """Feature activations of what was collected before.
 
-        They are in SAELens' own units: an activation of 1 writes the feature's row of ``decoder``.
+        They are in SAELens' own units: an activation of 1 writes the feature's row of ``decoder``,
+        times the spread or norm of the prompt's activation where ``scales_by_prompt``.
 
         Raises:
             AxisError: read at another site, of another width, or without the SAE's layer.
@@ -140,6 +153,7 @@ class SparseAutoencoder:
                 f"layer {self.layer} of {self!r} was not collected: layers "
                 f"{list(activations.layers)}. Pass layers=[{self.layer}]."
             )
+        texts = {"text": ("prompt", list(activations.texts))} if activations.texts else {}
         values = activations.values[:, activations.layers.index(self.layer)]
         encoded = self._encode(values.flatten(0, 1)).view(*values.shape[:2], self.n_features)
         return xr.DataArray(
@@ -151,6 +165,7 @@ class SparseAutoencoder:
                 "feature": range(self.n_features),
                 "label": ("prompt", list(activations.labels)),
                 "category": ("prompt", list(activations.categories)),
+                **texts,
             },
             name="activation",
             attrs={
@@ -177,11 +192,19 @@ class SparseAutoencoder:
             position: negative, from the end of the rendered prompt.
             scale: the feature activation that the vectors stand for; at 1 they are the decoder's
                 rows. With the mean activation of a prompt set they have the length that the
-                feature writes on it.
+                feature writes on it, unless the SAE normalises each prompt's activation: then no
+                one length is right, and only 1 is taken.
 
         Raises:
             AxisError: no such feature, or one twice.
+            StudyError: a scale, where what a feature writes has no one length.
         """
+        if scale != 1 and self.scales_by_prompt:
+            raise StudyError(
+                f"{self.name} normalises each activation ({self.provenance['normalisation']}), so "
+                f"how long a vector a feature activation of {scale} writes differs by prompt. "
+                "Leave scale=1, and choose the length by the coefficient of Add."
+            )
         single = not hasattr(features, "__iter__")
         wanted = [int(each) for each in ([features] if single else features)]  # pyright: ignore
         for each in wanted:
@@ -195,8 +218,9 @@ class SparseAutoencoder:
             (self.layer,),
             (position,),
             self.site,
+            # "weights" in the provenance of directions are those of the model.
             {"method": "sae", "sae": self.name, "features": wanted, "scale": scale}
-            | dict(self.provenance),
+            | {"sae_weights" if key == "weights" else key: v for key, v in self.provenance.items()},
         )
 
     def _encode(self, rows: Float[Tensor, "row d_site"]) -> Float[Tensor, "row feature"]:
@@ -269,7 +293,6 @@ def load_sae(
     decoder = network.W_dec.detach()
     if getattr(config, "rescale_acts_by_decoder_norm", False):
         decoder = decoder / network.get_W_dec_norm().unsqueeze(1)
-    digest = hashlib.sha256(decoder.float().cpu().numpy().tobytes()).hexdigest()[:16]
     return SparseAutoencoder(
         name=name,
         site=site,
@@ -278,7 +301,7 @@ def load_sae(
         network=network,
         centred=site != "z" and bool(kept.get("center_writing_weights")),
         provenance={
-            "weights": digest,
+            "weights": _digest(network),
             "architecture": architecture,
             "trained_on": metadata.model_name,
             "hook": metadata.hook_name,
@@ -286,6 +309,15 @@ def load_sae(
             "sae_lens_version": metadata.sae_lens_version,
         },
     )
+
+
+def _digest(network: Any) -> str:
+    """Of every weight with its name: SAEs of one decoder may still encode differently."""
+    digest = hashlib.sha256()
+    for name, values in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(values.shape)}".encode())
+        digest.update(values.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _place(name: str, hook: str | None, head: int | None) -> tuple[Site, int]:

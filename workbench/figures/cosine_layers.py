@@ -156,8 +156,11 @@ def _extremes(at: xr.Dataset, layers: list[int]) -> list[go.Scatter]:
             y=ends.tolist(),
             mode="lines",
             name=label,
-            line={"color": MUTED, "dash": "dot", "width": 1.5},
+            line={"color": MUTED, "dash": dash, "width": 1.5},
             hovertemplate=f"layer %{{x}}<br>{label} %{{y:.3f}}<extra></extra>",
         )
-        for label, ends in (("lowest pair", pairs.min(1)), ("highest pair", pairs.max(1)))
+        for label, ends, dash in (
+            ("lowest pair", pairs.min(1), "dot"),
+            ("highest pair", pairs.max(1), "dash"),
+        )
     ]

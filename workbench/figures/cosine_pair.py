@@ -6,7 +6,7 @@ import xarray as xr
 
 from workbench.errors import StudyError
 from workbench.figures.bands import band
-from workbench.figures.pairs import as_words, compared, describe, selected, with_interval
+from workbench.figures.pairs import compared, describe, selected, with_interval
 from workbench.figures.theme import (
     INK,
     MUTED,
@@ -81,7 +81,8 @@ def cosine_pair(
     figure.add_hline(0, line={"color": MUTED, "width": 1}, layer="below")
     figure.update_xaxes(title_text="layer", range=[min(layers) - 0.5, max(layers) + 0.5])
     figure.update_yaxes(title_text="cosine", range=_range(at))
-    names = " and ".join(as_words(np.array(pair, dtype=object)))
+    # A title escapes what is put into it, so names come to it as they are.
+    names = " and ".join(name.replace("_", " ") for name in pair)
     parts = describe(cosines, at, over)
     if "cosine_interval" in at:
         parts.append(f"bands: {interval_name(cosines)}")

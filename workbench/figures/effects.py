@@ -18,6 +18,8 @@ from workbench.figures.theme import (
 
 _BAR = 0.8
 """Share of the room of a prompt set that its bars fill."""
+_CLEAR = 1.5
+"""Percent between the end of an interval and the value above it, so that its cap is no accent."""
 
 _CONDITION_COLOURS = {
     "plain": NEUTRAL,
@@ -77,7 +79,7 @@ def effects(effects: xr.Dataset) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=x.tolist(),
-                y=np.nan_to_num(high).tolist(),
+                y=(np.nan_to_num(high) + _CLEAR).tolist(),
                 mode="text",
                 text=[f"{rate:.0f}" if np.isfinite(rate) else "n/m" for rate in rates],
                 textposition="top center",
@@ -122,7 +124,7 @@ def _axes(figure: go.Figure, effects: xr.Dataset) -> None:
     )
     # Room above 100 for the values; the axis itself ends where rates end.
     figure.update_yaxes(
-        title_text="refusal rate (%)", range=[0, 109], tickvals=list(range(0, 101, 20))
+        title_text="refusal rate (%)", range=[0, 112], tickvals=list(range(0, 101, 20))
     )
 
 

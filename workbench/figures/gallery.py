@@ -235,11 +235,14 @@ GALLERY = (
     ),
     GalleryEntry(
         name="layer_bands",
-        question="In which layers is a category refused?",
+        question="In which layers can a category's refusal be ablated?",
         caption="Change of the refusal score when each category's own direction is ablated inside "
-        "one window of layers only. Windows overlap, so neighbours are not independent. "
-        "Where no window does much and ablating everywhere does, layers stand in for each "
-        "other.",
+        "one window of layers only. Any window between where a direction is written and "
+        "where it is read works, so a band says two things alone: its first layer, where "
+        "the direction stands whole, and its last, after which it has been read. Which "
+        "layers in between use it, it does not say. Windows overlap, so neighbours are not "
+        "independent. Where no window does much and ablating everywhere does, layers "
+        "stand in for each other.",
         answers="",
         needs="transfer",
         figure=lambda run: layer_bands(run.results["transfer"]),

@@ -172,7 +172,7 @@ def _scatter(
                 mode="markers+text",
                 name=name,
                 text=[head_label(pair) if pair in named else "" for pair in chosen],
-                textposition=_sides(chosen) if wanted else "middle right",
+                textposition=_sides(x[rows], y[rows]) if wanted else "middle right",
                 textfont={"size": 11},
                 marker={
                     "color": colour,
@@ -199,9 +199,17 @@ def _scatter(
     return correlation, int(kept.sum())
 
 
-def _sides(heads: list[Head]) -> list[str]:
-    """Names of neighbouring heads stand on different sides of their points."""
-    return ["top right" if (layer + head) % 2 else "bottom right" for layer, head in heads]
+def _sides(x: np.ndarray, y: np.ndarray) -> list[str]:
+    """Names stand on the side of their point that is away from its nearest neighbour."""
+    if len(x) < 2:
+        return ["top right"] * len(x)
+    across, up = (each / (np.ptp(each) or 1) for each in (x, y))
+    apart = (across[:, None] - across) ** 2 + (up[:, None] - up) ** 2
+    np.fill_diagonal(apart, np.inf)
+    nearest = apart.argmin(1)
+    # Of two at one height, the earlier goes up.
+    above = (up > up[nearest]) | ((up == up[nearest]) & (np.arange(len(up)) < nearest))
+    return np.where(above, "top right", "bottom right").tolist()
 
 
 def _errors(

@@ -167,8 +167,10 @@ def position_label(position: int, token: str = "") -> str:
 
 
 def model_of(attrs: Mapping[str, Any]) -> str:
-    """The model's name for a subtitle, or that nobody wrote it down."""
-    return str(attrs["model"]) if attrs.get("model") else "model not recorded"
+    """The model's name for a subtitle, or the published run's, or that nobody wrote it down."""
+    if attrs.get("model"):
+        return str(attrs["model"])
+    return f"run {attrs['run']}" if attrs.get("run") else "model not recorded"
 
 
 def interval_name(dataset: xr.Dataset) -> str:

@@ -115,6 +115,6 @@ def _describe(at: xr.Dataset, n_all: int) -> list[str]:
         f"direction {attrs.get('name', 'not named')!r} of {', '.join(origin)}" if origin else "",
         f"n = 1 prompt: “{text}”" if text else "n = 1 prompt",
         f"the last {shown} of {n_all} tokens" if shown < n_all else "",
-        "◂ the direction's own layer",
+        "◂ the direction's own layer" if attrs.get("direction_layer") in at["layer"] else "",
         "no intervals: one prompt, one forward",
     ]

@@ -71,6 +71,9 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
 def layer_bands(matrix: xr.Dataset, direction: str | None = None) -> go.Figure:
     """In which layers each category's refusals can be ablated: categories down, windows across.
 
+    Ablating works in any window between where a direction is written and where it is read: a band
+    places its own first and last layer, and nothing in between.
+
     Args:
         matrix: as `transfer_matrix` returns it, with windows.
         direction: this direction on every category; by default each direction on its own ones.
@@ -116,6 +119,7 @@ def layer_bands(matrix: xr.Dataset, direction: str | None = None) -> go.Figure:
     subtitle = [
         model_of(at.attrs),
         f"ablating {what} inside one window of layers, mean change of the refusal score",
+        "works anywhere between where the direction is written and where it is read",
         _counts(at),
         _plain(at.sel(category=list(dict.fromkeys(category for _, category in pairs)))),
         f"on hover: {interval_name(at)}",

@@ -13,6 +13,7 @@ from workbench.directions.published import arditi, control_vectors, steering, zh
 from workbench.directions.published.files import (
     Published,
     PublishedChoice,
+    finite,
     floating,
     read_pickle,
 )
@@ -68,7 +69,7 @@ def _read_tensor_file(path: Path, t_inst: int) -> Published:
         return steering.read(path, found)
     if tensor.ndim == 2 and zhao.FILE_NAME.match(path.stem):
         return zhao.from_layers(
-            tensor.unsqueeze(0), (zhao.direction_name(path),), path.stem, t_inst
+            finite(path, tensor).unsqueeze(0), (zhao.direction_name(path),), path.stem, t_inst
         )
     provenance = {"source": path.name}
     if tensor.ndim != 1:

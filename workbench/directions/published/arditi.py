@@ -34,10 +34,15 @@ _PAPER = {"kl_cap": 0.1, "induce_floor": 0.0, "skip_last": 0.2}
 
 
 def read_run(path: Path) -> Published:
-    """Whatever the folder of one run holds."""
+    """Whatever the folder of one run holds.
+
+    No file of a run names its model. The folder usually does, by the last part of the name alone
+    (``gemma-2b-it``), and anyone may rename it: it is kept as ``run``, and none of what is read is
+    refused or accepted because of it.
+    """
     provenance: dict[str, Any] = {
         "source": "Arditi et al. 2024, github.com/andyrdt/refusal_direction",
-        "model": path.name,
+        "run": path.resolve().name,
     }
     if losses := sorted(path.glob("loss_evals/*.json")):
         provenance["losses"] = {file.stem: read_json(file, dict) for file in losses}

@@ -116,11 +116,29 @@ def broken(path: Path, expected: str, error: Exception) -> ArtifactError:
 
 
 def read_tensor(path: Path) -> Float[Tensor, "..."]:
-    """The floating tensor or array of a ``.pt`` file, on the CPU, in its own precision."""
+    """The floating tensor or array of a ``.pt`` file, on the CPU, in its own precision.
+
+    Raises:
+        ArtifactError: broken, no floating tensor, or one that is not finite.
+    """
     found = read_pickle(path)
     tensor = floating(found)
     if tensor is None:
         raise ArtifactError(f"{path} holds no floating tensor but a {type(found).__name__}.")
+    return finite(path, tensor)
+
+
+def finite(path: Path, tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The tensor itself, where all of it is finite.
+
+    Raises:
+        ArtifactError: it is not, with how much of it is not.
+    """
+    if lost := int((~tensor.isfinite()).sum()):
+        raise ArtifactError(
+            f"{path} is not finite: {lost} of its {tensor.numel()} numbers are NaN or infinite. "
+            "It was saved broken; fetch or compute it again."
+        )
     return tensor
 
 

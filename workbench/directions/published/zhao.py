@@ -19,8 +19,18 @@ FILE_NAME = re.compile(r"^(?P<model>[^-]+)-(?:hf-dir-(?P<category>.+)|dir-hf)$")
 
 
 def read_folder(path: Path, t_inst: int) -> Published:
-    """Every direction file of a folder, named by its category."""
-    files = sorted(file for file in path.glob("*.pt") if FILE_NAME.match(file.stem))
+    """Every direction file of a folder, named by its category.
+
+    Raises:
+        ArtifactError: files of several models, or of several shapes, or one that cannot be read.
+    """
+    found = {file: name for file in path.glob("*.pt") if (name := FILE_NAME.match(file.stem))}
+    files = sorted(found)
+    if len(models := sorted({name["model"] for name in found.values()})) > 1:
+        raise ArtifactError(
+            f"{path}: expected direction files of one model, found those of {', '.join(models)}. "
+            "Put each model's files into a folder of their own."
+        )
     arrays = {direction_name(file): read_tensor(file) for file in files}
     shapes = {tuple(array.shape) for array in arrays.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2:
