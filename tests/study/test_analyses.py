@@ -201,6 +201,30 @@ def test_a_bug_in_one_analysis_costs_no_other_and_is_tried_again(
     assert list(run.results) == ["projections", "vocabulary"] and run.skipped == {}
 
 
+def test_a_broken_file_skips_until_it_is_mended(small_study, pocket, main_results):
+    study = replace(small_study, analyses="vocabulary,angles,concept")
+    broken = main_results / "category_directions.safetensors"
+    broken.write_bytes(b"torn")
+    run = wb.run_study(study, main_results, model=pocket)
+    assert list(run.results) == ["angles"]
+    assert "failed with ArtifactError" in run.skipped["concept"]
+    broken.unlink()
+    run = wb.run_study(study, main_results, model=pocket)
+    assert list(run.results) == ["angles", "vocabulary", "concept"] and run.skipped == {}
+
+
+def test_what_another_version_skipped_is_tried_again(small_study, pocket, main_results):
+    study = replace(small_study, analyses="projections")
+    note = main_results / "analyses" / "projections.skipped.json"
+    note.parent.mkdir()
+    known = {"reason": "none", "needs": "", "again": False, "version": wb.__version__}
+    note.write_text(json.dumps(known))
+    assert wb.run_study(study, main_results, model=pocket).skipped == {"projections": "none"}
+    note.write_text(json.dumps({**known, "version": "0.0.1"}))
+    run = wb.run_study(study, main_results, model=pocket)
+    assert list(run.results) == ["projections"] and run.skipped == {}
+
+
 def test_names_are_chosen_in_the_order_of_the_list():
     assert [each.name for each in chosen_analyses("wording, pca")] == ["pca", "wording"]
     assert chosen_analyses("all") == ANALYSES and chosen_analyses("none") == ()
