@@ -215,8 +215,8 @@ def _resampled_or_whole(
     if lacks or one.resampled is None or other.resampled is None:
         return *_common(mine, theirs, over), lacks
     try:
-        noisy = (_wanted(each.resampled, over, asked) for each in (one, other) if each.resampled)
-        return *_common(*noisy, over), ""
+        noisy = [_wanted(each, over, asked) for each in (one.resampled, other.resampled)]
+        return *_common(noisy[0], noisy[1], over), ""
     except AxisError:
         places = " and ".join(
             f"layer {_listed(each.layers)}, position {_listed(each.positions)}"
