@@ -258,7 +258,9 @@ def test_judged_rates_of_transfer_are_made_when_named(small_study, small_run, po
     assert float(own.max()) <= 0.1
     low, high = found["rate_interval"].sel(mode="ablate").transpose("bound", ...).values
     assert (low < high).all()
-    assert "refusal rate with the own direction ablated 0% (all), plain" in run.found["transfer_rates"]
+    assert (
+        "refusal rate with the own direction ablated 0% (all), plain" in run.found["transfer_rates"]
+    )
     entry = next(each for each in wb.figures.GALLERY if each.name == "transfer_rates")
     figure = entry.draw(run)
     assert figure is not None and f"judge: {study.judge}" in figure.layout.title.subtitle.text
