@@ -153,13 +153,11 @@ def show_heads(found: "Heads", console: Console) -> None:
 
 def show_comparison(found: "Comparison", console: Console) -> None:
     """The tables of a comparison, and why it has no intervals where it has none."""
-    from workbench.figures.pairs import methods
-
     console.print(
         " and ".join(escape(each) for each in found.sources), style="bold", soft_wrap=True
     )
-    if method := methods(found.cosines.attrs):
-        console.print(f"directions {method}", highlight=False)
+    if found.estimated:
+        console.print(f"directions {found.estimated}", highlight=False)
     if len(found.sources) == 2:
         console.print(_across(found))
     elif found.over != "name":

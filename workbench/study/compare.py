@@ -16,6 +16,7 @@ from workbench.directions.cosines import Axis, check_same_model, cosine_similari
 from workbench.directions.direction import Directions
 from workbench.directions.subspaces import principal_angles
 from workbench.errors import AxisError, StudyError
+from workbench.figures.pairs import methods
 from workbench.study import results
 from workbench.study.comparable import Comparable, Source, read_source
 
@@ -52,6 +53,11 @@ class Comparison:
         """The map at the layer and position to look at, those that are not compared."""
         place = {"layer": self.layer, "position": self.position}
         return self.cosines.sel({axis: at for axis, at in place.items() if axis != self.over})
+
+    @property
+    def estimated(self) -> str:
+        """How the directions were estimated, in words; "" where that is not recorded."""
+        return methods(self.cosines.attrs)
 
     def figures(self) -> dict[str, go.Figure]:
         """The figures of this comparison, by name."""
