@@ -112,7 +112,20 @@ def test_compare_of_two_says_where_they_meet_and_why_there_are_no_intervals(smal
     result = invoke("compare", small_run.folder, file)
     assert result.exit_code == 0, result.output
     assert "Cosines between the two sets, layer 5, position -1" in result.output
-    assert "no intervals: these directions carry no resampled vectors" in result.output
+    printed = " ".join(result.output.split())
+    assert (
+        "directions.safetensors carries no resampled vectors: give the folder of a run" in printed
+    )
+
+
+def test_two_runs_have_intervals(small_run):
+    result = invoke("compare", small_run.folder, small_run.folder)
+    assert result.exit_code == 0, result.output
+    assert "95% intervals" in result.output and "no intervals" not in result.output
+    assert "directions estimated by mean difference" in result.output
+    result = invoke("compare", small_run.folder, small_run.folder, "--over", "layer")
+    assert result.exit_code == 0, result.output
+    assert "no intervals: runs resample at one place, not layers" in result.output
 
 
 def test_compare_help_teaches_with_an_example():

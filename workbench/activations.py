@@ -15,7 +15,7 @@ from workbench.errors import ArtifactError, AxisError, ModelError, PromptError, 
 from workbench.models.hooked import HookedModel, Prompts, Site, StopForward
 from workbench.models.tokens import Tokens
 from workbench.progress import track
-from workbench.prompts.promptset import PromptSet
+from workbench.prompts.promptset import PromptSet, text_key
 from workbench.resampling import Resampled, Resampler
 
 
@@ -38,6 +38,8 @@ class Activations:
         provenance: model, prompts and settings.
         texts: what the prompts say when rows are prompts and it is known, else empty.
         resampled: means of `groups` on resampled prompts, or None.
+        prompt_keys: `PromptSet.keys` of the prompts behind the values, a row's own where rows are
+            prompts; empty where the texts are not known.
     """
 
     values: Float[Tensor, "row layer position d_site"]
@@ -51,6 +53,7 @@ class Activations:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
     resampled: Resampled | None = None
+    prompt_keys: tuple[str, ...] = ()
 
     @property
     def per_prompt(self) -> bool:
@@ -110,7 +113,9 @@ class Activations:
         def kept(values: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(values[row] for row in rows) if values else ()
 
-        axes = ("counts", "categories", "labels", "ids", "texts")
+        axes = ["counts", "categories", "labels", "ids", "texts"]
+        if self.per_prompt:  # behind means there may be any of them
+            axes.append("prompt_keys")
         return replace(
             self,
             values=self.values[list(rows)],
@@ -144,6 +149,7 @@ class Activations:
             "labels": list(self.labels),
             "ids": list(self.ids),
             "texts": list(self.texts),
+            "prompt_keys": list(self.prompt_keys),
             "layers": list(self.layers),
             "positions": list(self.positions),
             "site": self.site,
@@ -173,6 +179,7 @@ class Activations:
                 provenance=stored["provenance"],
                 texts=tuple(stored.get("texts", ())),
                 resampled=Resampled.from_tensors(artifact.tensors, stored),
+                prompt_keys=tuple(stored.get("prompt_keys", ())),
             )
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{path} does not hold complete activations: {error}.") from error
@@ -260,6 +267,7 @@ def collect_activations(
         provenance={**model.provenance, "prompts": fingerprint, "system": system},
         texts=texts if per_prompt else (),
         resampled=None if resampler is None else resampler.finish(),
+        prompt_keys=tuple(map(text_key, texts)),
     )
 
 

@@ -222,7 +222,10 @@ def compare(
     that another project published. Cosines of different models mean nothing and are refused.
 
     A cosine carries noise: more prompts, higher cosine. Where vectors were resampled, intervals and
-    the cosine without noise are shown; where not, the last line says why there are none.
+    the cosine without noise are shown; where not, the last line says why there are none. Two runs
+    that chose the same layer and position are compared there, with intervals; for all layers, give
+    their category_directions.safetensors. Categories of a run are mean differences, whatever its
+    estimator.
 
     Example: [bold]workbench compare runs/qwen --over layer --out runs/qwen-layers[/bold]
     """

@@ -156,6 +156,8 @@ def show_comparison(found: "Comparison", console: Console) -> None:
     console.print(
         " and ".join(escape(each) for each in found.sources), style="bold", soft_wrap=True
     )
+    if found.estimated:
+        console.print(f"directions {found.estimated}", highlight=False)
     if len(found.sources) == 2:
         console.print(_across(found))
     elif found.over != "name":
@@ -166,6 +168,12 @@ def show_comparison(found: "Comparison", console: Console) -> None:
         console.print(_pairs(found))
     if found.angles is not None:
         console.print(_overlap(found), soft_wrap=True, highlight=False)
+    if found.left_out:
+        console.print(
+            f"left out, no category of its own: {escape(', '.join(found.left_out))}; to compare "
+            "with it, give the source twice",
+            highlight=False,
+        )
     confidence = found.cosines.attrs.get("confidence")
     console.print(
         f"no intervals: {escape(found.no_intervals)}"
@@ -269,16 +277,13 @@ def _across(found: "Comparison") -> Table:
 
 def _overlap(found: "Comparison") -> str:
     """What the principal angles say, in one line."""
+    from workbench.study.summaries import overlap_line
+
     assert found.angles is not None
     at = found.angles.sel(layer=found.layer, position=found.position)
     random = f"random {float(at['random_overlap']):.2f}"
     if "half_overlap" in at:
-        values, own = at["half_overlap"].values, _diagonal(at)
-        n = found.angles.attrs["n_components"]
-        return (
-            f"subspaces of {n} dimensions across halves: overlap {values[~own].mean():.2f} between "
-            f"categories, {values[own].mean():.2f} within, {random}"
-        )
+        return overlap_line(at)
     smallest = float(at["angle"].min())
     return f"subspaces of all names: overlap {float(at['overlap']):.2f} ({random}), smallest " + (
         f"principal angle {smallest:.0f} degrees" if smallest == smallest else "angle not measured"

@@ -52,12 +52,32 @@ def test_a_category_is_told_from_harmless_prompts_but_not_from_its_block(two_com
         for each in (two_components.harmful, two_components.harmless)
     )
     directions = wb.mean_difference(harmful, harmless, by="category")
+    # The planted vectors have no noise, so that prompts that were seen flatter nothing here.
+    directions = replace(directions, prompt_keys=())
     found = plane(two_components, acts, directions, own=None).sel(name="kites")
     # After layer 4 a reply that begins with S is on its way, and the direction has become words.
     assert (found["words"].sel(layer=[2, 3, 4]) < 0.01).all()
     assert (found["words"].sel(layer=[5, 6, 7]) > 0.8).all()
     assert (found["auc"].sel(contrast="harmless", layer=range(1, 8)) == 1).all()
     assert (found["auc"].sel(contrast="harmful", layer=range(2, 8)) < 1).all()
+
+
+@pytest.mark.parametrize("by", [None, "category"])
+def test_single_prompts_that_the_directions_were_estimated_on_are_refused(two_components, by):
+    """A few among others, in a set that nobody has seen as a whole."""
+    harmful, harmless = two_components.harmful, two_components.harmless
+    train = [collected(two_components, each[::2], per_prompt=False) for each in (harmful, harmless)]
+    directions = wb.mean_difference(*train, by=by)
+    again = harmful[1::2] + harmful[:4:2]
+    tested = collected(two_components, again)
+    own = {"own": {name: set(harmful.categories) for name in directions.names}}
+    with pytest.raises(StudyError, match=f"2 of {len(again)} prompts are among the prompts that"):
+        plane(two_components, tested, directions, **own)
+    # Under other ids they are the same prompts.
+    renamed = wb.PromptSet(tuple(replace(p, id=f"new-{i}") for i, p in enumerate(again)))
+    with pytest.raises(StudyError, match=f"2 of {len(again)} prompts"):
+        plane(two_components, collected(two_components, renamed), directions, **own)
+    plane(two_components, collected(two_components, harmful[1::2]), directions, **own)
 
 
 def test_areas_are_scikit_learns(two_components, acts):

@@ -1,5 +1,7 @@
 """Projections of prompts: a planted gap comes back, and prompts that were seen are refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,18 @@ def test_a_direction_that_is_zero_projects_nothing():
     found = project_prompts(direction(), [acts("harmful", 1.0), acts("harmless", 0.0)])
     assert found["projection"].sel(layer=0).isnull().all()
     assert found["auc"].sel(layer=0).isnull().all()
+
+
+def test_single_prompts_that_the_direction_was_estimated_on_are_refused_and_kept_on_disk(tmp_path):
+    sets = [acts("harmful", 1.0), acts("harmless", 0.0)]
+    sets = [replace(each, prompt_keys=each.ids) for each in sets]
+    seen = direction(prompt_keys=("harmful-3", "harmful-7", "other"))
+    seen = wb.Directions.load(seen.save(tmp_path / "seen.safetensors"))
+    sets[0] = wb.Activations.load(sets[0].save(tmp_path / "acts.safetensors"))
+    with pytest.raises(wb.StudyError, match=r"2 of 20 prompts are among .* estimated on"):
+        project_prompts(seen, sets)
+    kept = [row for row in range(20) if row not in (3, 7)]
+    project_prompts(seen, [sets[0].rows(kept), sets[1]])
 
 
 def test_prompts_that_the_direction_was_estimated_on_are_refused():

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from importlib import import_module
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -14,7 +15,8 @@ from workbench.study import analyses as registry
 from workbench.study import material as shared_material
 from workbench.study.analyses import ANALYSES, Analysis, chosen_analyses
 
-RESULTS = [name for each in ANALYSES for name in each.results]
+DEFAULT = chosen_analyses("default")
+RESULTS = [name for each in DEFAULT for name in each.results]
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def main_results(small_run, tmp_path):
 def test_every_analysis_of_the_list_is_made(small_run):
     assert list(small_run.results) == RESULTS
     assert small_run.skipped == {}
-    assert list(small_run.found) == [each.name for each in ANALYSES]
+    assert list(small_run.found) == [each.name for each in DEFAULT]
 
 
 @pytest.mark.parametrize("analysis", ANALYSES, ids=lambda each: each.name)
@@ -91,7 +93,7 @@ def test_the_planted_direction_is_shared_by_all_categories(small_run):
     assert "harmful against harmless: AUC 1.00" in small_run.found["pca"]
 
 
-@pytest.mark.parametrize("analysis", ANALYSES, ids=lambda each: each.name)
+@pytest.mark.parametrize("analysis", DEFAULT, ids=lambda each: each.name)
 def test_a_run_stopped_in_an_analysis_goes_on_and_ends_the_same(
     small_run, small_study, pocket, monkeypatch, main_results, analysis
 ):
@@ -201,6 +203,30 @@ def test_a_bug_in_one_analysis_costs_no_other_and_is_tried_again(
     assert list(run.results) == ["projections", "vocabulary"] and run.skipped == {}
 
 
+def test_a_broken_file_skips_until_it_is_mended(small_study, pocket, main_results):
+    study = replace(small_study, analyses="vocabulary,angles,concept")
+    broken = main_results / "category_directions.safetensors"
+    broken.write_bytes(b"torn")
+    run = wb.run_study(study, main_results, model=pocket)
+    assert list(run.results) == ["angles"]
+    assert "failed with ArtifactError" in run.skipped["concept"]
+    broken.unlink()
+    run = wb.run_study(study, main_results, model=pocket)
+    assert list(run.results) == ["angles", "vocabulary", "concept"] and run.skipped == {}
+
+
+def test_what_another_version_skipped_is_tried_again(small_study, pocket, main_results):
+    study = replace(small_study, analyses="projections")
+    note = main_results / "analyses" / "projections.skipped.json"
+    note.parent.mkdir()
+    known = {"reason": "none", "needs": "", "again": False, "version": wb.__version__}
+    note.write_text(json.dumps(known))
+    assert wb.run_study(study, main_results, model=pocket).skipped == {"projections": "none"}
+    note.write_text(json.dumps({**known, "version": "0.0.1"}))
+    run = wb.run_study(study, main_results, model=pocket)
+    assert list(run.results) == ["projections"] and run.skipped == {}
+
+
 def test_names_are_chosen_in_the_order_of_the_list():
     assert [each.name for each in chosen_analyses("wording, pca")] == ["pca", "wording"]
     assert chosen_analyses("all") == ANALYSES and chosen_analyses("none") == ()
@@ -216,7 +242,50 @@ def test_what_is_not_cheap_is_made_only_when_named(monkeypatch):
     slow = replace(ANALYSES[0], name="slow", cheap=False)
     monkeypatch.setattr(registry, "ANALYSES", (*ANALYSES, slow))
     assert slow not in chosen_analyses("default") and slow in chosen_analyses("all")
-    assert "all but slow" in registry.analyses_help()
+    assert "all but transfer_rates, slow" in registry.analyses_help()
+
+
+def test_judged_rates_of_transfer_are_made_when_named(small_study, small_run, pocket, main_results):
+    assert "transfer_rates" not in small_run.results
+    study = replace(small_study, analyses="transfer_rates")
+    run = wb.run_study(study, main_results, model=pocket)
+    found = run.results["transfer_rates"]
+    assert found.attrs["judge"] == study.judge
+    # One planted direction: whatever is ablated, hardly anything is refused.
+    plain = found["plain_rate"].drop_sel(category="harmless")
+    assert float(plain.mean()) >= 0.9
+    own = found["rate"].sel(mode="ablate").where(found["own"]).max("direction").dropna("category")
+    assert float(own.max()) <= 0.1
+    low, high = found["rate_interval"].sel(mode="ablate").transpose("bound", ...).values
+    assert (low < high).all()
+    assert (
+        "refusal rate with the own direction ablated 0% (all), plain" in run.found["transfer_rates"]
+    )
+    entry = next(each for each in wb.figures.GALLERY if each.name == "transfer_rates")
+    figure = entry.draw(run)
+    assert figure is not None and f"judge: {study.judge}" in figure.layout.title.subtitle.text
+    rates = found["rate"].sel(mode="ablate")
+    order = found["order"].sel(mode="ablate").values, found["category_order"].sel(mode="ablate")
+    expected = 100 * rates.values[np.ix_(order[0], order[1].values)]
+    np.testing.assert_allclose(np.array(figure.data[0].z, dtype=float), expected)
+
+
+def test_wordings_are_those_of_harmful_prompts_with_first_tokens(
+    small_study, small_run, pocket, main_results
+):
+    """A borderline prompt of a category is no harmful one, though it may be refused."""
+    found = small_run.results["wording"]
+    assert found.attrs["prompt_set"] == "harmful"
+    assert found.attrs["features"] == "words and pairs, first tokens"
+    path = main_results / "replies.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        if row["prompt_set"] == "borderline" and row["condition"] == "plain":
+            row |= {"verdict": "refused", "reply": "I am sorry, I can't help with that."}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert any(row["prompt_set"] == "borderline" for row in rows)
+    run = wb.run_study(replace(small_study, analyses="wording"), main_results, model=pocket)
+    xr.testing.assert_equal(run.results["wording"], found)
 
 
 def test_a_broken_note_is_named(main_results):

@@ -1,5 +1,8 @@
 """Comparisons: runs, files and published folders give cosines; what has none says why."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +35,80 @@ def test_a_run_elsewhere_has_no_intervals_and_says_why(small_run):
     assert found.cosines["position"].values.tolist() == [position]
     assert "cosine_interval" not in found.cosines
     assert "keeps intervals at its own place only" in found.no_intervals
+
+
+def test_a_run_without_the_analysis_says_how_to_make_it(small_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(small_run.folder, folder)
+    shutil.rmtree(folder / "analyses")
+    (folder / "category_directions_resampled.safetensors").unlink()
+    for arguments in ((folder,), (folder, small_run)):
+        found = compare_directions(*arguments)
+        assert "made without the analysis 'cosines'" in found.no_intervals
+        assert "--analyses cosines" in found.no_intervals
+
+
+def test_maps_of_mean_differences_do_not_pass_for_another_estimator(small_run):
+    """Whatever a run's candidates are, its stored maps between layers are mean differences."""
+    assert small_run.results["cosines_between_layers"].attrs["method"] == "mean_difference"
+    values = torch.randn(small_run.directions.values.shape)
+    probe = replace(small_run.directions, values=values)
+    run = replace(
+        small_run, directions=probe, study=replace(small_run.study, estimator="probe_direction")
+    )
+    for over in ("layer", "position"):
+        found = compare_directions(run, over=over)
+        xr.testing.assert_equal(
+            found.cosines["cosine"], wb.cosine_similarity_map(probe, over=over)["cosine"]
+        )
+        assert "resamples mean differences only, and these are its probe" in found.no_intervals
+    # Categories are mean differences by name, and say so.
+    assert compare_directions(run).cosines.attrs["method"] == "mean_difference"
+
+
+def test_two_runs_have_intervals_where_both_were_resampled(small_run):
+    found = compare_directions(small_run, small_run.folder)
+    choice, at = small_run.choice, found.at
+    assert found.no_intervals == ""
+    assert found.cosines["layer"].values.tolist() == [choice.layer]
+    assert found.cosines["position"].values.tolist() == [choice.position]
+    assert float(at["reliability"].min()) > 0
+    own = small_run.results["cosines"].sel(layer=choice.layer, position=choice.position)
+    for name in ("cosine", "reliability", "disattenuated"):
+        np.testing.assert_allclose(at[name].values, own[name].values, atol=1e-5)
+    low, high = at["cosine_interval"].transpose("bound", ...).values
+    pairs = ~np.eye(len(low), dtype=bool)
+    assert (low < high)[pairs].all()
+    file = small_run.folder / "category_directions_resampled.safetensors"
+    assert wb.Directions.load(file).resampled.permuted is None
+
+
+def test_two_runs_at_another_layer_have_none_and_say_why(small_run):
+    layer = small_run.choice.layer - 1
+    found = compare_directions(small_run, small_run, layer=layer)
+    assert found.cosines["layer"].values.tolist() == [layer]
+    assert f"resampled at layer {small_run.choice.layer}, position" in found.no_intervals
+
+
+@pytest.mark.parametrize("name", [None, "refusal", "drugs"])
+def test_layers_of_two_runs_are_compared_as_those_of_one(small_run, name):
+    one = compare_directions(small_run, over="layer", name=name)
+    two = compare_directions(small_run, small_run.folder, over="layer", name=name)
+    at = one.cosines.sel(position=two.position)["cosine"]
+    np.testing.assert_allclose(
+        two.cosines.sel(position=two.position)["cosine"].values, at.values, atol=1e-5
+    )
+
+
+def test_overall_is_no_category_of_its_own(shared):
+    """The means of ORACLES.md, which leave it out."""
+    found = compare_directions(shared / "data" / "published" / "zhao_2025")
+    assert "overall" not in found.cosines["name"].values and found.left_out == ("overall",)
+    means = found.cosines["mean_cosine"].isel(position=0)
+    for layer, mean in {4: 0.5828, 8: 0.6067, 14: 0.6409, 22: 0.6538}.items():
+        assert float(means.sel(layer=layer)) == pytest.approx(mean, abs=1e-3)
+    both = compare_directions(*[shared / "data" / "published" / "zhao_2025"] * 2)
+    assert "overall" in both.cosines["name"].values
 
 
 def test_one_artifact_is_compared_with_itself(tmp_path):
@@ -83,6 +160,7 @@ def test_sets_of_the_same_width_from_other_weights_are_refused():
         ({"over": "layer"}, wb.StudyError, "there are 2: choose a name among a, b"),
         ({"over": "head"}, wb.AxisError, "no axis 'head' to compare: name, layer, position"),
         ({"layer": 7}, wb.AxisError, "no layer 7"),
+        ({"name": "a"}, wb.StudyError, "name 'a' picks one direction, and it is names that"),
         ({"over": "layer", "name": "a", "layer": 7}, wb.AxisError, "no layer 7 in this comp"),
     ],
 )

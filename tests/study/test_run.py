@@ -70,7 +70,7 @@ def test_results_carry_where_they_come_from(small_run, pocket):
 
 
 def test_figures_are_drawn(small_run):
-    for name in (entry.name for entry in wb.figures.GALLERY):
+    for name in (entry.name for entry in wb.figures.GALLERY if entry.needs != "transfer_rates"):
         assert (small_run.folder / "figures" / f"{name}.html").stat().st_size > 1000
         figure = json.loads((small_run.folder / "figures" / f"{name}.json").read_text())
         assert figure["data"]

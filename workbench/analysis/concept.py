@@ -12,6 +12,7 @@ from torch import Tensor
 
 from workbench.activations import Activations
 from workbench.analysis.components import own_categories
+from workbench.analysis.unseen import check_unseen
 from workbench.analysis.vocabulary import token_text, unembedding_rows
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
@@ -164,13 +165,7 @@ def _check(model: HookedModel, sets: Sequence[Directions], activations: Activati
                 f"directions of width {widths[0]} at {each.site} do not go with activations of "
                 f"width {widths[1]} at {activations.site} and {model.name} (d_model {widths[2]})."
             )
-        estimated_on = each.provenance.get("prompts")
-        known = estimated_on.values() if isinstance(estimated_on, Mapping) else [estimated_on]
-        if activations.provenance.get("prompts") in [own for own in known if own is not None]:
-            raise StudyError(
-                "these are the prompts that the directions were estimated on, where any direction "
-                "separates. Collect activations on others, such as the test part of a split."
-            )
+        check_unseen(each, activations)
 
 
 def _negatives(

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.activations import Activations
+from workbench.analysis.unseen import check_unseen
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
 from workbench.scores.auc import area_under_curve, auc_interval
@@ -100,7 +101,6 @@ def _check(directions: Directions, sets: Sequence[Activations]) -> None:
             f"expected one name and position, found {directions!r}. Choose with "
             ".at(name=…, position=…)."
         )
-    estimated_on = (directions.provenance.get("prompts") or {}).values()
     labels = {label for each in sets for label in each.labels}
     if _REFERENCE not in labels or len(labels) < 2:
         raise StudyError(
@@ -114,9 +114,4 @@ def _check(directions: Directions, sets: Sequence[Activations]) -> None:
                 f"directions of width {directions.d_model} at {directions.site} do not go with "
                 f"activations of width {each.values.shape[-1]} at {each.site}."
             )
-        own = each.provenance.get("prompts")
-        if own is not None and own in estimated_on:
-            raise StudyError(
-                "these are the prompts that the direction was estimated on, where any direction "
-                "separates. Collect activations on others, such as the test part of a split."
-            )
+        check_unseen(directions, each)

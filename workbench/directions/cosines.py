@@ -221,11 +221,13 @@ def _attrs(
         "model": a.provenance.get("model", ""),
         "site": a.site,
         "over": over,
+        "method": a.provenance.get("method", ""),
         "n": a.provenance.get("n", {}),
         "n_by_name": a.provenance.get("n_by_name", {}),
         "provenance": dict(a.provenance),
     }
     if b is not None:
+        attrs["method_other"] = b.provenance.get("method", "")
         attrs["provenance_other"] = dict(b.provenance)
     if missing:
         return {**attrs, "baselines": f"none: {missing}"}

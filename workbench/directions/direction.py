@@ -29,6 +29,7 @@ class Directions:
         site: where the activations were read, ``"resid_pre"`` unless said otherwise.
         provenance: model, prompts and settings that the vectors come from.
         resampled: the raw vectors on resampled prompts, rows being names, or None.
+        prompt_keys: `PromptSet.keys` of the prompts that they were estimated on, where known.
 
     Raises:
         AxisError: labels and values disagree, or a label appears twice.
@@ -41,6 +42,7 @@ class Directions:
     site: str = "resid_pre"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     resampled: Resampled | None = None
+    prompt_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         labels = {"name": self.names, "layer": self.layers, "position": self.positions}
@@ -160,6 +162,7 @@ class Directions:
             "positions": list(self.positions),
             "site": self.site,
             "provenance": dict(self.provenance),
+            "prompt_keys": list(self.prompt_keys),
         }
         if self.resampled is not None:
             tensors |= self.resampled.tensors()
@@ -184,6 +187,7 @@ class Directions:
                 manifest["site"],
                 manifest["provenance"],
                 Resampled.from_tensors(artifact.tensors, manifest),
+                tuple(manifest.get("prompt_keys", ())),
             )
         except (KeyError, TypeError, AxisError) as error:
             raise ArtifactError(f"{path} does not hold complete directions: {error}.") from error

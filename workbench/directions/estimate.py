@@ -183,7 +183,15 @@ def _directions(
         },
         "n": {"positive": positive.n_prompts, "negative": negative.n_prompts},
     }
-    return Directions(values, names, positive.layers, positive.positions, positive.site, provenance)
+    return Directions(
+        values,
+        names,
+        positive.layers,
+        positive.positions,
+        positive.site,
+        provenance,
+        prompt_keys=tuple(sorted({*positive.prompt_keys, *negative.prompt_keys})),
+    )
 
 
 def _check_pair(positive: Activations, negative: Activations) -> None:

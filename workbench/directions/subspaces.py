@@ -63,6 +63,7 @@ def category_subspace(
         positive.positions,
         positive.site,
         {**positive.provenance, "method": "category_subspace", "n": {"positive": len(rows)}},
+        prompt_keys=tuple(sorted({*positive.prompt_keys, *negative.prompt_keys})),
     )
 
 

@@ -223,6 +223,17 @@ GALLERY = (
         data=lambda run: numbers.transfer(run, "ablate"),
     ),
     GalleryEntry(
+        name="transfer_rates",
+        question="How much is still refused without each category's direction?",
+        caption="Judged refusal rate of test prompts of each category when a direction is ablated "
+        "everywhere. A rate is read against the plain rate in the subtitle. With few prompts per "
+        "category it moves in large steps, so its interval, on hover, is wide.",
+        answers="",
+        needs="transfer_rates",
+        figure=lambda run: transfer(run.results["transfer_rates"], "ablate", quantity="rate"),
+        data=lambda run: numbers.transfer_rates(run, "ablate"),
+    ),
+    GalleryEntry(
         name="transfer_add",
         question="What does adding each category's direction do?",
         caption="Mean change of the refusal score when the raw vector is added at its own layer. "
@@ -275,10 +286,10 @@ GALLERY = (
     GalleryEntry(
         name="wording",
         question="Are categories refused in different words?",
-        caption="Plain refusals grouped by wording, words of their own prompts left out. Colours "
-        "show where a category is refused in these words more or less often than by "
-        "chance; single cells within two standard deviations are chance. Clusters of low "
-        "stability are arbitrary.",
+        caption="Plain refusals of harmful prompts, grouped by wording and by the model's first "
+        "token; words of their own prompts are left out. Colours show where a category is refused "
+        "in these words more or less often than by chance; single cells within two standard "
+        "deviations are chance. Clusters of low stability are arbitrary.",
         answers="",
         needs="wording",
         figure=lambda run: wording(run.results["wording"]),

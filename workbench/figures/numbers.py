@@ -71,6 +71,12 @@ def transfer(run: Any, mode: str) -> xr.Dataset:
     return drawn(at, "effect", "plain_score", "n", "block", "category_block")
 
 
+def transfer_rates(run: Any, mode: str) -> xr.Dataset:
+    """How much of every category is judged refused under one mode."""
+    at = run.results["transfer_rates"].sel(mode=mode, drop=True)
+    return drawn(at, "rate", "plain_rate", "n", "block", "category_block")
+
+
 def own_windows(run: Any) -> xr.Dataset:
     """What each direction does inside windows to the categories that it stands for."""
     found = run.results["transfer"]

@@ -1,6 +1,7 @@
 """How the figures of a cosine map read it: which axis, in which order, at which place."""
 
 import html
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -91,8 +92,15 @@ def with_interval(cell: xr.Dataset, name: str) -> str:
     return f"{value} [{number(low)}, {number(high)}]"
 
 
+def methods(attrs: Mapping[str, Any]) -> str:
+    """How the directions of a map were estimated, in words; "" where that is not recorded."""
+    known = [attrs.get(key) for key in ("method", "method_other")]
+    said = dict.fromkeys(str(each).replace("_", " ") for each in known if each)
+    return f"estimated by {' and '.join(said)}" if said else ""
+
+
 def describe(cosines: xr.Dataset, at: xr.Dataset, over: str) -> list[str]:
-    """The parts of the subtitle: model, place, n, and whether there are baselines."""
+    """The parts of the subtitle: model, place, estimator, n, and whether there are baselines."""
     attrs = cosines.attrs
     place = [
         f"{axis} {number(int(at[axis]))}" if axis != "name" else f"direction {at[axis].item()}"
@@ -112,6 +120,7 @@ def describe(cosines: xr.Dataset, at: xr.Dataset, over: str) -> list[str]:
         model_of(attrs),
         f"site {attrs['site']}" if attrs.get("site") else "",
         ", ".join(place),
+        html.escape(methods(attrs)),
         counts,
         "no intervals: directions were not resampled" if plain else "",
         f"layer {last} follows the last block, before or after the final norm: not recorded"

@@ -147,10 +147,12 @@ def _describe(clusters: xr.Dataset) -> list[str]:
     attrs = clusters.attrs
     n = int(clusters["count"].sum())
     of = f" of {attrs['n_replies']} replies" if "n_replies" in attrs else ""
+    of += f" to {attrs['prompt_set']} prompts" if attrs.get("prompt_set") else ""
     parts = [
         model_of(attrs),
         f"n = {n} refusals{of}",
         f"condition: {attrs['condition']}" if attrs.get("condition") else "",
+        f"clustered by {attrs['features']}" if attrs.get("features") else "",
         f"judge: {attrs['judge']}" if attrs.get("judge") else "judge not recorded",
     ]
     if "cramers_v" in clusters and np.isfinite(clusters["cramers_v"]):

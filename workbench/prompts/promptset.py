@@ -85,6 +85,11 @@ class PromptSet:
         return tuple(prompt.category for prompt in self.prompts)
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """What each prompt is known by, whatever its id: 16 hex digits of its text's SHA-256."""
+        return tuple(text_key(text) for text in self.texts)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256, in hex, over ids, texts, labels and categories in order; not over the name."""
         rows = [[p.id, p.text, p.label, p.category] for p in self.prompts]
@@ -258,3 +263,12 @@ def _known(
             f"There are: {listed(set(present)) or 'no prompts at all'}."
         )
     return values
+
+
+def text_key(text: str) -> str:
+    """The first 16 hex digits of a text's SHA-256.
+
+    >>> text_key("How do I bake bread?")
+    'e5e3a22cb1ebff54'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -100,6 +100,15 @@ ANALYSES = (
         line=summaries.transfer,
     ),
     Analysis(
+        name="transfer_rates",
+        what="the same by judged refusal rates: a reply per direction and test prompt, twice",
+        needs=f"{_CATEGORIES}, and test prompts of them",
+        results=("transfer_rates",),
+        home="causes.transfer_rates",
+        line=summaries.transfer_rates,
+        cheap=False,
+    ),
+    Analysis(
         name="vocabulary",
         what="tokens that the directions promote and suppress",
         needs="an architecture whose logits can be read off",
@@ -117,8 +126,8 @@ ANALYSES = (
     ),
     Analysis(
         name="wording",
-        what="how refusals are worded, and whether categories differ in it",
-        needs="refused replies",
+        what="how harmful prompts are refused, and whether categories differ in the wording",
+        needs="refused replies to harmful prompts",
         results=("wording",),
         home="meaning.wording",
         line=summaries.wording,

@@ -11,22 +11,35 @@ _MOST_WINDOWS = 12
 
 
 def transfer(material: Material) -> dict[str, xr.Dataset]:
-    """Every category's direction ablated and added on every category's test prompts."""
+    """Every category's direction ablated and added on every category's test prompts.
+
+    By first-token scores: replies under every edit would take longer than the run itself.
+    """
+    windows = layer_windows(material.model.n_layers)
+    return {"transfer": _transfer(material, judge=None, windows=windows)}
+
+
+def transfer_rates(material: Material) -> dict[str, xr.Dataset]:
+    """The same with every reply written and judged, in all layers only."""
+    return {"transfer_rates": _transfer(material, judge=material.study.judge, windows=None)}
+
+
+def _transfer(material: Material, judge: str | None, windows: list[list[int]] | None) -> xr.Dataset:
+    """The directions of all tested categories on all test prompts."""
     study = material.study
-    found = transfer_matrix(
+    return transfer_matrix(
         material.model,
         material.tested_directions.at(layer=material.layer),
         material.test["harmful"],
         harmless=material.test["harmless"],
-        windows=layer_windows(material.model.n_layers),
+        windows=windows,
         refusal_tokens=material.refusal_tokens,
-        # First-token scores: replies under every edit would take longer than the run itself.
-        judge=None,
+        judge=judge,
+        max_new_tokens=study.max_new_tokens,
         system=study.system,
         confidence=study.confidence,
         seed=study.seed,
     )
-    return {"transfer": found}
 
 
 def layer_windows(n_layers: int) -> list[list[int]]:

@@ -14,13 +14,14 @@ from workbench import figures
 from workbench.artifact import save_dataset, write_text
 from workbench.directions.cosines import Axis, check_same_model, cosine_similarity_map
 from workbench.directions.direction import Directions
-from workbench.directions.published import load_published
 from workbench.directions.subspaces import principal_angles
-from workbench.errors import ArtifactError, AxisError, StudyError
+from workbench.errors import AxisError, StudyError
+from workbench.figures.pairs import methods
 from workbench.study import results
-from workbench.study.results import Run, load_run
+from workbench.study.comparable import Comparable, Source, read_source
 
-Comparable = str | Path | Run | Directions
+OVERALL = "overall"
+"""The name that published files give to the direction of all categories together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class Comparison:
         position: the same of positions.
         angles: principal angles and overlaps where there is more than one name, or None.
         no_intervals: why nothing has an interval, or "".
+        left_out: names that take no part, since they are no category beside the others.
     """
 
     cosines: xr.Dataset
@@ -44,12 +46,18 @@ class Comparison:
     position: int
     angles: xr.Dataset | None = None
     no_intervals: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def at(self) -> xr.Dataset:
         """The map at the layer and position to look at, those that are not compared."""
         place = {"layer": self.layer, "position": self.position}
         return self.cosines.sel({axis: at for axis, at in place.items() if axis != self.over})
+
+    @property
+    def estimated(self) -> str:
+        """How the directions were estimated, in words; "" where that is not recorded."""
+        return methods(self.cosines.attrs)
 
     def figures(self) -> dict[str, go.Figure]:
         """The figures of this comparison, by name."""
@@ -106,17 +114,6 @@ class Comparison:
         return written
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """One side of a comparison."""
-
-    label: str
-    directions: Directions
-    layer: int | None = None
-    position: int | None = None
-    run: Run | None = None
-
-
 def compare_directions(
     first: Comparable,
     second: Comparable | None = None,
@@ -129,8 +126,12 @@ def compare_directions(
 ) -> Comparison:
     """Cosines between the directions of one source, or between those of two.
 
-    A run stands for the directions of its harm categories, and for its stored results where they
-    hold what is asked for. Two sets are compared at the layers and positions that both have.
+    A run stands for the directions of its harm categories, which are always mean differences, and
+    for its stored results where they hold what is asked for; its layers and positions are those of
+    its own candidates, unless a category is named. Two sets are compared at the layers and
+    positions that both have: those where both were resampled, if there are any, so that there are
+    intervals; two runs that chose the same place were. A direction named ``overall`` is no category
+    and takes no part among the names of one set.
 
     Args:
         first: a run or its folder, directions or their file, or whatever `load_published` reads.
@@ -144,23 +145,33 @@ def compare_directions(
     Raises:
         AxisError: the sets come from different models, whose cosines mean nothing, or share no
             layer, position or name; or there is no such one.
-        StudyError: there is nothing to compare with, or several names and none chosen.
+        StudyError: there is nothing to compare with, several names and none chosen, or one chosen
+            where names are compared.
         ArtifactError: a file that is absent, broken or holds no directions.
     """
     if over not in get_args(Axis):
         raise AxisError(f"no axis {over!r} to compare: {', '.join(get_args(Axis))}.")
-    one = _read(first)
-    other = None if second is None else _read(second)
+    if over == "name" and name is not None:
+        raise StudyError(
+            f"name {name!r} picks one direction, and it is names that are compared. Leave name "
+            "out, or compare over layer or position."
+        )
+    one = read_source(first)
+    other = None if second is None else read_source(second)
     if other is not None:
         check_same_model(one.directions, other.directions)
     asked: dict[str, Any] = {"name": name, "layer": layer, "position": position}
-    cosines = _stored(one, over, asked) if other is None else None
-    angles = None
+    cosines = one.stored(over, asked) if other is None else None
+    angles, left_out, reason = None, (), ""
     if cosines is None:
-        mine = _wanted(_of_run(one, over, name) if other is None else one.directions, over, asked)
-        theirs = None
-        if other is not None:
-            mine, theirs = _common(mine, _wanted(other.directions, over, asked), over)
+        sets = [each.over(over, name) for each in (one, other) if each is not None]
+        if other is None:
+            mine, theirs = _wanted(sets[0], over, asked), None
+            mine, left_out = _without_overall(mine, over)
+            if one.run is not None:
+                reason = one.without_noise_because(over, asked)
+        else:
+            mine, theirs, reason = _resampled_or_whole(one, other, sets, over, asked)
             if over == "name" and min(len(mine.names), len(theirs.names)) > 1:
                 angles = principal_angles(mine, theirs)
         _check_names(mine, over, alone=theirs is None)
@@ -168,10 +179,12 @@ def compare_directions(
     elif over == "name" and one.run is not None:
         angles = one.run.results.get("angles")
     baselines = cosines.attrs.get("baselines", "")
-    reason = baselines.removeprefix("none: ") if isinstance(baselines, str) else ""
-    if reason and one.run is not None and other is None:
-        place = f"layer {one.layer}, position {one.position}"
-        reason = f"a run keeps intervals at its own place only ({place}), this is another"
+    if not isinstance(baselines, str):
+        reason = ""
+    elif baselines and not reason:
+        reason = baselines.removeprefix("none: ")
+    if left_out:
+        cosines = cosines.assign_attrs(left_out=list(left_out))
     return Comparison(
         cosines=cosines,
         over=over,
@@ -180,63 +193,47 @@ def compare_directions(
         position=_place(cosines, "position", position, one.position),
         angles=angles,
         no_intervals=reason,
+        left_out=left_out,
     )
-
-
-def _read(source: Comparable) -> _Source:
-    """Directions from wherever they are, and the place that was chosen there."""
-    if isinstance(source, Directions):
-        return _Source("directions", source)
-    if isinstance(source, Run):
-        return _from_run(source)
-    path = Path(source)
-    if (path / results.STUDY).is_file():
-        return _from_run(load_run(path))
-    if path.is_file() and path.suffix == ".safetensors":
-        return _Source(str(path), Directions.load(path))
-    published = load_published(path)
-    if published.directions is None:
-        raise ArtifactError(f"{path} holds no directions, so there is nothing to compare.")
-    choice = published.choice
-    layer, position = (None, None) if choice is None else (choice.layer, choice.position)
-    return _Source(str(path), published.directions, layer, position)
-
-
-def _from_run(run: Run) -> _Source:
-    path = run.folder / results.CATEGORY_DIRECTIONS
-    directions = Directions.load(path) if path.is_file() else run.directions
-    return _Source(str(run.folder), directions, run.choice.layer, run.choice.position, run)
-
-
-def _stored(source: _Source, over: Axis, asked: Mapping[str, Any]) -> xr.Dataset | None:
-    """The run's own map, where it has the one that is asked for."""
-    if source.run is None:
-        return None
-    key = "cosines" if over == "name" else f"cosines_between_{over}s"
-    cosines = source.run.results.get(key)
-    if cosines is None:
-        return None
-    chosen = {}
-    for axis, label in asked.items():
-        if axis == over or label is None:
-            continue
-        if label not in cosines[axis].values:
-            return None
-        chosen[axis] = [label]
-    return None if over == "name" and asked["name"] is not None else cosines.sel(chosen)
-
-
-def _of_run(source: _Source, over: Axis, name: str | None) -> Directions:
-    """A run's categories, or its candidates where layers or positions of those are compared."""
-    run = source.run
-    if run is not None and over != "name" and (name is None or name in run.directions.names):
-        return run.directions
-    return source.directions
 
 
 def _wanted(directions: Directions, over: Axis, asked: Mapping[str, Any]) -> Directions:
     """What the options leave of one set; what is compared stays whole."""
     return directions.at(**{axis: at for axis, at in asked.items() if axis != over})
+
+
+def _without_overall(directions: Directions, over: Axis) -> tuple[Directions, tuple[str, ...]]:
+    """The categories without the direction of all of them, whose cosines would raise their mean."""
+    rest = [name for name in directions.names if name != OVERALL]
+    if over != "name" or len(rest) < 2 or len(rest) == len(directions.names):
+        return directions, ()
+    return directions.at(name=rest), (OVERALL,)
+
+
+def _resampled_or_whole(
+    one: Source, other: Source, sets: list[Directions], over: Axis, asked: Mapping[str, Any]
+) -> tuple[Directions, Directions, str]:
+    """Two sets where both are, resampled if both are there; and why not, else."""
+    mine, theirs = (_wanted(each, over, asked) for each in sets)
+    lacks = "; ".join(filter(None, (one.lacks_resamples(), other.lacks_resamples())))
+    if over != "name":
+        return *_common(mine, theirs, over), lacks or f"runs resample at one place, not {over}s"
+    if lacks or one.resampled is None or other.resampled is None:
+        return *_common(mine, theirs, over), lacks
+    try:
+        noisy = [_wanted(each, over, asked) for each in (one.resampled, other.resampled)]
+        return *_common(noisy[0], noisy[1], over), ""
+    except AxisError:
+        places = " and ".join(
+            f"layer {_listed(each.layers)}, position {_listed(each.positions)}"
+            for each in (one.resampled, other.resampled)
+        )
+        reason = f"the two were resampled at {places}, and not both at what is compared"
+        return *_common(mine, theirs, over), reason
+
+
+def _listed(labels: tuple[int, ...]) -> str:
+    return ", ".join(map(str, labels))
 
 
 def _common(a: Directions, b: Directions, over: Axis) -> tuple[Directions, Directions]:
@@ -261,7 +258,8 @@ def _check_names(directions: Directions, over: Axis, alone: bool) -> None:
     if over == "name" and alone and len(names) < 2:
         raise StudyError(
             f"one direction, {names[0]!r}, has no other to be compared with. Pass a second run or "
-            "file, compare over layer or position, or make a run with harm categories."
+            "file, compare over layer or position, or make a run with harm categories and its "
+            "analyses (--analyses cosines)."
         )
     if over != "name" and len(names) > 1:
         raise StudyError(

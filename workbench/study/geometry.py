@@ -1,6 +1,7 @@
 """Analyses of where prompts and directions lie: components, projections, cosines, angles."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import xarray as xr
@@ -12,6 +13,7 @@ from workbench.directions.cosines import cosine_similarity_map
 from workbench.directions.direction import Directions
 from workbench.directions.estimate import mean_difference
 from workbench.directions.subspaces import subspace_overlaps
+from workbench.study import results
 from workbench.study.material import N_RESAMPLES, Material, in_categories
 
 
@@ -40,8 +42,9 @@ def projections(material: Material) -> dict[str, xr.Dataset]:
 def cosines(material: Material) -> dict[str, xr.Dataset]:
     """Cosines between categories at all layers, and of one direction between layers and positions.
 
-    Each map holds the resampled vectors of its own place only: all of them together would take
-    hundreds of times the room of the directions.
+    All of mean differences, whatever the study's estimator: they alone can be resampled in one
+    pass. Each map holds the resampled vectors of its own place only: all of them together would
+    take hundreds of times the room of the directions.
     """
     study, confidence = material.study, material.study.confidence
     categories, whole = material.categories, material.train_activations
@@ -59,10 +62,12 @@ def cosines(material: Material) -> dict[str, xr.Dataset]:
         )
         for label, prompts in material.train.items()
     }
+    by_category = resampled(sorted_out, "category")
+    _keep_resampled(material, by_category)
     return {
-        "cosines": cosine_similarity_map(
-            resampled(sorted_out, "category"), confidence=confidence
-        ).assign_attrs(categories_left_out=material.left_out),
+        "cosines": cosine_similarity_map(by_category, confidence=confidence).assign_attrs(
+            categories_left_out=material.left_out
+        ),
         "cosines_between_layers": cosine_similarity_map(
             resampled(whole), over="layer", confidence=confidence
         ),
@@ -70,6 +75,18 @@ def cosines(material: Material) -> dict[str, xr.Dataset]:
             resampled(everywhere), over="position", confidence=confidence
         ),
     }
+
+
+def _keep_resampled(material: Material, directions: Directions) -> None:
+    """Saves the categories with their resamples at the run's place, to be compared with others'.
+
+    Permutations are left behind: between two sets there is no null, and that of the run itself is
+    in its map. What is left takes 400 times the room of the vectors.
+    """
+    at = directions.at(layer=material.layer, position=material.position)
+    if at.resampled is not None:
+        kept = replace(at, resampled=replace(at.resampled, permuted=None))
+        kept.save(material.folder / results.RESAMPLED_DIRECTIONS)
 
 
 def angles(material: Material) -> dict[str, xr.Dataset]:

@@ -178,6 +178,7 @@ def together(sets: Mapping[str, Activations]) -> Activations:
         labels=tuple(own for each in every for own in each.labels),
         ids=tuple(own for each in every for own in each.ids),
         texts=tuple(own for each in every for own in each.texts),
+        prompt_keys=tuple(own for each in every for own in each.prompt_keys),
         provenance={
             **first.provenance,
             "prompts": None,

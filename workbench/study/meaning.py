@@ -36,7 +36,22 @@ def concept(material: Material) -> dict[str, xr.Dataset]:
 
 
 def wording(material: Material) -> dict[str, xr.Dataset]:
-    """Clusters of the replies that were refused without an intervention."""
-    study = material.study
-    found = cluster_refusals(material.replies, confidence=study.confidence, seed=study.seed)
-    return {"wording": found.assign_attrs(model=material.model.name, judge=study.judge)}
+    """Clusters of the harmful prompts' replies that were refused without an intervention.
+
+    Borderline prompts have categories of the same names, and would be counted among them.
+    """
+    study, every = material.study, material.replies
+    rows = (every["prompt_set"] == "harmful") & (every["condition"] == "plain")
+    replies = every.loc[rows].reset_index(drop=True)
+    logits = material.model.logits(replies["prompt"].tolist(), study.system)
+    found = cluster_refusals(
+        replies,
+        first_tokens=logits.double().softmax(-1).numpy(),
+        confidence=study.confidence,
+        seed=study.seed,
+    )
+    return {
+        "wording": found.assign_attrs(
+            model=material.model.name, judge=study.judge, prompt_set="harmful"
+        )
+    }

@@ -27,6 +27,7 @@ REPLIES = "replies.jsonl"
 EFFECTS = "effects.safetensors"
 FIGURES = "figures"
 CATEGORY_DIRECTIONS = "category_directions.safetensors"
+RESAMPLED_DIRECTIONS = "category_directions_resampled.safetensors"
 ANALYSES_FOLDER = "analyses"
 
 

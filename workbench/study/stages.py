@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from workbench import __version__
 from workbench.activations import collect_activations
 from workbench.analysis.effects import answer_with_and_without, planted_cosine, refusal_rates
 from workbench.analysis.selection import Choice
@@ -186,7 +187,8 @@ class Stages:
         """Whatever the study asks for and the folder lacks; what cannot be made is said and noted.
 
         The main results stand by now, and no analysis takes them away: one that lacks what it needs
-        is skipped for good, one that fails unexpectedly is tried again by the next run.
+        is skipped for as long as the version of the package is the same, one that fails for any
+        other reason is tried again by the next run.
         """
         material = Material(
             folder=self.folder,
@@ -211,8 +213,11 @@ class Stages:
         record = skipped_path(self.folder, analysis)
         try:
             found = analysis.compute(material)
-        except WorkbenchError as error:
+        except StudyError as error:
             note = {"reason": str(error), "needs": analysis.needs, "again": False}
+        # A broken file or a place that is not there is no property of the run: it can be mended.
+        except WorkbenchError as error:
+            note = {"reason": f"failed with {type(error).__name__}: {error}", "again": True}
         # A bug in one analysis must not cost the user the others; its traceback is kept.
         except Exception as error:
             note = {
@@ -225,13 +230,20 @@ class Stages:
                 save_dataset(paths[name], dataset, kind=name)
             record.unlink(missing_ok=True)
             return
+        note["version"] = __version__
         write_text(record, json.dumps(note, indent=1, sort_keys=True))
         self.say(f"{analysis.name} skipped: {note['reason']}")
 
     def _settled(self, analysis: Analysis) -> bool:
-        """Whether it is known that this run lacks what an analysis needs."""
+        """Whether it is known that this run lacks what an analysis needs.
+
+        What another version of the package found lacking may suffice for this one.
+        """
         record = skipped_path(self.folder, analysis)
-        return record.is_file() and not _read_json(record).get("again")
+        if not record.is_file():
+            return False
+        note = _read_json(record)
+        return note.get("version") == __version__ and not note.get("again", True)
 
 
 def open_run(

@@ -1,7 +1,7 @@
 """What each analysis found, in one line: the number that matters, with its interval."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -45,13 +45,28 @@ def cosines(results: Results, layer: int, position: int) -> str:
 def angles(results: Results, layer: int, position: int) -> str:
     """How far the categories' subspaces overlap, against their own and random ones."""
     at = results["angles"].sel(layer=layer, position=position)
-    values = at["half_overlap"].values
-    own = np.eye(len(values), dtype=bool)
-    return (
+    return overlap_line(at)
+
+
+def overlap_line(at: "xr.Dataset") -> str:
+    """Overlaps across halves between and within categories, at one layer and position.
+
+    A category with fewer independent prompts than its subspace has dimensions has no overlap.
+    """
+    values = at["half_overlap"].transpose("name", "name_other").values
+    own = at["name"].values[:, None] == at["name_other"].values
+    known = np.isfinite(values)
+    means = [
+        f"{values[cells & known].mean():.2f}" if (cells & known).any() else "not measured"
+        for cells in (~own, own)
+    ]
+    text = (
         f"overlap of {int(at.attrs['n_components'])}-dimensional subspaces across halves "
-        f"{values[~own].mean():.2f} between categories, {values[own].mean():.2f} within; random "
+        f"{means[0]} between categories, {means[1]} within; random "
         f"{float(at['random_overlap']):.2f}"
     )
+    lacking = at["name"].values[(own & ~known).any(axis=1)]
+    return f"{text}; not measured: {', '.join(map(str, lacking))}" if len(lacking) else text
 
 
 def transfer(results: Results, layer: int, position: int) -> str:
@@ -63,6 +78,20 @@ def transfer(results: Results, layer: int, position: int) -> str:
     if "asymmetry" in at and float(at["asymmetry"]) == float(at["asymmetry"]):
         text += f"; asymmetry {_value(at, 'asymmetry')}"
         text += f", by chance up to {float(at['asymmetry_noise']):.2f}"
+    return text
+
+
+def transfer_rates(results: Results, layer: int, position: int) -> str:
+    """What is still refused when each category's own direction is ablated, and what added does."""
+    found = results["transfer_rates"]
+    ablated = found["rate"].sel(mode="ablate").where(found["own"].astype(bool))
+    own = ablated.max("direction").dropna("category")
+    plain = found["plain_rate"].sel(category=own["category"].values)
+    text = f"refusal rate with the own direction ablated {_span(own, 'category', '.0%')}"
+    text += f", plain {float(plain.min()):.0%} to {float(plain.max()):.0%}"
+    if "harmless" in found["category"].values:
+        added = found["rate"].sel(mode="add", category="harmless", drop=True)
+        text += f"; of harmless prompts with a direction added {_span(added, 'direction', '.0%')}"
     return text
 
 
@@ -81,10 +110,9 @@ def concept(results: Results, layer: int, position: int) -> str:
     words = at["words"].dropna("name")
     if not areas.size:
         return "no category to tell from others"
-    low, high = (at["auc"].sel(name=areas["name"].values[index]) for index in _ends(areas))
     return (
-        f"AUC of the own category among harmful prompts {float(low):.2f} ({low['name'].item()}) to "
-        f"{float(high):.2f} ({high['name'].item()}); {float(words.mean()):.0%} refusal words"
+        f"AUC of the own category among harmful prompts {_span(areas, 'name', '.2f')}; "
+        f"refusal words {_span(words, 'name', '.0%')}"
     )
 
 
@@ -132,9 +160,12 @@ def set_line(curve: "xr.Dataset") -> str:
     return text
 
 
-def _ends(values: Any) -> tuple[int, int]:
-    """Where the smallest and the largest value stand."""
-    return int(values.values.argmin()), int(values.values.argmax())
+def _span(values: "xr.DataArray", axis: str, form: str) -> str:
+    """The smallest and the largest value, and whose: a mean would hide how they differ."""
+    low, high = int(values.values.argmin()), int(values.values.argmax())
+    ends = [f"{float(values[i]):{form}} ({values[axis].values[i]})" for i in (low, high)]
+    equal = float(values[low]) == float(values[high])
+    return f"{float(values[low]):{form}} (all)" if equal else " to ".join(ends)
 
 
 def _value(at: "xr.Dataset", name: str) -> str:
