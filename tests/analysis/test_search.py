@@ -60,13 +60,13 @@ def test_shortcuts_are_taken(zoo, monkeypatch):
         model.network, "forward", lambda *a, **k: (forwards.append(k), forward(*a, **k))[1]
     )
     blocks = []
-    with model.hooks([("mlp_out", 0, lambda x: blocks.append(x.shape[0]))]):
+    with model.hooks([("mlp_out", 0, lambda x: blocks.append(x.shape[0]))], know_variants=True):
         sweep_directions(model, directions, **ASKED)
         # One plain, six ablations, six additions: the latter start at layer 1 or 2, but for the
         # one forward that reads what enters layer 1.
         assert (len(forwards), len(blocks)) == (15, 8)
         forwards.clear()
-        model.checked |= {"packed, several tokens, beyond window: False": ""}
+        model.checked |= {"packed, several tokens, beyond window: False, padding: True": ""}
         sweep_directions(model, directions, tokens="post_instruction", **ASKED)
     assert len(forwards) == 5  # one plain, and prefix and block for each half
 

@@ -57,7 +57,8 @@ def packed_variants(
     """Reads every variant of a batch whose last ``n_last`` tokens are changed.
 
     Args:
-        model: the model. Hooks that are active already act on every variant, too.
+        model: the model. Interventions that are active already act on every variant, too; a
+            function of `HookedModel.hooks` sees all variants in one row, and must know it.
         tokens: one batch.
         variants: what each changes, in the last ``n_last`` tokens only.
         n_last: how many tokens at the end of the prompts the variants may change.
