@@ -19,6 +19,9 @@ Labels = Sequence[int] | np.ndarray
 
 PLANTED = "outlined: planted heads"
 
+UNCORRECTED = "each head's own, not corrected for their number"
+"""Said wherever many heads have intervals: some of hundreds leave zero out by chance."""
+
 _PRINTED = 12
 """Most columns side by side whose cells hold numbers."""
 _SILENT = 0.05

@@ -33,7 +33,8 @@ gives the same."""
 _SCORES_WIDTH = 512
 """A packed forward holds no more attention scores than a full batch of prompts of this length."""
 _LOGITS = 2**26
-"""Most logits of one packed forward: some 800 MB while they are read in float64."""
+"""Most logits of one packed forward: 256 MiB in float32, and 1 GiB more in float64 while
+their softmax is taken."""
 
 
 @dataclass(frozen=True)
