@@ -41,8 +41,8 @@ model
 # harmful prompts; all else is recomputed. A head matters by how far that moves the refusal score.
 
 # %%
-harmful, _, test = wb.load_prompts("harmful").split(train=N_PROMPTS)
-harmless, _, test0 = wb.load_prompts("harmless").split(train=N_PROMPTS)
+harmful, valid, test = wb.load_prompts("harmful").split(train=N_PROMPTS, validation=N_TEST)
+harmless, valid0, test0 = wb.load_prompts("harmless").split(train=N_PROMPTS, validation=N_TEST)
 test, test0 = test.sample(N_TEST), test0.sample(N_TEST)
 t_post = model.tokens(harmful).t_post
 patched = wb.patch_heads(model, harmful, harmless, positions=[t_post])
@@ -58,7 +58,7 @@ wb.figures.head_map(patched).show()
 # %%
 means = [wb.collect_activations(model, own, positions=[t_post]) for own in (harmful, harmless)]
 directions = wb.mean_difference(*means)
-choice = wb.select_direction(wb.sweep_directions(model, directions, harmful=test, harmless=test0))
+choice = wb.select_direction(wb.sweep_directions(model, directions, harmful=valid, harmless=valid0))
 direction = directions.at(layer=choice.layer)
 written = wb.attribute_heads(model, test + test0, direction)
 wb.figures.head_attribution(written).show()
@@ -74,12 +74,14 @@ wb.figures.head_board(patched, written).show()
 # ## How few are enough
 #
 # One head after the other joins a patch of all chosen so far, always the one that moves the refusal
-# score most, on prompts that the map above has not seen, until nearly all replies are refusals.
+# score of the validation prompts most, until nearly all replies to the test prompts are refusals:
+# heads are judged on prompts that they were not chosen on, as random ones are. Only where to stop
+# is read off the replies to the test prompts themselves.
 # Heads that stand in for each other do little alone and much together, so the sum of single effects
 # stands beside the joint effect. As many random heads say what chance would do.
 
 # %%
-chosen = wb.minimal_head_set(model, harmful, test0, n_random=8, max_new_tokens=24)
+chosen = wb.minimal_head_set(model, harmful, valid0, judged=test0, n_random=8, max_new_tokens=24)
 table = chosen[["layer", "head", "score", "effect", "sum_of_singles", "rate"]].to_dataframe()
 table.iloc[1:].round(2)
 
@@ -117,8 +119,9 @@ In `{MODEL}`, {len(harmless)} harmless prompts with a plain refusal score of
 
 - patched alone, no head moves it by more than {effect.max():.1f} nats
   (head {"{}.{}".format(*effect.idxmax())}, written layer.head);
-- patched together, the {len(heads)} heads **{named}** take {len(test0)} unseen harmless
-  prompts from {float(first["rate"]):.0%} to **{float(last["rate"]):.0%}** refused
+- patched together, the {len(heads)} heads **{named}**, chosen on other prompts, take
+  {len(test0)} harmless test prompts from {float(first["rate"]):.0%} to
+  **{float(last["rate"]):.0%}** refused
   [{low:.0%}, {high:.0%}], and the score from {float(first["score"]):.1f} to
   {float(last["score"]):.1f} nats; with as many random heads
   {float(chosen["random_rate"].mean()):.0%} are refused;

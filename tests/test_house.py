@@ -17,7 +17,7 @@ PACKAGE = ROOT / "workbench"
 # Each room may import those of earlier lines, and itself.
 ORDER = (
     ("errors",),
-    ("artifact", "progress", "resampling"),
+    ("artifact", "progress", "resampling", "heads"),
     ("prompts", "figures"),
     ("models",),
     ("activations",),

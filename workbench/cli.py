@@ -14,6 +14,7 @@ from rich.table import Table
 
 from workbench import __version__
 from workbench.errors import StudyError
+from workbench.heads import head_labels
 from workbench.study.settings import Study
 
 app = typer.Typer(
@@ -125,6 +126,7 @@ def patch_heads(
     threshold: Annotated[
         float, typer.Option(help="Share of replies that the smallest set has to turn.")
     ] = 0.9,
+    max_heads: Annotated[int, typer.Option(help="The largest set that is tried.")] = 8,
     n_random: Annotated[
         int, typer.Option(help="Random sets of the same size, to compare the smallest set with.")
     ] = 20,
@@ -139,9 +141,10 @@ def patch_heads(
     """Find the attention heads that carry refusal, and those that write the direction.
 
     Each head's output on test prompts that the model answers is replaced by its mean on prompts
-    that it refuses, one head at a time, exactly; then heads are patched together until enough
-    replies turn, beside random sets of as many heads. The direction's projection is split into
-    what each head wrote, and the top heads' attention is shown.
+    that it refuses, one head at a time, exactly; then heads, chosen on validation prompts, are
+    patched together until enough replies to test prompts turn, beside random sets of as many
+    heads. The direction's projection is split into what each head wrote, and the top heads'
+    attention is shown.
 
     The direction is the one that [bold]workbench run[/bold] selects: of the run in the folder, if
     it is there, else it is found first. Results go into its folder heads.
@@ -163,6 +166,7 @@ def patch_heads(
         metric=metric,  # pyright: ignore[reportArgumentType]
         aim=aim,  # pyright: ignore[reportArgumentType]
         threshold=threshold,
+        max_heads=max_heads,
         n_random=n_random,
         say=lambda line: _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False),
     )
@@ -337,8 +341,7 @@ def models() -> None:
         card = organism_card(name)
         components = card.get("planted", {}).get("components", {})
         heads = "; ".join(
-            f"{component}: " + ", ".join(f"{layer}.{head}" for layer, head in own["heads"])
-            for component, own in components.items()
+            f"{component}: {head_labels(own['heads'])}" for component, own in components.items()
         )
         table.add_row(name, card["description"], heads or "none")
     _console.print(table)

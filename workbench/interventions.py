@@ -242,7 +242,7 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Hook
             )
         _check(model, intervention)
         hooks += intervention.hooks(model)
-    with model.hooks(hooks):
+    with model.hooks(hooks, know_variants=True):
         yield model
 
 

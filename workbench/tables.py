@@ -8,7 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from workbench.heads import head_label
+
 if TYPE_CHECKING:
+    import xarray as xr
+
     from workbench.study.compare import Comparison
     from workbench.study.heads import Heads
 
@@ -103,31 +107,34 @@ def _rates_table(effects: Any) -> Table:
 
 def show_heads(found: "Heads", console: Console) -> None:
     """The heads with the largest effects, and the smallest set that turns the replies."""
-    from workbench.study.summaries import set_line
-
-    patching, curve = found.results["head_patching"], found.results["head_set"]
-    attribution, screen = found.results["head_attribution"], found.results.get("head_screen")
+    patching, curve = found.results["head_patching"], found.results.get("head_set")
+    attribution, screen = (found.results.get(f"head_{name}") for name in ("attribution", "screen"))
     attrs = patching.attrs
     title = f"Largest effects of single heads, to {attrs['direction']} refusal"
     table = _table(title, "head", "pos.", "effect", "screen", "writes")
     table.caption = (
         f"{patching['effect'].attrs['long_name']}, {patching['effect'].attrs['units']}, with "
-        f"{attrs['confidence']:.0%} intervals over {attrs['n_target']} prompts; writes: along the "
-        f"direction of layer {attribution.attrs['direction_layer']}, position "
-        f"{attribution.attrs['position']}, harmful minus harmless"
+        f"{attrs['confidence']:.0%} intervals over {attrs['n_target']} prompts, each head's own: "
+        f"not corrected for the {patching['effect'].size} heads and positions compared"
     )
-    written = attribution.sel(group=attribution["group"].values[-1])
+    written = None
+    if attribution is not None:
+        table.caption += (
+            f"; writes: along the direction of layer {attribution.attrs['direction_layer']}, "
+            f"position {attribution.attrs['position']}, harmful minus harmless"
+        )
+        written = attribution.sel(group=attribution["group"].values[-1])
     for layer, head, position in found.top:
         at = {"layer": layer, "head": head, "position": position}
         estimate = "" if screen is None else _two(float(screen["estimate"].sel(at)))
         own = {"layer": layer, "head": head}
-        before = layer in written["layer"].values
+        before = written is not None and layer in written["layer"].values
         table.add_row(
-            f"{layer}.{head}",
+            head_label(layer, head),
             str(position),
             _cell(patching.sel(at), "effect"),
             estimate,
-            _cell(written.sel(own), "contribution") if before else "",
+            _cell(written.sel(own), "contribution") if written is not None and before else "",
         )
     console.print(table)
     if screen is not None:
@@ -140,6 +147,16 @@ def show_heads(found: "Heads", console: Console) -> None:
             f"{', '.join(lines)}",
             highlight=False,
         )
+    for name, reason in found.skipped.items():
+        console.print(f"{name} skipped: {escape(reason)}", style="dim", highlight=False)
+    if curve is not None:
+        _show_set(curve, console)
+
+
+def _show_set(curve: "xr.Dataset", console: Console) -> None:
+    """The smallest set, on which prompts it was judged, and how exact the search was."""
+    from workbench.study.summaries import set_line
+
     console.print(f"smallest set: {set_line(curve)}", highlight=False)
     scores = curve["random_score"].isel(size=-1) if curve.sizes["draw"] else None
     last = curve.isel(size=-1)
@@ -149,6 +166,11 @@ def show_heads(found: "Heads", console: Console) -> None:
         told += f", random sets {float(scores.mean()):.2f} [{float(scores.min()):.2f} to "
         told += f"{float(scores.max()):.2f}]"
     console.print(told, highlight=False)
+    console.print(
+        f"largest difference of scores between the search and the joint patch "
+        f"{curve.attrs['largest_difference']:.1g} nats",
+        highlight=False,
+    )
 
 
 def show_comparison(found: "Comparison", console: Console) -> None:

@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 
 import workbench as wb
 from workbench.analysis.head_screen import screen_heads, spearman
+from workbench.errors import StudyError
 from workbench.scores.refusal import refusal_score
 
 REFUSAL = (50, 60)
@@ -73,6 +74,8 @@ def exact_like(screen, noise=0.0, prompts=None):
         size=screen["estimate_by_prompt"].shape
     )
     exact = xr.Dataset({"effect_by_prompt": values, "effect": values.mean("prompt")})
+    same = {name: screen.attrs[name] for name in ("pairing", "direction", "refusal_tokens")}
+    exact = exact.assign_attrs(same, metric="refusal_score", together=False, along=None)
     return exact if prompts is None else exact.assign_coords(prompt=prompts)
 
 
@@ -126,3 +129,23 @@ def test_weights_gather_no_gradient(zoo):
     assert all(weight.grad is None for weight in model.network.parameters())
     assert not model.forward(model.tokens(TARGET)).requires_grad
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("metric", "projection"), ("pairing", "paired"), ("direction", "suppress"),
+        ("refusal_tokens", [1]), ("together", True), ("along", "r"),
+    ],
+)  # fmt: skip
+def test_another_quantity_is_not_compared(zoo, name, value):
+    model = zoo["llama"].model
+    exact = wb.patch_heads(model, SOURCE, TARGET, refusal_tokens=(17, 40))
+    assert "rank_correlation" in screen_heads(
+        model, SOURCE, TARGET, refusal_tokens=(17, 40), exact=exact
+    )
+    with pytest.raises(StudyError, match=rf"exact= was measured with {name}="):
+        screen_heads(
+            model, SOURCE, TARGET, refusal_tokens=(17, 40),
+            exact=exact.assign_attrs({name: value}),
+        )  # fmt: skip

@@ -8,7 +8,8 @@ import xarray as xr
 
 import workbench as wb
 from workbench.analysis.head_patching import patch_heads
-from workbench.analysis.head_sets import head_label, minimal_head_set
+from workbench.analysis.head_search import HeadSearch
+from workbench.analysis.head_sets import minimal_head_set
 from workbench.artifact import load_dataset, save_dataset
 from workbench.errors import AxisError, StudyError
 from workbench.scores.refusal import refusal_score
@@ -91,6 +92,66 @@ def test_what_is_reported_is_the_joint_patch(pocket, asked, induced):
     assert abs(induced["effect"] - induced["sum_of_singles"]).max() > 0.5  # they do not add up
 
 
+@pytest.fixture(scope="module")
+def others():
+    """Harmless prompts that none of the others is."""
+    everything = wb.load_prompts("harmless")
+    known = {*everything.sample(16).ids}
+    return wb.PromptSet(tuple(each for each in everything if each.id not in known)[:6])
+
+
+def test_heads_are_chosen_on_some_prompts_and_judged_on_others(pocket, asked, others):
+    pool = [(3, 2), (3, 3), (4, 4), (4, 5), (0, 0)]
+    common = {"candidates": pool, "max_heads": 2, **SETTINGS, "n_random": 3}
+    found = minimal_head_set(pocket, asked["harmful"], asked["harmless"], judged=others, **common)
+    same = minimal_head_set(pocket, asked["harmful"], asked["harmless"], **common)
+    assert found.attrs["heads"] == same.attrs["heads"]  # chosen on the same prompts
+    assert found["prompt"].values.tolist() == list(others.ids)
+    counts = ("held_out", "n_target", "n_chosen_on")
+    assert [found.attrs[name] for name in counts] == [True, 6, 16]
+    assert [same.attrs[name] for name in counts] == [False, 16, 16]
+    assert found.attrs["provenance"]["judged"] == others.fingerprint
+    heads = [tuple(head) for head in found.attrs["heads"]]
+    plain = refusal_score(pocket.logits(others), REFUSAL).numpy()
+    singles = patch_heads(pocket, asked["harmful"], others, refusal_tokens=REFUSAL)["effect"]
+    assert found["score_by_prompt"].isel(size=0).values == pytest.approx(plain, abs=1e-4)
+    sums = np.cumsum([singles.sel(layer=a, head=b).item() for a, b in heads])
+    assert found["sum_of_singles"].values[1:] == pytest.approx(sums, abs=1e-3)
+    for size in (1, 2):
+        with wb.intervene(pocket, joint_patch(pocket, asked["harmful"], heads[:size])):
+            scores = refusal_score(pocket.logits(others), REFUSAL).numpy()
+        own = found["score_by_prompt"].sel(size=size).values
+        assert own == pytest.approx(scores, abs=1e-3)
+    # Random sets come from the same candidates, and are measured on the same prompts.
+    for label, score in zip(
+        found["random_heads"].values, found["random_score"].isel(size=-1).values, strict=True
+    ):
+        drawn = [tuple(map(int, each.split("."))) for each in label.split(", ")]
+        assert set(drawn) <= set(pool)
+        with wb.intervene(pocket, joint_patch(pocket, asked["harmful"], drawn)):
+            own = refusal_score(pocket.logits(others), REFUSAL).numpy().mean()
+        assert score == pytest.approx(own, abs=1e-3)
+
+
+def test_prompts_that_heads_were_chosen_on_are_not_held_out(pocket, asked):
+    part = asked["harmless"][:3]
+    with pytest.raises(StudyError, match="3 of 3 judged prompts are targets too"):
+        minimal_head_set(pocket, asked["harmful"], asked["harmless"], judged=part, **SETTINGS)
+
+
+def test_a_search_that_differs_from_the_joint_patch_is_told(pocket, asked, monkeypatch):
+    honest = HeadSearch.scores
+    monkeypatch.setattr(
+        HeadSearch, "scores", lambda self, sets, rows: honest(self, sets, rows) + 0.25
+    )
+    with pytest.warns(UserWarning, match=r"differ by up to 0\.25 nats on pocket"):
+        found = minimal_head_set(
+            pocket, asked["harmful"], asked["harmless"][:4], candidates=[(4, 4)],
+            **SETTINGS | {"n_random": 0},
+        )  # fmt: skip
+    assert found.attrs["largest_difference"] == pytest.approx(0.25, abs=1e-2)
+
+
 def test_suppressing_turns_refusals_into_answers(pocket, asked, planted):
     found = minimal_head_set(
         pocket, asked["harmless"], asked["harmful"], threshold=0.9, direction="suppress", **SETTINGS
@@ -118,7 +179,6 @@ def test_a_result_is_an_artifact(induced, tmp_path):
         low, high = (induced[f"{name}_interval"].sel(bound=bound) for bound in ("low", "high"))
         assert ((low <= induced[name] + 1e-9) & (induced[name] <= high + 1e-9)).all()
     assert induced["random_heads"].values[0].count(",") == len(induced.attrs["heads"]) - 1
-    assert head_label([(3, 2), (4, 5)]) == "3.2, 4.5"
 
 
 def test_what_makes_no_sense(pocket, asked, unchecked):

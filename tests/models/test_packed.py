@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -288,6 +289,110 @@ def test_a_model_is_checked_once_for_each_kind_of_block(unseen, monkeypatch):
     assert chosen_method(model, short, 1) == "packed"
     assert chosen_method(model, long, 1, "plain") == "plain"
     assert len(asked) == 3
+
+
+def test_padding_is_compared_where_it_first_comes(unseen, monkeypatch):
+    model = unseen("llama")
+    tokens = model.tokens(["alike", "as it"])
+    assert tokens.mask.all()
+    monkeypatch.setattr(packed, "_sight", padding_is_seen(packed._sight))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert chosen_method(model, tokens, 1) == "packed"  # nothing here could show the fault
+    with pytest.warns(UserWarning, match="differ from plain ones"):
+        assert chosen_method(model, model.tokens(TEXTS), 1) == "plain"
+
+
+def test_resuming_is_compared_again_with_padding(unseen, monkeypatch):
+    model = unseen("llama")
+    asked = []
+    monkeypatch.setattr(
+        shortcuts, "_resumed_gap", lambda model, rows, n: (asked.append(rows.mask.all()), 0.0)[1]
+    )
+    for texts in (["alike", "as it"], ["alike"], TEXTS, TEXTS[:2]):
+        assert shortcuts.may_resume(model, model.tokens(texts))
+    assert [bool(each) for each in asked] == [True, False]
+
+
+def test_padding_that_all_prompts_have_is_kept_in_the_comparison(unseen, monkeypatch):
+    model = unseen("llama")
+    tokens = model.tokens(["alike", "as it", "a much longer one"])
+    part = replace(tokens, ids=tokens.ids[:2], mask=tokens.mask[:2])
+    asked = []
+    monkeypatch.setattr(shortcuts, "_packed_gap", lambda *all: (asked.append(all[1]), 0.0)[1])
+    chosen_method(model, part, 1)
+    assert not asked[0].mask.all()
+
+
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("")])
+def test_an_objection_needs_no_message(unseen, monkeypatch, error):
+    model = unseen("llama")
+
+    def objects(*all):
+        raise error
+
+    monkeypatch.setattr(shortcuts, "_packed_gap", objects)
+    with pytest.warns(UserWarning, match=rf"fail \({type(error).__name__}: no message\)"):
+        assert chosen_method(model, model.tokens(TEXTS), 1) == "plain"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        MemoryError(),
+    ],
+)
+def test_running_out_of_memory_is_not_remembered(unseen, monkeypatch, error):
+    model = unseen("llama")
+    gap = shortcuts._packed_gap
+
+    def too_large(model, *all):
+        if model.batch_tokens > 100:
+            raise error
+        return gap(model, *all)
+
+    monkeypatch.setattr(shortcuts, "_packed_gap", too_large)
+    tokens = model.tokens(TEXTS)
+    with pytest.warns(UserWarning, match=r"run out of memory; lower model\.batch_tokens"):
+        assert chosen_method(model, tokens, 1) == "plain"
+    model.batch_tokens = 100
+    assert chosen_method(model, tokens, 1) == "packed"
+
+
+def test_functions_that_index_positions_get_full_forwards(unseen):
+    model = unseen("llama")
+    tokens = model.tokens(TEXTS)
+    variants = many_variants(model, 1)[:8]
+
+    def louder(x):
+        x = x.clone()
+        x[:, -1] += 2
+        return x
+
+    without = run_variants(model, tokens, variants, 1, first_logits)
+    with model.hooks([("resid_pre", 1, louder)]):
+        expected = plain_variants(model, tokens, variants, first_logits)
+        found = run_variants(model, tokens, variants, 1, first_logits)
+        with pytest.raises(ModelError, match=r"model\.hooks are active.*know_variants=True"):
+            run_variants(model, tokens, variants, 1, first_logits, method="packed")
+    assert torch.equal(found, expected)
+    assert (found - without).abs().min() > 1e-3
+    assert chosen_method(model, tokens, 1) == "packed" and model.n_raw_hooks == 0
+
+
+def test_hooks_that_know_variants_stay_packed(unseen):
+    model = unseen("llama")
+    tokens = model.tokens(TEXTS)
+    with model.hooks([("resid_pre", 1, lambda x: 2 * x)], know_variants=True):
+        assert chosen_method(model, tokens, 1) == "packed"
+    r = wb.Directions(torch.ones(1, 1, 1, model.d_model), ("r",), (1,), (-1,))
+    with wb.intervene(model, wb.Ablate(r)):
+        assert chosen_method(model, tokens, 1) == "packed"
+    with pytest.raises(RuntimeError), model.hooks([("z", 0, lambda z: z)]):
+        raise RuntimeError
+    assert model.n_raw_hooks == 0
 
 
 def test_what_cannot_be_packed(zoo):

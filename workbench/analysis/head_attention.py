@@ -12,6 +12,7 @@ from torch import Tensor
 from workbench.analysis.head_attribution import check_position
 from workbench.analysis.label_means import prompt_axes, with_label_means
 from workbench.errors import AxisError, ModelError
+from workbench.heads import head_label
 from workbench.models.hooked import HookedModel, Prompts, StopForward
 from workbench.models.tokens import Tokens
 from workbench.progress import track
@@ -87,7 +88,7 @@ def head_attention(
         },
         coords={
             **prompt_axes(prompts, n_prompts),
-            "head": [head_name(layer, head) for layer, head in pairs],
+            "head": [head_label(layer, head) for layer, head in pairs],
             "head_layer": ("head", [layer for layer, _ in pairs]),
             "head_index": ("head", [head for _, head in pairs]),
             "part": list(PARTS),
@@ -108,15 +109,6 @@ def head_attention(
         },
     )
     return with_label_means(by_prompt, confidence, seed)
-
-
-def head_name(layer: int, head: int) -> str:
-    """A head as it is written in tables and figures.
-
-    >>> head_name(12, 3)
-    '12.3'
-    """
-    return f"{layer}.{head}"
 
 
 def _check(

@@ -14,6 +14,7 @@ from workbench.analysis.patch_metric import (
     Aim,
     check_positions,
     prompt_ids,
+    prompts_provenance,
     refusal_metric,
     refusal_tokens_of,
 )
@@ -21,7 +22,6 @@ from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import Hook, HookedModel, Prompts, Site
 from workbench.models.tokens import Tokens
 from workbench.progress import track
-from workbench.prompts.promptset import PromptSet
 from workbench.scores.intervals import bootstrap_interval
 from workbench.scores.refusal import refusal_score
 
@@ -77,7 +77,8 @@ def screen_heads(
 
     Raises:
         AxisError: a layer or position that is not there, or a choice that is none.
-        StudyError: paired prompts of different number, or ``exact`` on other prompts.
+        StudyError: paired prompts of different number, or ``exact`` on other prompts or of another
+            quantity.
 
     Source: Nanda 2023, "Attribution patching"; Syed et al. 2023.
     """
@@ -142,12 +143,7 @@ def screen_heads(
             "confidence": confidence,
             "interval": "percentile bootstrap over target prompts",
             "seed": seed,
-            "provenance": {
-                **model.provenance,
-                "source": source.fingerprint if isinstance(source, PromptSet) else None,
-                "target": target.fingerprint if isinstance(target, PromptSet) else None,
-                "system": system,
-            },
+            "provenance": {**model.provenance, **prompts_provenance(source, target, system)},
         },
     )
     return screen if exact is None else _with_agreement(screen, exact, confidence, seed)
@@ -205,6 +201,7 @@ def _with_agreement(
         raise StudyError("exact= is not what patch_heads returns: it has no effect_by_prompt.")
     if exact["prompt"].values.tolist() != screen["prompt"].values.tolist():
         raise StudyError("exact= was measured on other target prompts. Patch the same ones.")
+    _check_comparable(screen, exact)
     both = xr.align(
         screen["estimate_by_prompt"], exact["effect_by_prompt"], join="inner", exclude=["prompt"]
     )
@@ -229,6 +226,19 @@ def _with_agreement(
     ).assign_coords(compared_position=pairs[0]["position"].values).assign_attrs(
         n_cells=cells[0].shape[1]
     )  # fmt: skip
+
+
+def _check_comparable(screen: xr.Dataset, exact: xr.Dataset) -> None:
+    """Refuses to compare with what is not the quantity that the screen estimates."""
+    expected = {name: screen.attrs[name] for name in ("pairing", "direction", "refusal_tokens")}
+    expected |= {"metric": "refusal_score", "together": False, "along": None}
+    for name, own in expected.items():
+        other = exact.attrs.get(name)
+        if other != own:
+            raise StudyError(
+                f"exact= was measured with {name}={other!r}, the screen estimates {name}={own!r}. "
+                "Patch and screen with the same settings."
+            )
 
 
 def spearman(

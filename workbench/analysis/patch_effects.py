@@ -45,10 +45,15 @@ class Source:
     scores: Float[np.ndarray, " prompt"]
 
     def at(
-        self, site: Site, layer: int, positions: Positions, rows: Sequence[int]
-    ) -> Float[Tensor, "row position *width"]:
-        """Values at some of the positions, for some target prompts."""
-        values = self.values[site, layer]
+        self, cell: Cell, positions: Positions, rows: Sequence[int]
+    ) -> Float[Tensor, "row position width"]:
+        """What one patch writes at some of the positions, to some target prompts.
+
+        A copy of no more than that: one is held for every cell at once.
+        """
+        values = self.values[cell.site, cell.layer]
+        if cell.head is not None:
+            values = values[:, :, cell.head]
         if len(values) > 1:
             values = values[list(rows)]
         return values[:, [self.positions.index(position) for position in positions]]
@@ -147,8 +152,9 @@ def patched_scores(
         variants = [_edits(cell, group, source, chosen, along, clean) for cell in cells]
         if not index:
             variants.insert(0, [])
-        scores = run_variants(model, batch, variants, n_last, metric.read, metric.place, method)
-        methods.add(chosen_method(model, batch, n_last, method))
+        own = chosen_method(model, batch, n_last, method)
+        scores = run_variants(model, batch, variants, n_last, metric.read, metric.place, own)
+        methods.add(own)
         scores = scores.double().cpu().numpy()
         if not index:
             plain[chosen], scores = scores[0], scores[1:]
@@ -186,7 +192,7 @@ def _edits(
     clean: dict[tuple[Site, int], Tensor],
 ) -> Edits:
     """What one patch changes."""
-    values = source.at(cell.site, cell.layer, positions, rows)
+    values = source.at(cell, positions, rows)
     where = list(positions)
 
     def replace(x: Tensor) -> Tensor:
@@ -194,7 +200,7 @@ def _edits(
         if cell.head is None:
             x[:, where] = values.to(x)
         else:
-            x[:, where, cell.head] = values[:, :, cell.head].to(x)
+            x[:, where, cell.head] = values.to(x)
         return x
 
     if along is None:

@@ -62,6 +62,9 @@ def select_direction(
         top_k: how many to show: candidates next to each other often differ by less than their
             intervals, so a choice is reported with its runners-up.
 
+    Where only the winner is wanted, `search_direction` finds it from fewer forwards, without the
+    sweep.
+
     Raises:
         StudyError: nothing passes; the message names the nearest misses.
 

@@ -14,7 +14,6 @@ from workbench.figures.head_grid import (
     Head,
     framed,
     head_axis,
-    head_label,
     largest,
     map_height,
     outline,
@@ -29,6 +28,7 @@ from workbench.figures.head_maps import (
 )
 from workbench.figures.heat import with_interval
 from workbench.figures.theme import INK, MUTED, NEUTRAL, PALETTE, number, require, themed
+from workbench.heads import head_label
 
 _SCATTER, _GAP = 300, 150
 """Heights of the scatter and of what stands between it and the maps, in pixels."""
@@ -171,7 +171,7 @@ def _scatter(
                 y=y[rows].tolist(),
                 mode="markers+text",
                 name=name,
-                text=[head_label(pair) if pair in named else "" for pair in chosen],
+                text=[head_label(*pair) if pair in named else "" for pair in chosen],
                 textposition=_sides(x[rows], y[rows]) if wanted else "middle right",
                 textfont={"size": 11},
                 marker={

@@ -1,6 +1,5 @@
 """Layers and heads: what every map of heads is made of."""
 
-import html
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import xarray as xr
 
 from workbench.figures.heat import cells, printed
 from workbench.figures.theme import INK
+from workbench.heads import largest_cells
 
 Head = tuple[int, int]
 """Layer and head."""
@@ -18,6 +18,9 @@ Labels = Sequence[int] | np.ndarray
 """Numbers of layers or of heads, as an axis has them."""
 
 PLANTED = "outlined: planted heads"
+
+UNCORRECTED = "each head's own, not corrected for their number"
+"""Said wherever many heads have intervals: some of hundreds leave zero out by chance."""
 
 _PRINTED = 12
 """Most columns side by side whose cells hold numbers."""
@@ -116,15 +119,8 @@ def top_heads(values: xr.DataArray, interval: xr.DataArray | None, n: int) -> li
         interval: over (layer, head, bound), or None.
         n: at most so many.
     """
-    array = values.transpose("layer", "head").values
-    sizes = np.where(np.isfinite(array), np.abs(array), 0.0)
-    if interval is not None:
-        low, high = interval.transpose("bound", "layer", "head").sel(bound=["low", "high"]).values
-        sizes = np.where((low > 0) | (high < 0), sizes, 0.0)
-    order = np.argsort(-sizes, axis=None, kind="stable")[:n]
-    found = [np.unravel_index(each, sizes.shape) for each in order if sizes.flat[each] > 0]
-    layers, heads = values["layer"].values, values["head"].values
-    return [(int(layers[row]), int(heads[column])) for row, column in found]
+    cells = largest_cells(values, interval, n, ("layer", "head"))
+    return [(layer, head) for layer, head in cells]
 
 
 def planted_heads(planted: Iterable[Head] | None, result: xr.Dataset) -> list[Head] | None:
@@ -158,8 +154,3 @@ def outlined(n: int, tested: bool) -> str:
     'outlined: the 3 largest'
     """
     return f"outlined: the {n} largest" + (" whose intervals leave zero out" if tested else "")
-
-
-def head_label(head: Head) -> str:
-    """A head as it is written beside a point."""
-    return html.escape(f"{head[0]}.{head[1]}")

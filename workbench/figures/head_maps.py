@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from workbench.errors import StudyError
 from workbench.figures.head_grid import (
     PLANTED,
+    UNCORRECTED,
     Head,
     framed,
     head_axis,
@@ -86,7 +87,11 @@ def head_map(
         figure.update_yaxes(**head_axis(patching["layer"].values, True), row=row, col=column)
         figure.update_xaxes(title_text="head", row=row, col=column)
     figure.update_yaxes(title_text="layer", col=1)
-    parts = [*describe_patching(patching), told, f"on hover: {interval_name(patching)}"]
+    parts = [
+        *describe_patching(patching),
+        told,
+        f"on hover: {interval_name(patching)}, {UNCORRECTED}",
+    ]
     return themed(figure, "What each head carries: patched alone", parts, height=whole + 60)
 
 
@@ -143,7 +148,7 @@ def head_attribution(
         "sums: " + ", ".join(sums),
         f"together {with_interval(float(at['projection']), None if ends is None else ends.values)}",
         told,
-        f"on hover: {interval_name(at)}",
+        f"on hover: {interval_name(at)}, {UNCORRECTED}",
     ]
     title = "What each component writes along the direction"
     return themed(figure, title, parts, height=max(220, map_height(at.sizes["layer"])) + 60)

@@ -1,6 +1,7 @@
 """How many heads it takes: refusal against the size of a set that is patched together."""
 
 import html
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from workbench.figures.theme import (
     themed,
     translucent,
 )
+from workbench.heads import head_label, head_labels
 
 _PANEL, _GAP = 230, 58
 """Height of a panel and of what stands between them, in pixels."""
@@ -59,7 +61,7 @@ def head_set(curve: xr.Dataset) -> go.Figure:
     figure.update_yaxes(
         title_text="refusal rate (%)", range=[-4, 106], tickvals=list(range(0, 101, 20)), row=2
     )
-    added = [f"{layer}.{head}" for layer, head in _added(curve)]
+    added = [head_label(layer, head) for layer, head in _added(curve)]
     ticks = ["none", *(f"{size}<br>+{head}" for size, head in zip(sizes[1:], added, strict=True))]
     figure.update_xaxes(
         tickvals=sizes, ticktext=ticks, range=[-0.4, max(sizes) + 0.4], showticklabels=True
@@ -83,7 +85,7 @@ def _measured(
     low, high = factor * curve[f"{name}_interval"].transpose("bound", "size").values
     what = "score" if name == "score" else "rate"
     ends = curve[f"{name}_interval"].transpose("size", "bound").values
-    heads = [f"{layer}.{head}" for layer, head in _added(curve)]
+    heads = [head_label(layer, head) for layer, head in _added(curve)]
     hover = [
         f"{size} heads: {', '.join(heads[:size]) or 'none'}<br>"
         f"refusal {what} {with_interval(float(value), own, percent=name == 'rate')}"
@@ -198,9 +200,18 @@ def _counted(curve: xr.Dataset) -> str:
     return f"n = {attrs.get('n_target', '?')} targets, {attrs.get('n_source', '?')} sources"
 
 
+def _judged_on(attrs: Mapping[str, Any]) -> str:
+    """Whether the curve flatters the heads, which were chosen by their scores."""
+    if "held_out" not in attrs:
+        return ""
+    if attrs["held_out"]:
+        return f"heads chosen on {attrs['n_chosen_on']} other target prompts"
+    return "heads chosen on these same prompts, random sets on none"
+
+
 def _describe(curve: xr.Dataset) -> list[str]:
     attrs = curve.attrs
-    heads = ", ".join(f"{layer}.{head}" for layer, head in _added(curve))
+    heads = head_labels(_added(curve))
     positions = ", ".join(number(each) for each in attrs.get("positions", []))
     reached = "reached" if attrs.get("reached") else "not reached"
     random = float(curve["random_rate"].mean()) if curve.sizes.get("draw") else np.nan
@@ -210,6 +221,7 @@ def _describe(curve: xr.Dataset) -> list[str]:
         f"z at position {positions} replaced by its mean on source prompts",
         f"set {heads or 'empty'}, threshold {attrs['threshold']:.0%} {reached}",
         _counted(curve),
+        _judged_on(attrs),
         f"judge: {attrs['judge']}" if attrs.get("judge") else "judge not recorded",
         f"random sets of that size: mean rate {random:.0%}, grey dots"
         if np.isfinite(random)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from workbench.artifact import environment
 from workbench.errors import AxisError, ModelError
+from workbench.models.head_layout import by_head, projected_width
 from workbench.models.tokens import ChatTemplate, Tokens
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
@@ -70,6 +71,8 @@ class HookedModel:
             of the tokens read it.
         checked: what was found when shortcuts through this model were compared with plain
             forwards: nothing, or why they cannot be taken. See `models.shortcuts`.
+        n_raw_hooks: how many blocks of `hooks` are open whose functions may not know about
+            variants; forwards are not packed meanwhile.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class HookedModel:
         self.batch_tokens = 8192
         self.current: ForwardPass | None = None
         self.checked: dict[str, str] = {}
+        self.n_raw_hooks = 0
         parameters = inspect.signature(self.network.forward).parameters
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 
@@ -114,8 +118,11 @@ class HookedModel:
 
     @property
     def d_head(self) -> int:
-        """Width of one head's output."""
-        return self.bridge.cfg.d_head
+        """Width of one head's output, which is that of its values and not always of its keys."""
+        width = projected_width(self.bridge.blocks[0].attn)
+        if width is None or width % self.n_heads:
+            return self.bridge.cfg.d_head
+        return width // self.n_heads
 
     @property
     def max_tokens(self) -> int | None:
@@ -199,17 +206,38 @@ class HookedModel:
         return f"blocks.{layer}.{'attn.hook_z' if site == 'z' else f'hook_{site}'}"
 
     @contextlib.contextmanager
-    def hooks(self, hooks: Iterable[tuple[Site, int, Hook]]) -> Iterator[None]:
+    def hooks(
+        self, hooks: Iterable[tuple[Site, int, Hook]], know_variants: bool = False
+    ) -> Iterator[None]:
         """Runs functions at (site, layer) during every forward inside the block.
 
-        Hooks fire in the order given and are removed on exit, also by an exception.
+        Hooks fire in the order given and are removed on exit, also by an exception. At ``z`` they
+        get [prompt token head d_head] on every architecture.
+
+        Args:
+            hooks: site, layer and function of each.
+            know_variants: the functions do the right thing where several variants of the last
+                tokens stand one after the other (`ForwardPass.variants`). One that takes
+                ``x[:, -1]`` for the last token of the prompt does not.
+
+        Raises:
+            AxisError: no such site or layer.
+            ModelError: in a forward, of a ``z`` that does not split into the model's heads.
         """
-        named = [
-            (self.hook_name(site, layer), _without_hook_point(function))
-            for site, layer, function in hooks
-        ]
-        with self.bridge.hooks(fwd_hooks=named):
-            yield
+        named = []
+        for site, layer, function in hooks:
+            name = self.hook_name(site, layer)
+            if site == "z":
+                width = projected_width(self.bridge.blocks[layer].attn)
+                function = by_head(function, self.n_heads, width, f"{name} of {self.name}")
+            named.append((name, _without_hook_point(function)))
+        raw = bool(named) and not know_variants
+        self.n_raw_hooks += raw
+        try:
+            with self.bridge.hooks(fwd_hooks=named):
+                yield
+        finally:
+            self.n_raw_hooks -= raw
 
     @contextlib.contextmanager
     def reading(self, tokens: Tokens, start: int = 0, variants: int = 1) -> Iterator[None]:

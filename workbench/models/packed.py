@@ -33,7 +33,8 @@ gives the same."""
 _SCORES_WIDTH = 512
 """A packed forward holds no more attention scores than a full batch of prompts of this length."""
 _LOGITS = 2**26
-"""Most logits of one packed forward: some 800 MB while they are read in float64."""
+"""Most logits of one packed forward: 256 MiB in float32, and 1 GiB more in float64 while
+their softmax is taken."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def packed_variants(
     """Reads every variant of a batch whose last ``n_last`` tokens are changed.
 
     Args:
-        model: the model. Hooks that are active already act on every variant, too.
+        model: the model. Interventions that are active already act on every variant, too; a
+            function of `HookedModel.hooks` sees all variants in one row, and must know it.
         tokens: one batch.
         variants: what each changes, in the last ``n_last`` tokens only.
         n_last: how many tokens at the end of the prompts the variants may change.

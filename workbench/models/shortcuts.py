@@ -7,6 +7,7 @@ with noise written at every kind of site, and remembers what it found.
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -60,22 +61,30 @@ def chosen_method(
 ) -> Literal["packed", "plain"]:
     """``plain`` where it was asked for, or where packing is not exact on this model.
 
-    Warns in the second case.
+    Warns in the second case. Also ``plain`` while functions of `HookedModel.hooks` are active that
+    may take positions for what they are not in a packed forward.
 
     Raises:
         AxisError: no such method.
-        ModelError: ``method="packed"`` on a model on which it is not exact.
+        ModelError: ``method="packed"`` on a model on which it is not exact, or while such functions
+            are active.
     """
     if method not in get_args(Method):
         raise AxisError(f"no method {method!r}: {', '.join(get_args(Method))}.")
     if method == "plain":
         return "plain"
-    # A window or a second token in a block brings parts of the masks into play.
+    if model.n_raw_hooks:
+        if method == "packed":
+            raise ModelError(
+                "functions of model.hooks are active, and a packed forward shows them all variants "
+                "in one row. Pass method='plain', or know_variants=True to model.hooks if they "
+                "find their tokens by model.current."
+            )
+        return "plain"
+    # A window, a second token in a block and padding each bring parts of the masks into play.
     beyond = tokens.ids.shape[1] > _window(model)
     key = f"packed, {'several tokens' if n_last > 1 else 'one token'}, beyond window: {beyond}"
-    if key not in model.checked:
-        model.checked[key] = _compared(_packed_gap, model, tokens, n_last)
-    reason = model.checked[key]
+    reason = _found(f"{key}, {_padding(tokens)}", _packed_gap, model, tokens, n_last)
     if not reason:
         return "packed"
     if method == "packed":
@@ -89,9 +98,7 @@ def chosen_method(
 
 def may_resume(model: HookedModel, tokens: Tokens) -> bool:
     """Whether forwards of this model can start at a later layer; warns where they cannot."""
-    if "resumed" not in model.checked:
-        model.checked["resumed"] = _compared(_resumed_gap, model, tokens, 1)
-    reason = model.checked["resumed"]
+    reason = _found(f"resumed, {_padding(tokens)}", _resumed_gap, model, tokens, 1)
     if reason:
         warnings.warn(
             f"forwards of {model.name} that start at a later layer {reason}; they start at the "
@@ -101,14 +108,45 @@ def may_resume(model: HookedModel, tokens: Tokens) -> bool:
     return not reason
 
 
+def _padding(tokens: Tokens) -> str:
+    """Whether any prompt is padded: where none is, nothing is learnt about padding."""
+    return f"padding: {not bool(tokens.mask.all())}"
+
+
+def _found(key: str, gap: Any, model: HookedModel, tokens: Tokens, n_last: int) -> str:
+    """What `_compared` says, now or when it was asked for the first time."""
+    if key in model.checked:
+        return model.checked[key]
+    try:
+        reason = _compared(gap, model, tokens, n_last)
+    except Exception as error:
+        # Not remembered: with fewer tokens at once, or on an emptier device, it may well fit.
+        if not _out_of_memory(error):
+            raise
+        return "run out of memory; lower model.batch_tokens to try again"
+    model.checked[key] = reason
+    return reason
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on a device or, where torch has no type for it, on the CPU."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
 def _compared(gap: Any, model: HookedModel, tokens: Tokens, n_last: int) -> str:
     """Why a shortcut cannot be taken; nothing where it can."""
     lengths = tokens.lengths
-    rows = tokens.rows(sorted({int(lengths.argmax()), int(lengths.argmin())}))
+    chosen = sorted({int(lengths.argmax()), int(lengths.argmin())})
+    # With the columns as they are: Tokens.rows would cut off padding that both have.
+    rows = replace(tokens, ids=tokens.ids[chosen], mask=tokens.mask[chosen])
     try:
         worst = gap(model, rows, n_last)
     except Exception as error:  # an architecture may object in any way it likes
-        return f"fail ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+        if _out_of_memory(error):
+            raise
+        first = next(iter(str(error).splitlines()), "no message")
+        return f"fail ({type(error).__name__}: {first[:200]})"
     if worst <= _TOLERANCE.get(model.dtype, _COARSE):
         return ""
     return f"differ from plain ones by {worst:.2g} of the effect of noise"

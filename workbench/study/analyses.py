@@ -22,6 +22,19 @@ Results = Mapping[str, "xr.Dataset"]
 
 
 @dataclass(frozen=True)
+class Found:
+    """What came out of an analysis.
+
+    Attributes:
+        results: by name.
+        reason: why some are missing; empty where all are there.
+    """
+
+    results: Results
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Analysis:
     """One thing that can be asked of a finished run.
 
@@ -34,6 +47,7 @@ class Analysis:
         line: what was found, in one line, from the results of this analysis; it takes them and the
             layer and position that the run chose.
         cheap: whether it is made by default.
+        line_needs: the results that the line is made from; all of them by default.
     """
 
     name: str
@@ -43,17 +57,27 @@ class Analysis:
     home: str
     line: Callable[[Results, int, int], str]
     cheap: bool = True
+    line_needs: tuple[str, ...] = ()
 
-    def compute(self, material: "Material") -> dict[str, "xr.Dataset"]:
-        """The results, by name.
+    def compute(self, material: "Material") -> "Found":
+        """The results, by name, or some of them and why the others are missing.
 
         Raises:
             WorkbenchError: this run has not what the analysis needs.
         """
         module, function = self.home.split(".")
         found = getattr(import_module(f"workbench.study.{module}"), function)(material)
-        assert tuple(found) == self.results, f"{self.name} gave {tuple(found)}"
+        if not isinstance(found, Found):
+            found = Found(found)
+        expected = [name for name in self.results if not found.reason or name in found.results]
+        assert list(found.results) == expected, f"{self.name} gave {tuple(found.results)}"
         return found
+
+    def describe(self, results: Results, layer: int, position: int) -> str | None:
+        """What was found, in one line; None where what it is made from is missing."""
+        if not all(name in results for name in self.line_needs or self.results):
+            return None
+        return self.line(results, layer, position)
 
 
 _CATEGORIES = "two or more harm categories of two or more kept training prompts"
@@ -139,6 +163,7 @@ ANALYSES = (
         results=("head_patching", "head_screen", "head_set", "head_attribution", "head_attention"),
         home="heads.heads",
         line=summaries.heads,
+        line_needs=("head_patching", "head_screen", "head_set"),
     ),
 )
 """Every analysis, in the order in which they are made."""

@@ -1,11 +1,10 @@
 """Which heads carry refusal: patched, alone and in sets, attributed, and where they look."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
@@ -15,14 +14,17 @@ from workbench.analysis.head_attention import head_attention
 from workbench.analysis.head_attribution import attribute_heads
 from workbench.analysis.head_patching import patch_heads
 from workbench.analysis.head_screen import screen_heads
-from workbench.analysis.head_sets import minimal_head_set
+from workbench.analysis.head_sets import check_search, minimal_head_set
 from workbench.analysis.patch_metric import Aim
 from workbench.artifact import save_dataset, write_text
 from workbench.directions.direction import Directions
+from workbench.errors import AxisError, WorkbenchError
+from workbench.heads import largest_cells
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_card, organism_names
 from workbench.prompts.promptset import PromptSet
 from workbench.study import results
+from workbench.study.analyses import Found
 from workbench.study.material import Material
 from workbench.study.results import choose
 from workbench.study.settings import Study
@@ -48,9 +50,11 @@ class Heads:
         results: datasets by name, each an artifact of this name: ``head_patching``, ``head_set``,
             ``head_attribution``, ``head_attention``, and ``head_screen`` where the metric is the
             refusal score.
+        skipped: why one of them is missing, by its name; ``head_patching`` never is.
     """
 
     results: Mapping[str, xr.Dataset]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def top(self) -> list[tuple[int, int, int]]:
@@ -58,17 +62,17 @@ class Heads:
         return strongest(self.results["head_patching"], N_TOP)
 
     def figures(self) -> dict[str, go.Figure]:
-        """The figures, by name."""
-        patching, attribution = (
-            self.results[f"head_{name}"] for name in ("patching", "attribution")
-        )
-        return {
-            "head_map": figures.head_map(patching),
-            "head_set": figures.head_set(self.results["head_set"]),
-            "head_attribution": figures.head_attribution(attribution),
-            "head_board": figures.head_board(patching, attribution),
-            "head_attention": figures.head_attention(self.results["head_attention"]),
-        }
+        """The figures of what there is, by name."""
+        patching, attribution = self.results["head_patching"], self.results.get("head_attribution")
+        drawn = {"head_map": figures.head_map(patching)}
+        if "head_set" in self.results:
+            drawn["head_set"] = figures.head_set(self.results["head_set"])
+        if attribution is not None:
+            drawn["head_attribution"] = figures.head_attribution(attribution)
+            drawn["head_board"] = figures.head_board(patching, attribution)
+        if "head_attention" in self.results:
+            drawn["head_attention"] = figures.head_attention(self.results["head_attention"])
+        return drawn
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per head and position, with what was measured, estimated and written."""
@@ -76,11 +80,12 @@ class Heads:
         columns = {**_with_ends(patching, "effect", patching)}
         if "head_screen" in self.results:
             columns |= _with_ends(self.results["head_screen"], "estimate", patching)
-        attribution = self.results["head_attribution"]
-        group = attribution["group"].values[-1]
-        at = attribution.sel(group=group).drop_vars("group")
-        at = at.expand_dims(position=[attribution.attrs["position"]])
-        columns |= _with_ends(at, "contribution", patching)
+        attribution = self.results.get("head_attribution")
+        if attribution is not None:
+            group = attribution["group"].values[-1]
+            at = attribution.sel(group=group).drop_vars("group")
+            at = at.expand_dims(position=[attribution.attrs["position"]])
+            columns |= _with_ends(at, "contribution", patching)
         order = ["position", "layer", "head"]
         return xr.Dataset(columns).to_dataframe(dim_order=order).reset_index()
 
@@ -114,7 +119,9 @@ def study_heads(
     metric: MetricName = "refusal_score",
     aim: Aim = "induce",
     threshold: float = 0.9,
+    max_heads: int = 8,
     n_random: int = 20,
+    chosen_on: Mapping[str, PromptSet] | None = None,
     judge: str = "rules",
     max_new_tokens: int = 48,
     system: str | None = None,
@@ -125,6 +132,7 @@ def study_heads(
     """Patches every head, grows a minimal set, attributes the direction, looks where heads look.
 
     The set is patched at all ``positions`` together, and drawn from the heads of all ``layers``.
+    What cannot be made, other than the patching, is left out, and `Heads.skipped` says why.
 
     Args:
         model: the model.
@@ -137,7 +145,11 @@ def study_heads(
         metric: ``"refusal_score"``, or ``"projection"`` on the direction.
         aim: ``"induce"`` refusal of harmless prompts, or ``"suppress"`` that of harmful ones.
         threshold: share of replies that the set has to turn.
+        max_heads: the largest set that is tried.
         n_random: random sets of the same size to compare it with.
+        chosen_on: other prompts, ``harmful`` and ``harmless``, on which the heads of the set are
+            chosen, so that it is judged on prompts that the search did not see; by default it is
+            judged on those that it was chosen on, which flatters it.
         judge: how replies are judged.
         max_new_tokens: longest reply.
         system: a system prompt for all of them.
@@ -146,10 +158,10 @@ def study_heads(
         say: is told what happens.
 
     Raises:
-        AxisError: positions or layers that are not there.
-        ModelError: an architecture that cannot be attributed.
-        StudyError: a threshold that is no share, or no such judge.
+        AxisError: positions or layers that are not there, or a metric or aim that is none.
+        StudyError: a threshold that is no share, numbers that make no sense, or no such judge.
     """
+    _check(metric, aim, threshold, max_heads, n_random, judge)
     source, target = (harmful, harmless) if aim == "induce" else (harmless, harmful)
     shared = {"system": system, "confidence": confidence, "seed": seed}
     asked = {"positions": tuple(positions), "layers": layers, "direction": aim}
@@ -161,47 +173,76 @@ def study_heads(
     patching = patch_heads(
         model, source, target, metric=metric, **onto, **asked, **tokens, **shared
     )
-    found: dict[str, xr.Dataset] = {"head_patching": patching}
-    if metric == "refusal_score":
-        say("screening them by gradient")
-        found["head_screen"] = screen_heads(
-            model, source, target, exact=patching, **asked, **tokens, **shared
-        )
-    say("growing the smallest set that turns the replies")
     chosen_layers = range(model.n_layers) if layers is None else layers
-    found["head_set"] = minimal_head_set(
-        model,
-        source,
-        target,
-        threshold=threshold,
-        candidates=[(layer, head) for layer in chosen_layers for head in range(model.n_heads)],
-        n_random=n_random,
-        positions=tuple(positions),
-        direction=aim,
-        judge=judge,
-        max_new_tokens=max_new_tokens,
-        **tokens,
-        **shared,
-    )
-    say("attributing the direction to heads")
+    search = (source, target)
+    if chosen_on is not None:
+        kinds = ("harmful", "harmless") if aim == "induce" else ("harmless", "harmful")
+        search = (chosen_on[kinds[0]], chosen_on[kinds[1]])
     both = harmful + harmless
-    found["head_attribution"] = attribute_heads(
-        model, both, direction, position=direction.positions[0], **shared
-    )
     top = strongest(patching, N_TOP)
     place = top[0][2]
-    found["head_attention"] = head_attention(
-        model,
-        both,
-        [(layer, head) for layer, head, position in top if position == place],
-        position=place,
-        **shared,
-    )
+    steps: dict[str, tuple[str, Callable[[], xr.Dataset]]] = {
+        "head_screen": (
+            "screening them by gradient",
+            lambda: screen_heads(
+                model, source, target, exact=patching, **asked, **tokens, **shared
+            ),
+        ),
+        "head_set": (
+            "growing the smallest set that turns the replies",
+            lambda: minimal_head_set(
+                model,
+                *search,
+                threshold=threshold,
+                candidates=[
+                    (layer, head) for layer in chosen_layers for head in range(model.n_heads)
+                ],
+                max_heads=max_heads,
+                n_random=n_random,
+                positions=tuple(positions),
+                direction=aim,
+                judge=judge,
+                max_new_tokens=max_new_tokens,
+                judged=None if chosen_on is None else target,
+                **tokens,
+                **shared,
+            ),
+        ),
+        "head_attribution": (
+            "attributing the direction to heads",
+            lambda: attribute_heads(
+                model, both, direction, position=direction.positions[0], **shared
+            ),
+        ),
+        "head_attention": (
+            "",
+            lambda: head_attention(
+                model,
+                both,
+                [(layer, head) for layer, head, position in top if position == place],
+                position=place,
+                **shared,
+            ),
+        ),
+    }
+    if metric != "refusal_score":
+        del steps["head_screen"]
+    found: dict[str, xr.Dataset] = {"head_patching": patching}
+    skipped: dict[str, str] = {}
+    for name, (line, step) in steps.items():
+        if line:
+            say(line)
+        try:
+            found[name] = step()
+        except WorkbenchError as error:
+            # What stands already took most of the time, and is whole without this.
+            skipped[name] = str(error)
+            say(f"{name} skipped: {error}")
     planted = planted_heads(model.name)
     if planted is not None:
-        for name in ("head_patching", "head_attribution"):
+        for name in {"head_patching", "head_attribution"} & {*found}:
             found[name].attrs["planted_heads"] = planted
-    return Heads(found)
+    return Heads(found, skipped)
 
 
 def find_heads(
@@ -213,6 +254,7 @@ def find_heads(
     metric: MetricName = "refusal_score",
     aim: Aim = "induce",
     threshold: float = 0.9,
+    max_heads: int = 8,
     n_random: int = 20,
     model: HookedModel | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -220,16 +262,18 @@ def find_heads(
     """The heads of a study's model, with the direction that the study selects.
 
     Whatever of the run is in its folder is read from there; what is missing up to the direction is
-    made and saved as `run_study` does, which can go on from it.
+    made and saved as `run_study` does, which can go on from it. The heads of the set are chosen on
+    validation prompts and judged on test prompts; all else is measured on test prompts.
 
     Args:
         study: the settings.
         out: the run's folder; by default ``runs/`` and the model's name.
         positions: that are patched; None for all post-instruction tokens.
         layers: that are patched; all by default.
-        metric: see `study_heads`, as are the next three.
+        metric: see `study_heads`, as are the next four.
         aim: what patching should do.
         threshold: share of replies that the set has to turn.
+        max_heads: the largest set that is tried.
         n_random: random sets to compare it with.
         model: the study's model, where it is loaded already.
         say: is told what happens.
@@ -239,9 +283,15 @@ def find_heads(
 
     Raises:
         StudyError: the folder holds another study, or nothing passes the selection.
-        AxisError: positions or layers that are not there.
+        AxisError: positions or layers that are not there, or a metric or aim that is none.
     """
+    # All that can be wrong is said before the model is loaded and the direction searched.
+    _check(metric, aim, threshold, max_heads, n_random, study.judge)
+    if positions is not None and not all(position < 0 for position in positions):
+        raise AxisError(f"positions count from the end and are negative, found {list(positions)}.")
     stages = open_run(study, out, model=model, say=say)
+    for layer in layers or ():
+        stages.model.hook_name("z", layer)
     directions = stages.directions()
     choice = choose(study, stages.scores(directions))
     direction = stages.direction(directions, choice)
@@ -259,7 +309,9 @@ def find_heads(
         metric=metric,
         aim=aim,
         threshold=threshold,
+        max_heads=max_heads,
         n_random=n_random,
+        chosen_on=_validation(stages.prompts),
         judge=study.judge,
         max_new_tokens=study.max_new_tokens,
         system=study.system,
@@ -270,13 +322,16 @@ def find_heads(
     return found, stages.folder / FOLDER
 
 
-def heads(material: Material) -> dict[str, xr.Dataset]:
+def heads(material: Material) -> Found:
     """Every head patched where the reply begins, and the chosen direction attributed."""
     study = material.study
-    tests = {}
-    for kind in ("harmful", "harmless"):
-        prompts = material.test[kind]
-        tests[kind] = prompts.sample(min(N_PROMPTS, len(prompts)), seed=study.seed)
+    tests, choosing = (
+        {
+            kind: own[kind].sample(min(N_PROMPTS, len(own[kind])), seed=study.seed)
+            for kind in ("harmful", "harmless")
+        }
+        for own in (material.test, material.validation)
+    )
     found = study_heads(
         material.model,
         material.direction,
@@ -284,13 +339,15 @@ def heads(material: Material) -> dict[str, xr.Dataset]:
         tests["harmless"],
         refusal_tokens=material.refusal_tokens,
         n_random=N_RANDOM,
+        chosen_on=choosing,
         judge=study.judge,
         max_new_tokens=study.max_new_tokens,
         system=study.system,
         confidence=study.confidence,
         seed=study.seed,
     )
-    return dict(found.results)
+    reasons = [f"{name}: {reason}" for name, reason in found.skipped.items()]
+    return Found(dict(found.results), "; ".join(reasons))
 
 
 def strongest(patching: xr.Dataset, n: int) -> list[tuple[int, int, int]]:
@@ -299,21 +356,26 @@ def strongest(patching: xr.Dataset, n: int) -> list[tuple[int, int, int]]:
     As (layer, head, position).
     """
     dims = ("layer", "head", "position")
-    effect = patching["effect"].transpose(*dims)
-    low, high = (
-        patching["effect_interval"].sel(bound=bound).transpose(*dims).values
-        for bound in ("low", "high")
-    )
-    sizes = np.abs(np.nan_to_num(effect.values))
-    told = (low > 0) | (high < 0)
-    order = np.argsort(np.where(told, -sizes, 0.0), axis=None, kind="stable")
-    kept = [cell for cell in order[:n] if told.flat[cell]] or [int(sizes.argmax())]
-    labels = [effect[dim].values for dim in dims]
-    places = [np.unravel_index(cell, sizes.shape) for cell in kept]
-    return [
-        (int(labels[0][place[0]]), int(labels[1][place[1]]), int(labels[2][place[2]]))
-        for place in places
-    ]
+    effect = patching["effect"]
+    found = largest_cells(effect, patching["effect_interval"], n, dims)
+    found = found or largest_cells(effect, None, 1, dims)
+    if not found:  # all of them are zero
+        found = [tuple(int(effect[dim].values[0]) for dim in dims)]
+    return [(layer, head, position) for layer, head, position in found]
+
+
+def _check(
+    metric: str, aim: str, threshold: float, max_heads: int, n_random: int, judge: str
+) -> None:
+    """Refuses settings that make no sense, before anything is computed."""
+    if metric not in get_args(MetricName):
+        raise AxisError(f"no metric {metric!r}: {', '.join(get_args(MetricName))}.")
+    check_search(aim, threshold, max_heads, n_random, judge)
+
+
+def _validation(prompts: Mapping[str, Mapping[str, PromptSet]]) -> dict[str, PromptSet]:
+    """The prompts that the direction was selected on."""
+    return {kind: prompts[kind]["validation"] for kind in ("harmful", "harmless")}
 
 
 def planted_heads(model_name: str) -> list[list[int]] | None:

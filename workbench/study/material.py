@@ -37,6 +37,7 @@ class Material:
         study: the settings.
         train: kept training prompts by label.
         test: test prompts by label, borderline ones too where there are any.
+        validation: the prompts that the direction was selected on, by label.
         directions: every candidate of the study.
         direction: the chosen one; its layer and position are where the analyses look.
         refusal_tokens: ids of the first tokens of refusals.
@@ -49,6 +50,7 @@ class Material:
     study: Study
     train: Mapping[str, PromptSet]
     test: Mapping[str, PromptSet]
+    validation: Mapping[str, PromptSet]
     directions: Directions
     direction: Directions
     refusal_tokens: tuple[int, ...]

@@ -65,9 +65,9 @@ class Run:
     def found(self) -> dict[str, str]:
         """What each analysis found in one line, by its name."""
         return {
-            each.name: each.line(self.results, self.choice.layer, self.choice.position)
+            each.name: line
             for each in ANALYSES
-            if all(name in self.results for name in each.results)
+            if (line := each.describe(self.results, self.choice.layer, self.choice.position))
         }
 
 

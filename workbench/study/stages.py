@@ -196,6 +196,7 @@ class Stages:
             study=self.study,
             train={kind: self.kept("train", kind) for kind in ("harmful", "harmless")},
             test={kind: parts["test"] for kind, parts in self.prompts.items()},
+            validation={kind: self.prompts[kind]["validation"] for kind in ("harmful", "harmless")},
             directions=directions,
             direction=direction,
             refusal_tokens=self.refusal_tokens(),
@@ -226,10 +227,12 @@ class Stages:
                 "again": True,
             }
         else:
-            for name, dataset in found.items():
+            for name, dataset in found.results.items():
                 save_dataset(paths[name], dataset, kind=name)
-            record.unlink(missing_ok=True)
-            return
+            if not found.reason:
+                record.unlink(missing_ok=True)
+                return
+            note = {"reason": found.reason, "needs": analysis.needs, "again": False}
         note["version"] = __version__
         write_text(record, json.dumps(note, indent=1, sort_keys=True))
         self.say(f"{analysis.name} skipped: {note['reason']}")

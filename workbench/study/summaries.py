@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.heads import head_labels
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -147,7 +149,7 @@ def heads(results: Results, layer: int, position: int) -> str:
 
 def set_line(curve: "xr.Dataset") -> str:
     """The set of heads that was found, its judged rate, and that of random sets."""
-    names = ", ".join(f"{layer}.{head}" for layer, head in curve.attrs["heads"])
+    names = head_labels(curve.attrs["heads"])
     at = curve.isel(size=-1)
     low, high = at["rate_interval"].sel(bound=["low", "high"]).values
     reached = "" if curve.attrs["reached"] else f"threshold {curve.attrs['threshold']:.0%} missed, "
@@ -157,7 +159,15 @@ def set_line(curve: "xr.Dataset") -> str:
         n = curve.sizes["draw"]
         text += f", {n} random {'set' if n == 1 else 'sets'} "
         text += f"{float(curve['random_rate'].mean()):.0%}"
-    return text
+    return f"{text}; {judged_on(curve)}"
+
+
+def judged_on(curve: "xr.Dataset") -> str:
+    """Whether the heads were chosen on other prompts than those that they are judged on."""
+    n = curve.attrs["n_target"]
+    if curve.attrs["held_out"]:
+        return f"judged on {n} prompts, chosen on {curve.attrs['n_chosen_on']} others"
+    return f"chosen and judged on the same {n} prompts, which flatters the set"
 
 
 def _span(values: "xr.DataArray", axis: str, form: str) -> str:
