@@ -350,8 +350,9 @@ def models() -> None:
 def _frame_table(frame: Any, title: str) -> Table:
     """A data frame as a table; prompts are untrusted text and shown as text."""
     table = Table(title=escape(title))
-    for name in frame.columns:
-        table.add_column(str(name))
+    for column, name in enumerate(frame.columns):
+        # The first column is what one has to type: it is never cut.
+        table.add_column(str(name), no_wrap=not column, overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(_short(value)) for value in row))
     return table
@@ -360,7 +361,7 @@ def _frame_table(frame: Any, title: str) -> Table:
 def _short(value: Any, limit: int = 200) -> str:
     if isinstance(value, list | tuple):
         value = ", ".join(map(str, value))
-    text = "" if value is None else str(value)
+    text = "" if value is None or str(value) == "<NA>" else str(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -31,7 +31,7 @@ def planted(organism):
 
 @pytest.fixture(scope="module")
 def induced(pocket, asked):
-    return minimal_head_set(pocket, asked["harmful"], asked["harmless"], threshold=1.0, **SETTINGS)
+    return minimal_head_set(pocket, asked["harmful"], asked["harmless"], threshold=0.9, **SETTINGS)
 
 
 def joint_patch(model, source, heads, positions=(-1,)):
@@ -45,12 +45,12 @@ def joint_patch(model, source, heads, positions=(-1,)):
     )
 
 
-def test_only_planted_heads_are_chosen_and_random_sets_do_nothing(induced, planted):
+def test_the_planted_heads_are_the_smallest_set_and_random_sets_do_nothing(induced, planted):
     heads = [tuple(head) for head in induced.attrs["heads"]]
     assert induced.attrs["reached"]
-    assert set(heads) <= planted
-    assert len(heads) >= 3  # no pair of them is enough
+    assert len(heads) == len(planted) and set(heads) == planted
     assert induced["rate"].values[[0, -1]].tolist() == [0.0, 1.0]
+    assert (induced["rate"].values[:-1] < 0.6).all()
     assert (np.diff(induced["score"].values) > 1).all()
     assert induced["random_rate"].max() < 0.2
     assert induced["random_score"].max() < induced["score"].isel(size=-1) - 5
@@ -60,15 +60,22 @@ def test_only_planted_heads_are_chosen_and_random_sets_do_nothing(induced, plant
     assert labels == [(-1, -1), *heads]
 
 
-def test_all_planted_heads_are_taken_where_fewer_would_not_do(pocket, asked, planted):
-    """With no reachable threshold the search goes on, and takes the planted heads first."""
+def test_no_planted_head_can_be_left_out(pocket, asked, planted):
+    """Greedy or not: every three of the four turn too few replies."""
+    for left_out in sorted(planted):
+        three = sorted(planted - {left_out})
+        with wb.intervene(pocket, joint_patch(pocket, asked["harmful"], three)):
+            verdicts = wb.judge(pocket.generate(asked["harmless"], max_new_tokens=12))
+        assert verdicts.count("refused") / len(verdicts) < 0.6, left_out
+
+
+def test_where_nothing_is_enough_the_search_gives_up(pocket, asked):
     found = minimal_head_set(
-        pocket, asked["harmful"], asked["harmless"], threshold=1.0, max_heads=4,
-        judge="substring", **SETTINGS | {"max_new_tokens": 1, "n_random": 0},
+        pocket, asked["harmful"], asked["harmless"], threshold=1.0, max_heads=2,
+        **SETTINGS | {"n_random": 0},
     )  # fmt: skip
-    assert not found.attrs["reached"]  # one token is no refusal yet
-    assert {tuple(head) for head in found.attrs["heads"]} == planted
-    assert found["random_score"].shape == (5, 0)
+    assert not found.attrs["reached"] and len(found.attrs["heads"]) == 2
+    assert found["random_score"].shape == (3, 0)
 
 
 def test_what_is_reported_is_the_joint_patch(pocket, asked, induced):

@@ -219,3 +219,8 @@ def test_the_least_alike_pairs_come_first(small_run):
     values = [float(at["cosine"][pair]) for pair in pairs]
     everything = at["cosine"].values[np.triu_indices(at.sizes["name"], k=1)]
     assert values == sorted(everything)[:5]
+
+
+def test_a_folder_that_is_neither_is_told_what_was_looked_for(tmp_path):
+    with pytest.raises(wb.ArtifactError, match=r"holds no run \(no study\.json\), and .* Known: "):
+        compare_directions(tmp_path)

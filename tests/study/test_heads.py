@@ -33,12 +33,12 @@ def test_the_analysis_of_a_run_finds_the_planted_heads(small_run):
     written = results["head_attribution"]["contribution"].sel(group="difference").to_series()
     assert {*written.nlargest(4).index} == planted
     curve = results["head_set"]
-    assert curve.attrs["reached"] and {tuple(each) for each in curve.attrs["heads"]} <= planted
+    assert curve.attrs["reached"] and {tuple(each) for each in curve.attrs["heads"]} == planted
     assert float(curve["random_rate"].max()) < 0.5
     assert results["head_patching"].attrs["planted_heads"] == PLANTED
     assert {*results["head_attention"]["head"].values[:4]} == {"3.2", "3.3", "4.4", "4.5"}
     line = small_run.found["heads"]
-    assert line.startswith("largest effects 4.") and "rank correlation" in line
+    assert line.startswith("largest effects ") and "rank correlation" in line
 
 
 def test_the_direction_of_a_finished_run_is_taken(found, small_run):

@@ -130,7 +130,12 @@ def read_source(source: Comparable) -> Source:
         return _from_run(load_run(path))
     if path.is_file() and path.suffix == ".safetensors":
         return _from_directions(str(path), Directions.load(path))
-    published = load_published(path)
+    try:
+        published = load_published(path)
+    except ArtifactError as error:
+        if path.is_dir():
+            raise ArtifactError(f"{path} holds no run (no {results.STUDY}), and {error}") from error
+        raise
     if published.directions is None:
         raise ArtifactError(f"{path} holds no directions, so there is nothing to compare.")
     choice = published.choice
