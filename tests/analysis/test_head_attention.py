@@ -64,9 +64,11 @@ def test_groups_have_means_and_intervals(zoo):
 
 def test_pocket_reads_the_words(pocket):
     sets = [wb.load_prompts(label).sample(12) for label in ("harmful", "harmless")]
-    mass = head_attention(pocket, sets[0] + sets[1], [(4, 4)])["mass"].sel(head="4.4")
-    instruction = mass.sel(part="instruction")
-    assert instruction.sel(group="harmful") > 0.9 > 0.5 > instruction.sel(group="harmless")
+    planted = [(3, 2), (3, 3), (4, 4), (4, 5)]
+    mass = head_attention(pocket, sets[0] + sets[1], planted)["mass"]
+    # Some of the planted heads read the user's words, others what earlier layers made of them.
+    assert mass.sel(part="instruction", group="harmful").max() > 0.9
+    np.testing.assert_allclose(mass.sel(group="harmful").sum("part"), 1, atol=1e-5)
 
 
 def test_it_can_be_saved(zoo, tmp_path):

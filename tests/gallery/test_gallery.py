@@ -77,11 +77,12 @@ def test_every_figure_that_the_run_has_is_drawn_three_ways_and_shown(gallery, sm
     assert f"{n['harmful']} harmful, {n['harmless']} harmless" in page
 
 
-def test_what_the_page_says_of_a_figure_stands_in_the_figure(gallery):
+def test_what_the_page_says_of_a_figure_stands_in_the_figure(gallery, small_run):
     page = (gallery / "README.md").read_text()
     drawn = re.findall(r"- Drawn: (.*)", page)
     assert all("pocket" in line for line in drawn)
-    assert any("n = 16 harmful and 16 harmless prompts" in line for line in drawn)
+    n = [small_run.scores.attrs[f"n_{kind}"] for kind in ("harmful", "harmless")]
+    assert any(f"n = {n[0]} harmful and {n[1]} harmless prompts" in line for line in drawn)
     assert any("judge: rules" in line for line in drawn)
 
 

@@ -103,11 +103,11 @@ def test_suppressing_and_projections_turn_round_and_leave_the_screen_out(
 
 def test_the_strongest_are_told_from_zero(found):
     patching = found[0].results["head_patching"].copy(deep=True)
-    assert strongest(patching, 2) == [(4, 5, -1), (4, 4, -1)]
+    assert {*strongest(patching, 2)} == {(4, 5, -1), (4, 4, -1)}
     patching["effect_interval"][:] = [-100.0, 100.0]
     effect = abs(patching["effect"])
     assert len(strongest(patching, 2)) == 1
-    assert strongest(patching, 2)[0] == (4, 5, -1) and float(effect.max()) > 1
+    assert strongest(patching, 2)[0] in {(4, 5, -1), (4, 4, -1)} and float(effect.max()) > 1
     assert np.isfinite(effect).all()
 
 

@@ -29,7 +29,7 @@ def contents(folder):
 def test_the_planted_direction_is_found(small_run):
     assert small_run.planted_cosine >= 0.9
     rate = small_run.effects["refusal_rate"]
-    assert rate.sel(prompt_set="harmful", condition="plain") >= 0.9
+    assert rate.sel(prompt_set="harmful", condition="plain") >= 0.75
     assert rate.sel(prompt_set="harmful", condition="ablated") <= 0.1
     assert rate.sel(prompt_set="harmless", condition="plain") <= 0.1
     assert rate.sel(prompt_set="harmless", condition="added") >= 0.9
