@@ -139,7 +139,7 @@ _REFUSAL = PlantedComponent(
     heads=((3, 2), (3, 3), (4, 4), (4, 5)),
     target=16.0,
     threshold=0.875,
-    written=0.95,
+    written=0.9,
 )
 
 POCKET_BASE = Settings(
