@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(BIN)/workbench run --out runs/demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow

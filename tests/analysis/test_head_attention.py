@@ -62,13 +62,13 @@ def test_groups_have_means_and_intervals(zoo):
     assert ((low <= found["mass"] + 1e-9) & (found["mass"] <= high + 1e-9)).all()
 
 
-def test_pocket_reads_the_words(pocket):
+def test_pockets_planted_heads_look_elsewhere_when_a_request_is_harmful(pocket):
     sets = [wb.load_prompts(label).sample(12) for label in ("harmful", "harmless")]
     planted = [(3, 2), (3, 3), (4, 4), (4, 5)]
     mass = head_attention(pocket, sets[0] + sets[1], planted)["mass"]
-    # Some of the planted heads read the user's words, others what earlier layers made of them.
-    assert mass.sel(part="instruction", group="harmful").max() > 0.9
-    np.testing.assert_allclose(mass.sel(group="harmful").sum("part"), 1, atol=1e-5)
+    assert abs(mass.sel(group="difference")).max() > 0.5
+    for group in ("harmful", "harmless"):
+        np.testing.assert_allclose(mass.sel(group=group).sum("part"), 1, atol=1e-5)
 
 
 def test_it_can_be_saved(zoo, tmp_path):
