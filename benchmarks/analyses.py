@@ -42,6 +42,7 @@ def measure(study: wb.Study, folder: Path) -> list[tuple[str, float, float, str]
         study=study,
         train={kind: stages.kept("train", kind) for kind in ("harmful", "harmless")},
         test={kind: parts["test"] for kind, parts in stages.prompts.items()},
+        validation={kind: stages.kept("validation", kind) for kind in ("harmful", "harmless")},
         directions=directions,
         direction=direction,
         refusal_tokens=stages.refusal_tokens(),
