@@ -22,7 +22,6 @@ import torch
 
 import workbench as wb
 from workbench.study.analyses import analyses_help, chosen_analyses
-from workbench.study.material import Material
 from workbench.study.results import choose
 from workbench.study.stages import open_run
 
@@ -33,21 +32,9 @@ def measure(study: wb.Study, folder: Path) -> list[tuple[str, float, float, str]
     stages = open_run(study, folder, say=lambda line: print(line, flush=True))
     directions = stages.directions()
     direction = stages.direction(directions, choose(study, stages.scores(directions)))
-    replies = stages.replies(direction)
-    stages.effects(direction, replies)
+    stages.effects(direction, stages.replies(direction))
     rows = [("all before", *_since(began), "loading, directions, sweep, replies")]
-    material = Material(
-        folder=stages.folder,
-        model=stages.model,
-        study=study,
-        train={kind: stages.kept("train", kind) for kind in ("harmful", "harmless")},
-        test={kind: parts["test"] for kind, parts in stages.prompts.items()},
-        validation={kind: stages.kept("validation", kind) for kind in ("harmful", "harmless")},
-        directions=directions,
-        direction=direction,
-        refusal_tokens=stages.refusal_tokens(),
-        replies=replies,
-    )
+    material = stages.material(directions, direction)
     for analysis in chosen_analyses(study.analyses):
         began = time.perf_counter(), time.process_time()
         try:

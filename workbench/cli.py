@@ -168,7 +168,7 @@ def patch_heads(
         threshold=threshold,
         max_heads=max_heads,
         n_random=n_random,
-        say=lambda line: _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False),
+        say=_say,
     )
     found.save(folder, png=png)
     show_heads(found, _console)

@@ -42,3 +42,13 @@ def raise_panels(figure: go.Figure, pixels: int) -> go.Figure:
         margin_t=figure.layout.margin.t + pixels,
         title_y=1 - from_top / (height + pixels),
     )
+
+
+def title_outer_axes(figure: go.Figure, n_panels: int, columns: int, x: str, y: str) -> None:
+    """Titles for the axes at the left and for the lowest of each column, in place."""
+    for index in range(n_panels):
+        row, column = index // columns + 1, index % columns + 1
+        if column == 1:
+            figure.update_yaxes(title_text=y, row=row, col=column)
+        if index + columns >= n_panels:
+            figure.update_xaxes(title_text=x, row=row, col=column)

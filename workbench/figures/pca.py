@@ -10,7 +10,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from workbench.errors import StudyError
-from workbench.figures.panels import evenly, layers_left_out, raise_panels
+from workbench.figures.panels import evenly, layers_left_out, raise_panels, title_outer_axes
 from workbench.figures.theme import (
     GRID,
     INK,
@@ -88,12 +88,7 @@ def pca(
             )
     figure.update_xaxes(showticklabels=False, ticks="", zeroline=True, zerolinecolor=GRID)
     figure.update_yaxes(showticklabels=False, ticks="", zeroline=True, zerolinecolor=GRID)
-    for index in range(len(layers)):
-        row, column = index // columns + 1, index % columns + 1
-        if column == 1:
-            figure.update_yaxes(title_text="component 2", row=row, col=column)
-        if index + columns >= len(layers):
-            figure.update_xaxes(title_text="component 1", row=row, col=column)
+    title_outer_axes(figure, len(layers), columns, x="component 1", y="component 2")
     parts = [*_describe(projection, at), *layers_left_out(projection, n_measured, len(layers))]
     height = n_rows * _PANEL - _BETWEEN + 50
     themed(figure, "Prompts on the principal components of each layer", parts, height=height)

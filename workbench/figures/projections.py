@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from workbench.figures.panels import evenly, layers_left_out, raise_panels
+from workbench.figures.panels import evenly, layers_left_out, raise_panels, title_outer_axes
 from workbench.figures.theme import INK, PALETTE, legend_below, model_of, number, require, themed
 
 _PANEL, _BETWEEN = 215, 88
@@ -64,12 +64,7 @@ def projections(projected: xr.Dataset, *, columns: int = 3) -> go.Figure:
     figure.add_vline(0, line={"color": INK, "dash": "dot", "width": 1})
     # One scale of shares for all panels: bars of different panels are compared.
     figure.update_yaxes(rangemode="tozero", matches="y")
-    for index in range(len(layers)):
-        row, column = index // columns + 1, index % columns + 1
-        if column == 1:
-            figure.update_yaxes(title_text="share of label (%)", row=row, col=column)
-        if index + columns >= len(layers):
-            figure.update_xaxes(title_text="projection", row=row, col=column)
+    title_outer_axes(figure, len(layers), columns, x="projection", y="share of label (%)")
     parts = [*_describe(at, groups), *layers_left_out(projected, n_measured, len(layers))]
     height = n_rows * _PANEL - _BETWEEN + 60
     themed(figure, "Prompts along the direction of each layer", parts, height=height)

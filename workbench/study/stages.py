@@ -190,7 +190,16 @@ class Stages:
         is skipped for as long as the version of the package is the same, one that fails for any
         other reason is tried again by the next run.
         """
-        material = Material(
+        material = self.material(directions, direction)
+        for analysis in chosen_analyses(self.study.analyses):
+            paths = {name: result_path(self.folder, name) for name in analysis.results}
+            if not all(path.is_file() for path in paths.values()) and not self._settled(analysis):
+                self.say(f"{analysis.name}: {analysis.what}")
+                self._analyse(analysis, material, paths)
+
+    def material(self, directions: Directions, direction: Directions) -> Material:
+        """What the analyses work on, once the replies stand."""
+        return Material(
             folder=self.folder,
             model=self.model,
             study=self.study,
@@ -203,11 +212,6 @@ class Stages:
             replies=read_replies(self.folder / results.REPLIES),
             say=self.say,
         )
-        for analysis in chosen_analyses(self.study.analyses):
-            paths = {name: result_path(self.folder, name) for name in analysis.results}
-            if not all(path.is_file() for path in paths.values()) and not self._settled(analysis):
-                self.say(f"{analysis.name}: {analysis.what}")
-                self._analyse(analysis, material, paths)
 
     def _analyse(self, analysis: Analysis, material: Material, paths: dict[str, Path]) -> None:
         """Makes one analysis and saves its results, or notes why there are none."""
