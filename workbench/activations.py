@@ -226,7 +226,7 @@ def collect_activations(
     ids, labels, categories = _prompt_axes(prompts, len(tokens))
     groups = sorted(set(zip(labels, categories, strict=True)))
     group_of = [groups.index(pair) for pair in zip(labels, categories, strict=True)]
-    width = model.n_heads * model.d_head if site == "z" else model.d_model
+    width = model.n_heads * model.head_width(layers) if site == "z" else model.d_model
     n_rows, dtype = (len(tokens), torch.float32) if per_prompt else (len(groups), torch.float64)
     values = torch.zeros(n_rows, len(layers), len(positions), width, dtype=dtype)
     texts = _texts(prompts)
@@ -236,7 +236,7 @@ def collect_activations(
         keys = texts or [str(ids[mask].tolist()) for ids, mask in rows]
         shape = values.shape[1:]
         resampler = Resampler(keys, group_of, labels, shape, n_resamples, seed)
-    batches = tokens.batches(model.batch_tokens)
+    batches = model.batches(tokens)
     for chosen, batch in track(batches, f"collecting {site}", len(batches)):
         read = read_activations(model, batch, site, layers, positions)
         if not read.isfinite().all():

@@ -19,6 +19,7 @@ from workbench.artifact import load_artifact, save_artifact
 from workbench.directions.direction import Directions
 from workbench.errors import ArtifactError, AxisError, ModelError
 from workbench.models.hooked import ForwardPass, Hook, HookedModel, Site
+from workbench.models.sites import Inner
 from workbench.models.tokens import TokenSubset
 
 _STREAM = ("resid_pre", "attn_out", "mlp_out")
@@ -30,7 +31,9 @@ class Ablate:
     """Removes a direction from everything that is written to the stream.
 
     ``x ← x - strength · r̂ (r̂·x)`` at the input of the first block and at every ``attn_out`` and
-    ``mlp_out``: no block sees the direction, and none can write it.
+    ``mlp_out``: no block sees the direction, and none can write it. Where a block writes otherwise
+    (a state-space mixer, a norm or a scale on the stream itself), also at what its MLP reads and at
+    its output.
 
     Attributes:
         direction: one vector; its length does not matter.
@@ -46,7 +49,7 @@ class Ablate:
     tokens: TokenSubset = "all"
     layers: tuple[int, ...] | None = None
 
-    def hooks(self, model: HookedModel) -> list[tuple[Site, int, Hook]]:
+    def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
         """Where and how to write, on this model."""
         unit = self.direction.unit().vector
 
@@ -55,14 +58,7 @@ class Ablate:
 
         layers = tuple(range(model.n_layers)) if self.layers is None else self.layers
         hook = _hook(model, edit, self.tokens)
-        # Where the block before is ablated too, its outputs leave nothing for the next input.
-        entries = [layer for layer in layers if layer - 1 not in layers]
-        places: list[tuple[Site, Sequence[int]]] = [
-            ("resid_pre", entries),
-            ("attn_out", layers),
-            ("mlp_out", layers),
-        ]
-        return [(site, layer, hook) for site, where in places for layer in where]
+        return [(site, layer, hook) for site, layer in model.sites.ablation_places(layers)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +82,7 @@ class Add:
     tokens: TokenSubset = "all"
     site: Site | None = None
 
-    def hooks(self, model: HookedModel) -> list[tuple[Site, int, Hook]]:
+    def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
         """Where and how to write, on this model."""
         vector = self.direction.vector
 
@@ -114,7 +110,7 @@ class SetProjection:
     tokens: TokenSubset = "all"
     site: Site | None = None
 
-    def hooks(self, model: HookedModel) -> list[tuple[Site, int, Hook]]:
+    def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
         """Where and how to write, on this model."""
         unit = self.direction.unit().vector
 
@@ -158,7 +154,7 @@ class PatchHeads:
         if any(position >= 0 for position in self.positions):
             raise AxisError(f"positions count from the end and are negative: {self.positions}.")
 
-    def hooks(self, model: HookedModel) -> list[tuple[Site, int, Hook]]:
+    def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
         """Where and how to write, on this model."""
         rows: dict[int, list[int]] = {}
         for row, (layer, _) in enumerate(self.heads):
@@ -233,7 +229,7 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Hook
     >>> with wb.intervene(model, wb.Ablate(refusal)):                     # doctest: +SKIP
     ...     replies = model.generate(prompts)
     """
-    hooks: list[tuple[Site, int, Hook]] = []
+    hooks: list[tuple[Site | Inner, int, Hook]] = []
     for intervention in interventions:
         if not isinstance(intervention, Intervention):
             raise AxisError(
@@ -305,7 +301,7 @@ def _running(model: HookedModel, what: str, otherwise: str = "") -> ForwardPass:
     return model.current
 
 
-def _at(intervention: Add | SetProjection, hook: Hook) -> tuple[Site, int, Hook]:
+def _at(intervention: Add | SetProjection, hook: Hook) -> tuple[Site | Inner, int, Hook]:
     """The one place where an addition writes."""
     layer = intervention.layer
     if layer is None:
@@ -334,6 +330,7 @@ def _check(model: HookedModel, intervention: Intervention) -> None:
     layers: Sequence[int] = ()
     if isinstance(intervention, Ablate):
         layers = intervention.layers or ()
+        _check_strength(model, intervention)
     else:
         layers = () if intervention.layer is None else (intervention.layer,)
         if intervention.site == "z":
@@ -342,9 +339,25 @@ def _check(model: HookedModel, intervention: Intervention) -> None:
             )
     for layer in layers:
         model.hook_name("resid_pre", layer)
+    if not isinstance(intervention, Ablate):
+        site, layer, _ = _at(intervention, lambda x: None)
+        model.hook_name(site, layer)  # says which layers have the site if this one has not
     if intervention.tokens not in get_args(TokenSubset):
         raise AxisError(
             f"no token subset {intervention.tokens!r}: {', '.join(get_args(TokenSubset))}."
+        )
+
+
+def _check_strength(model: HookedModel, ablation: Ablate) -> None:
+    """Refuses to ablate a part where what is written cannot be told from what was there."""
+    layers = range(model.n_layers) if ablation.layers is None else ablation.layers
+    mixed = sorted(model.sites.mixed & set(layers))
+    if mixed and ablation.strength not in (0, 1):
+        raise ModelError(
+            f"layers {mixed} of {model.name} write to the stream by other ways than attn_out and "
+            f"mlp_out, so there strength must be 0 or 1, found {ablation.strength}: a share of "
+            "the stream would be taken out once more in every layer. Pass strength=1, or layers= "
+            "without those."
         )
 
 
@@ -354,8 +367,8 @@ def _check_heads(model: HookedModel, patch: PatchHeads) -> None:
         model.hook_name("z", layer)
         if not 0 <= head < model.n_heads:
             raise AxisError(f"no head {head} in {model.name}: heads 0..{model.n_heads - 1}.")
-    if patch.values.shape[-1] != model.d_head:
+    d_head = model.head_width(sorted({layer for layer, _ in patch.heads}))
+    if patch.values.shape[-1] != d_head:
         raise AxisError(
-            f"values of width {patch.values.shape[-1]} do not fit {model.name}: d_head is "
-            f"{model.d_head}."
+            f"values of width {patch.values.shape[-1]} do not fit {model.name}: d_head is {d_head}."
         )

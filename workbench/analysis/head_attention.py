@@ -65,7 +65,7 @@ def head_attention(
     _check(model, tokens, pairs, position)
     n_prompts, width = tokens.ids.shape
     attention = np.full((n_prompts, len(pairs), width), np.nan)
-    batches = tokens.batches(model.batch_tokens)
+    batches = model.batches(tokens)
     for chosen, batch in track(batches, "reading attention", len(batches)):
         # Batches are cut to their longest prompt: their columns are the last ones.
         attention[chosen, :, width - batch.ids.shape[1] :] = _patterns(

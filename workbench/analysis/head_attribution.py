@@ -127,6 +127,12 @@ def attribute_heads(
     unit, end = _checked(model, direction, layer)
     tokens = model.tokens(prompts, system)
     check_position(tokens, position)
+    if mixed := sorted(layer for layer in model.sites.mixed if layer < end):
+        raise ModelError(
+            f"layers {mixed} of {model.name} write to the stream by other ways than attn_out and "
+            "mlp_out, or scale it, so what heads write does not add up to the projection. Use "
+            "patch_heads, which needs no sum, or a layer before those."
+        )
     writes = [_head_writes(model, index) for index in range(end)]
     parts: dict[str, np.ndarray] = {
         "contribution": np.zeros((len(tokens), end, model.n_heads)),
@@ -135,7 +141,7 @@ def attribute_heads(
         "embed_contribution": np.zeros(len(tokens)),
         "projection": np.zeros(len(tokens)),
     }
-    batches = tokens.batches(model.batch_tokens)
+    batches = model.batches(tokens)
     for chosen, batch in track(batches, "attributing heads", len(batches)):
         read = _read(model, batch, position, end)
         parts["embed_contribution"][chosen] = (read["start"] @ unit).cpu().numpy()

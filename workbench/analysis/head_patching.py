@@ -100,7 +100,7 @@ def patch_heads(
 
     Source: Vig et al. 2020; Meng et al. 2022; Wang et al. 2023.
     """
-    layers = _labels("layer", layers, model.n_layers)
+    layers = _labels("layer", model.layers_with("z") if layers is None else layers, model.n_layers)
     heads = _labels("head", heads, model.n_heads)
     cells = [Cell("z", layer, head) for layer in layers for head in heads]
     axes = {"layer": list(layers), "head": list(heads)}

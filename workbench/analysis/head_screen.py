@@ -83,7 +83,7 @@ def screen_heads(
     Source: Nanda 2023, "Attribution patching"; Syed et al. 2023.
     """
     positions = tuple(positions)
-    layers = tuple(range(model.n_layers) if layers is None else layers)
+    layers = tuple(model.layers_with("z") if layers is None else layers)
     rows = {"source": model.tokens(source, system), "target": model.tokens(target, system)}
     n_target = len(rows["target"])
     for name, own, known in (("direction", direction, Aim), ("pairing", pairing, Pairing)):
@@ -107,7 +107,7 @@ def screen_heads(
     wanted = torch.stack([read.values[place] for place in places], 1)
     estimates = np.zeros((n_target, len(layers), len(positions), model.n_heads))
     plain = np.zeros(n_target)
-    batches = rows["target"].batches(max(1, model.batch_tokens // _GRADIENT_SHARE))
+    batches = model.batches(rows["target"], _GRADIENT_SHARE)
     for chosen, batch in track(batches, "screening heads", len(batches)):
         scores, z, gradient = _gradients(model, batch, layers, positions, tuple(refusal_tokens))
         written = (wanted if pairing == "mean" else wanted[chosen]).to(z)

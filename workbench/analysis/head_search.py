@@ -50,7 +50,7 @@ class HeadSearch:
         positions: Positions = self.source.positions
         variants = [self.patch(heads).hooks(self.model) for heads in sets]
         found = np.zeros((len(sets), len(rows)))
-        for chosen, batch in rows.batches(self.model.batch_tokens):
+        for chosen, batch in self.model.batches(rows):
             scores = run_variants(
                 self.model, batch, variants, -min(positions), self.metric.read, method=self.method
             )

@@ -103,7 +103,8 @@ def minimal_head_set(
             which some are targets.
     """
     check_search(direction, threshold, max_heads, n_random, judge)
-    everything = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
+    layers = model.layers_with("z")
+    everything = [(layer, head) for layer in layers for head in range(model.n_heads)]
     pool = _candidates(candidates, everything)
     rows, source_rows = model.tokens(target, system), model.tokens(source, system)
     judged_rows = rows if judged is None else model.tokens(judged, system)
@@ -114,7 +115,7 @@ def minimal_head_set(
     metric = refusal_metric(model, refusal_tokens)
     for each in (rows, judged_rows):
         check_positions(source_rows, each, [tuple(positions)], metric)
-    places: list[tuple[Site, int]] = [("z", layer) for layer in range(model.n_layers)]
+    places: list[tuple[Site, int]] = [("z", layer) for layer in layers]
     read = read_source(model, source_rows, places, tuple(positions), metric)
     search = HeadSearch(model, rows, judged_rows, read, metric, method, judge, max_new_tokens)
     chosen, curve = search.grow(pool, direction, threshold, max_heads)

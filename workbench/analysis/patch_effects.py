@@ -90,7 +90,7 @@ def read_source(
     """
     scores = np.zeros(len(rows))
     kept: dict[tuple[Site, int], Tensor] = {}
-    batches = rows.batches(model.batch_tokens)
+    batches = model.batches(rows)
     for chosen, batch in track(batches, "reading the source", len(batches)):
         found, logits = _read(model, batch, places, positions)
         model.check_finite(logits)
@@ -139,7 +139,7 @@ def patched_scores(
     methods: set[str] = set()
     work = [
         (chosen, batch, index)
-        for chosen, batch in rows.batches(model.batch_tokens)
+        for chosen, batch in model.batches(rows)
         for index in range(len(groups))
     ]
     heads = sorted({cell.layer for cell in cells if cell.head is not None})

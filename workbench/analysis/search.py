@@ -139,7 +139,7 @@ def _means(
 ) -> np.ndarray:
     """Mean over prompts of what is read under each candidate."""
     total = np.zeros(len(candidates))
-    for _, batch in rows.batches(model.batch_tokens):
+    for _, batch in model.batches(rows):
         values = read_candidates(model, batch, candidates, mode, subset, read)
         total += values.double().sum(1).cpu().numpy()
     return total / len(rows)
@@ -154,7 +154,7 @@ def _kl(
 ) -> float:
     """Mean KL of harmless next tokens, plain against ablated."""
     total = 0.0
-    for chosen, batch in rows.batches(model.batch_tokens):
+    for chosen, batch in model.batches(rows):
         before = plain[torch.tensor(chosen)]
 
         def read(logits: Tensor, before: Tensor = before) -> Tensor:

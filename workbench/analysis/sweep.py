@@ -124,7 +124,7 @@ def _measure(
         directions.at(layer=directions.layers[row], position=directions.positions[column])
         for row, column in cells
     ]
-    batches = together.batches(model.batch_tokens)
+    batches = model.batches(together)
     for chosen, batch in track(batches, "sweeping candidates", len(batches)):
         plain_logits = model.forward(batch)
         model.check_finite(plain_logits)

@@ -229,7 +229,7 @@ def _scores(
 ) -> Float[np.ndarray, "edit prompt"]:
     """Refusal scores under each edit; None is no edit. One forward per batch and edit."""
     scores = np.zeros((len(edits), len(rows)))
-    batches = rows.batches(model.batch_tokens)
+    batches = model.batches(rows)
     work = [(chosen, batch, each) for chosen, batch in batches for each in enumerate(edits)]
     for chosen, batch, (index, edit) in track(work, "measuring transfer", len(work)):
         with intervene(model, *([] if edit is None else [edit])):

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import ModelError, PromptError
+from workbench.models.checks import check_cache
 from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens
 from workbench.progress import track
@@ -33,8 +34,9 @@ def stop_ids(model: HookedModel) -> list[int]:
 
 def generate(model: HookedModel, tokens: Tokens, *, seed: int = 0, **settings: Any) -> list[str]:
     """Replies in the order of the prompts; ``settings`` as in `generate_ids`."""
+    check_cache(model, tokens)
     replies = [""] * len(tokens)
-    batches = tokens.batches(model.batch_tokens // _CACHE_SHARE)
+    batches = model.batches(tokens, _CACHE_SHARE)
     for number, (chosen, batch) in enumerate(track(batches, "answering", len(batches))):
         # Batches that shared a seed would draw the same numbers, and equal prompts equal replies.
         own_seed = random.Random(f"{seed} {number}").getrandbits(63)
@@ -58,45 +60,89 @@ def generate_ids(
     """Ids of the replies to one batch, right-padded after the stop token.
 
     Raises:
-        ModelError: no new tokens are asked for, or a temperature that cannot be sampled at.
+        ModelError: no new tokens are asked for, a temperature that cannot be sampled at, or logits
+            that are not finite.
         PromptError: prompt and reply together are longer than the model can read.
     """
-    from transformers import GenerationConfig
-
     if max_new_tokens < 1 or (do_sample and temperature <= 0):
         raise ModelError(
             f"max_new_tokens must be at least 1 and temperature above 0, found {max_new_tokens} "
             f"and {temperature}. For greedy replies pass do_sample=False."
         )
+    model.check_padding(tokens)
     longest = tokens.ids.shape[1]
     if model.max_tokens is not None and longest + max_new_tokens > model.max_tokens:
         raise PromptError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit: {model.name} "
             f"reads at most {model.max_tokens}. Lower max_new_tokens or shorten the prompt."
         )
-    stops = stop_ids(model)
-    pad = model.tokenizer.pad_token_id
-    settings: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "do_sample": do_sample,
-        "eos_token_id": stops or None,
-        "pad_token_id": pad if pad is not None else (stops[0] if stops else 0),
-    }
+    settings: dict[str, Any] = {"do_sample": do_sample, "eos_token_id": stop_ids(model) or None}
     if do_sample:
         settings |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+    output = _run(model, tokens, seed, max_new_tokens=max_new_tokens, **settings)
+    return output[:, longest:].cpu()
+
+
+@torch.no_grad()
+def generated(
+    model: HookedModel, tokens: Tokens, n_new: int
+) -> tuple[Int[Tensor, "prompt token"], Float[Tensor, "new_token prompt d_vocab"]]:
+    """Prompts with exactly ``n_new`` greedy tokens after them, and the logits of each of those."""
+    output = _run(
+        model,
+        tokens,
+        seed=0,
+        max_new_tokens=n_new,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    return output.sequences, torch.stack(output.logits)
+
+
+def _run(model: HookedModel, tokens: Tokens, seed: int, **settings: Any) -> Any:
+    """Hugging Face's own loop, with its settings and nobody else's."""
+    from transformers import GenerationConfig
+
+    stops = stop_ids(model)
+    pad = model.tokenizer.pad_token_id
+    settings["pad_token_id"] = pad if pad is not None else (stops[0] if stops else 0)
     devices = [model.device] if model.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
         _without_own_settings(model),
+        _checking_logits(model),
         _counting_columns(model, tokens),
     ):
         torch.manual_seed(seed)
-        output = model.network.generate(  # pyright: ignore[reportCallIssue]
+        return model.network.generate(  # pyright: ignore[reportCallIssue]
             input_ids=tokens.ids,
             attention_mask=tokens.mask.long(),
             generation_config=GenerationConfig(**settings),
         )
-    return output[:, longest:].cpu()
+
+
+@contextlib.contextmanager
+def _checking_logits(model: HookedModel) -> Iterator[None]:
+    """Refuses replies of a network whose logits are not finite: they would be empty, or noise."""
+    finite: list[Tensor] = []
+
+    def after(module: torch.nn.Module, args: Any, output: Any) -> None:
+        # Collected on the device: asking at every step would wait for it at every step.
+        finite.append(output.logits[:, -1].isfinite().all())
+
+    handle = model.network.register_forward_hook(after)
+    try:
+        yield
+    # Sampling from what is no distribution fails somewhere inside of torch.
+    except RuntimeError:
+        if not all(map(bool, finite)):
+            model.refuse_not_finite()
+        raise
+    finally:
+        handle.remove()
+    if not all(map(bool, finite)):
+        model.refuse_not_finite()
 
 
 @contextlib.contextmanager
@@ -118,11 +164,15 @@ def _counting_columns(model: HookedModel, tokens: Tokens) -> Iterator[None]:
     seen = 0
     contexts = contextlib.ExitStack()
 
-    def before(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+    def before(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
         nonlocal seen
         contexts.close()
         contexts.enter_context(model.reading(tokens, seen))
-        seen += kwargs["input_ids"].shape[1]
+        width = kwargs["input_ids"].shape[1]
+        seen += width
+        if "logits_to_keep" in kwargs:
+            kwargs = {**kwargs, **model.last_only(width)}
+        return args, kwargs
 
     handle = model.network.register_forward_pre_hook(before, with_kwargs=True)
     try:

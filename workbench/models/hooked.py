@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Float, Int
@@ -15,16 +15,10 @@ from torch import Tensor
 from workbench.artifact import environment
 from workbench.errors import AxisError, ModelError
 from workbench.models.head_layout import by_head, projected_width
+from workbench.models.sites import Inner, Site, Sites
 from workbench.models.tokens import ChatTemplate, Tokens
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
-
-Site = Literal["resid_pre", "attn_out", "mlp_out", "z"]
-"""Where a layer can be read or written.
-
-``resid_pre`` is the input of the block; ``attn_out`` and ``mlp_out`` are what the block adds to the
-stream, after a post-norm where the architecture has one; ``z`` is the heads' output before W_O.
-"""
 
 Hook = Callable[[Tensor], Tensor | None]
 """Reads an activation [prompt token ...] and replaces it unless it returns None."""
@@ -69,6 +63,9 @@ class HookedModel:
             when memory runs out; results do not depend on it.
         current: the forward pass that is running, None outside of one. Interventions on a subset
             of the tokens read it.
+        sites: which sites each layer has.
+        pads: whether padding on the left leaves a prompt as it is. Where it does not, prompts of
+            one length go through the model together, and no others.
         checked: what was found when shortcuts through this model were compared with plain
             forwards: nothing, or why they cannot be taken. See `models.shortcuts`.
         n_raw_hooks: how many blocks of `hooks` are open whose functions may not know about
@@ -87,8 +84,9 @@ class HookedModel:
         self.current: ForwardPass | None = None
         self.checked: dict[str, str] = {}
         self.n_raw_hooks = 0
-        parameters = inspect.signature(self.network.forward).parameters
-        self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self.sites = Sites(bridge, name)
+        self.pads = True
+        self.keeps_last = "logits_to_keep" in inspect.signature(self.network.forward).parameters
 
     def __repr__(self) -> str:
         return (
@@ -118,11 +116,40 @@ class HookedModel:
 
     @property
     def d_head(self) -> int:
-        """Width of one head's output, which is that of its values and not always of its keys."""
-        width = projected_width(self.bridge.blocks[0].attn)
-        if width is None or width % self.n_heads:
-            return self.bridge.cfg.d_head
-        return width // self.n_heads
+        """Width of one head's output, which is that of its values and not always of its keys.
+
+        Raises:
+            AxisError: no layer has heads, or they are not of one width in all layers.
+        """
+        return self.head_width(self.layers_with("z"))
+
+    def head_width(self, layers: Sequence[int]) -> int:
+        """Width of one head's output in some layers.
+
+        Raises:
+            AxisError: there are none, or their heads are of several widths.
+        """
+        widths: dict[int, list[int]] = {}
+        for layer in layers:
+            width = projected_width(getattr(self.bridge.blocks[layer], "attn", None))
+            known = width is not None and not width % self.n_heads
+            own = width // self.n_heads if known else self.bridge.cfg.d_head  # pyright: ignore
+            widths.setdefault(own, []).append(layer)
+        if len(widths) != 1:
+            told = "; ".join(f"{width} in layers {own}" for width, own in sorted(widths.items()))
+            raise AxisError(
+                f"heads of {self.name} have no one width: {told or 'no layer has heads'}. "
+                "Read layers of one width, or attn_out."
+            )
+        return next(iter(widths))
+
+    def layers_with(self, site: Site) -> tuple[int, ...]:
+        """The layers that have a site. Hybrids have layers without attention.
+
+        Raises:
+            AxisError: no such site.
+        """
+        return self.sites.layers_with(site)
 
     @property
     def max_tokens(self) -> int | None:
@@ -190,24 +217,48 @@ class HookedModel:
         texts = [texts] if isinstance(texts, str) else list(texts)
         return self.template.tokens(texts, system, self.max_tokens).to(self.device)
 
-    def hook_name(self, site: Site, layer: int) -> str:
+    def hook_name(self, site: Site | Inner, layer: int) -> str:
         """The TransformerLens name of a site.
 
         Raises:
-            AxisError: no such site or layer.
+            AxisError: no such site or layer, or a layer that lacks the site.
         """
-        if site not in get_args(Site):
-            raise AxisError(f"no site {site!r}: {', '.join(get_args(Site))}.")
-        if not 0 <= layer < self.n_layers:
-            raise AxisError(
-                f"no layer {layer} in {self.name}: layers 0..{self.n_layers - 1}. "
-                f"Pass layer={self.n_layers - 1} for the last."
+        return self.sites.hook_name(site, layer)
+
+    def batches(self, tokens: Tokens, share: int = 1) -> list[tuple[list[int], Tokens]]:
+        """Batches that fit, with the rows that they hold; of one length where padding is not read.
+
+        Args:
+            tokens: the prompts.
+            share: how many times the memory of a plain forward a token takes.
+        """
+        return tokens.batches(max(1, self.batch_tokens // share), mixed=self.pads)
+
+    def check_padding(self, tokens: Tokens) -> None:
+        """Refuses padded prompts where the model would read the padding.
+
+        Raises:
+            ModelError: some are padded, and the model does not leave padding out.
+        """
+        if not self.pads and not bool(tokens.mask.all()):
+            raise ModelError(
+                f"{self.name} reads padding as if it were text, so prompts of several lengths "
+                "cannot share a batch. Use model.batches(tokens), which keeps them apart."
             )
-        return f"blocks.{layer}.{'attn.hook_z' if site == 'z' else f'hook_{site}'}"
+
+    def last_only(self, width: int) -> dict[str, Tensor]:
+        """What tells the network, of ``width`` tokens, to give logits for the last alone.
+
+        A column and not a count: some networks that are asked for one count cut the stream itself
+        to that many tokens, half-way up.
+        """
+        if not self.keeps_last:
+            return {}
+        return {"logits_to_keep": torch.tensor([width - 1], device=self.device)}
 
     @contextlib.contextmanager
     def hooks(
-        self, hooks: Iterable[tuple[Site, int, Hook]], know_variants: bool = False
+        self, hooks: Iterable[tuple[Site | Inner, int, Hook]], know_variants: bool = False
     ) -> Iterator[None]:
         """Runs functions at (site, layer) during every forward inside the block.
 
@@ -230,7 +281,7 @@ class HookedModel:
             if site == "z":
                 width = projected_width(self.bridge.blocks[layer].attn)
                 function = by_head(function, self.n_heads, width, f"{name} of {self.name}")
-            named.append((name, _without_hook_point(function)))
+            named.append((name, _without_hook_point(self._by_prompt(function))))
         raw = bool(named) and not know_variants
         self.n_raw_hooks += raw
         try:
@@ -238,6 +289,18 @@ class HookedModel:
                 yield
         finally:
             self.n_raw_hooks -= raw
+
+    def _by_prompt(self, function: Hook) -> Hook:
+        """The function, given [prompt token d] also where a block has all tokens in one row."""
+
+        def call(x: Tensor) -> Tensor | None:
+            if x.ndim != 2 or self.current is None:
+                return function(x)
+            n_prompts = len(self.current.tokens)
+            changed = function(x.unflatten(0, (n_prompts, -1)))
+            return None if changed is None else changed.flatten(0, 1)
+
+        return call
 
     @contextlib.contextmanager
     def reading(self, tokens: Tokens, start: int = 0, variants: int = 1) -> Iterator[None]:
@@ -255,13 +318,14 @@ class HookedModel:
 
     def forward_with_gradients(self, tokens: Tokens) -> Float[Tensor, "prompt d_vocab"]:
         """The same, and what hooks put in can be differentiated through."""
+        self.check_padding(tokens)
         with self.reading(tokens):
             output = self.network(
                 input_ids=tokens.ids,
                 attention_mask=tokens.mask.long(),
                 position_ids=tokens.position_ids,
                 use_cache=False,
-                **self.last_only,
+                **self.last_only(tokens.ids.shape[1]),
             )
         return output.logits[:, -1].float()
 
@@ -272,10 +336,18 @@ class HookedModel:
             ModelError: they are not.
         """
         if not logits.isfinite().all():
-            raise ModelError(
-                f"{self.name} gives logits that are not finite. Check its weights; on a GPU, try "
-                "dtype=torch.float32."
-            )
+            self.refuse_not_finite()
+
+    def refuse_not_finite(self, what: str = "logits") -> NoReturn:
+        """Says that the model gives numbers that are not finite.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(
+            f"{self.name} gives {what} that are not finite. Check its weights; on a GPU, try "
+            "dtype=torch.float32."
+        )
 
     def logits(
         self, prompts: Prompts, system: str | None = None
@@ -287,7 +359,7 @@ class HookedModel:
         """
         tokens = self.tokens(prompts, system)
         rows, parts = [], []
-        batches = tokens.batches(self.batch_tokens)
+        batches = self.batches(tokens)
         for chosen, batch in track(batches, "reading prompts", len(batches)):
             parts.append(self.forward(batch).cpu())
             rows.extend(chosen)

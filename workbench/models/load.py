@@ -10,8 +10,11 @@ from typing import Any
 import torch
 
 from workbench.errors import ModelError
+from workbench.models.boot import boot
+from workbench.models.checks import check_loaded
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
+from workbench.models.reference import Reference, check_weights, read_plain
 from workbench.models.tokens import ChatTemplate
 
 
@@ -28,8 +31,9 @@ def load_model(
 ) -> HookedModel:
     """Loads a chat model with ``resid_pre``, ``attn_out``, ``mlp_out`` and ``z`` exposed.
 
-    Weights stay as they are: nothing is folded or centred, logits equal Hugging Face's with eager
-    attention.
+    Weights stay as they are: nothing is folded or centred. One short text is read before and after
+    wrapping, and the model is refused where logits differ from Hugging Face's own, or where an
+    ablated direction is not gone; `verify_model` compares more. Nothing is ever installed.
 
     Args:
         name: a shipped organism (``workbench models`` lists them), a Hugging Face Hub id, a local
@@ -45,7 +49,8 @@ def load_model(
 
     Raises:
         ModelError: the model is absent, gated, of an unknown architecture or broken (weights that
-            are not finite), or the arguments contradict each other.
+            are not finite); TransformerLens does not compute what it computes, with the layer named
+            where that begins; or the arguments contradict each other.
 
     >>> import workbench as wb
     >>> model = wb.load_model("pocket")
@@ -65,17 +70,18 @@ def load_model(
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     on_gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
     chosen_dtype = _dtype(dtype) or (torch.bfloat16 if on_gpu else torch.float32)
-    from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoTokenizer
 
+    plain: list[Reference] = []
     try:
         if tokenizer is None:
             tokenizer = AutoTokenizer.from_pretrained(
                 source, revision=revision, trust_remote_code=trust_remote_code
             )
         with _quiet():
-            bridge = TransformerBridge.boot_transformers(
+            bridge = boot(
                 source,
+                lambda network: plain.append(_read_sound(network, tokenizer, str(name))),
                 tokenizer=_for_bridge(tokenizer),
                 device=device,
                 dtype=chosen_dtype,
@@ -83,10 +89,12 @@ def load_model(
                 device_map=device_map,
                 trust_remote_code=trust_remote_code,
             )
+    except ModelError:
+        raise
     except Exception as error:
         raise _explained(str(name), error) from error
     commit = getattr(bridge.original_model.config, "_commit_hash", None)
-    return _finished(bridge, tokenizer, str(name), template_text, commit or revision)
+    return _finished(bridge, plain[0], tokenizer, str(name), template_text, commit or revision)
 
 
 def _wrap(
@@ -112,16 +120,21 @@ def _wrap(
     if not getattr(config, "architectures", None):
         config.architectures = [kind]  # a model that was never saved does not have it yet
     name = getattr(config, "_name_or_path", "") or kind
-    from transformer_lens.model_bridge import TransformerBridge
-
+    network.eval()
+    plain: list[Reference] = []
     try:
         with _quiet():
-            bridge = TransformerBridge.boot_transformers(
-                name, hf_model=network, tokenizer=_for_bridge(tokenizer)
+            bridge = boot(
+                name,
+                lambda network: plain.append(_read_sound(network, tokenizer, name)),
+                network=network,
+                tokenizer=_for_bridge(tokenizer),
             )
+    except ModelError:
+        raise
     except Exception as error:
         raise _explained(name, error) from error
-    return _finished(bridge, tokenizer, name, template, None)
+    return _finished(bridge, plain[0], tokenizer, name, template, None)
 
 
 def _for_bridge(tokenizer: Any) -> Any:
@@ -138,27 +151,36 @@ def _for_bridge(tokenizer: Any) -> Any:
     return tokenizer
 
 
+def _read_sound(network: torch.nn.Module, tokenizer: Any, name: str) -> Reference:
+    """What the plain network gives, if its weights are finite."""
+    check_weights(network, name)
+    return read_plain(network, tokenizer, name)
+
+
 def _finished(
-    bridge: Any, tokenizer: Any, name: str, template: str | None, revision: str | None
+    bridge: Any,
+    plain: Reference,
+    tokenizer: Any,
+    name: str,
+    template: str | None,
+    revision: str | None,
 ) -> HookedModel:
+    """The wrapped network, once it has been compared with the plain one."""
     bridge.original_model.eval().requires_grad_(False)
-    broken = [
-        key.replace("._original_component", "")
-        for key, weight in bridge.original_model.named_parameters()
-        if weight.device.type != "meta" and not weight.isfinite().all()
-    ]
-    if broken:
-        raise ModelError(
-            f"{name} is broken: {len(broken)} weight tensor(s) hold NaN or infinity, first "
-            f"{broken[0]}. Download or train it again."
-        )
-    return HookedModel(bridge, tokenizer, name, ChatTemplate(tokenizer, template), revision)
+    model = HookedModel(bridge, tokenizer, name, ChatTemplate(tokenizer, template), revision)
+    check_loaded(model, plain)
+    return model
 
 
 def _local_or_hub(name: str | Path) -> str:
     """The folder or Hub id that a name means; a name that can only be a folder must exist."""
     path = Path(name).expanduser()
     if path.is_dir():
+        if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+            raise ModelError(
+                f"{path} holds an adapter and no model. Load its base model with peft, and pass "
+                "model.merge_and_unload() with tokenizer=."
+            )
         if not (path / "config.json").is_file():
             raise ModelError(f"{path} has no config.json, so it is not a model folder.")
         return str(path)

@@ -152,7 +152,7 @@ def _prefix(model: HookedModel, tokens: Tokens, n_last: int) -> Any:
             attention_mask=tokens.mask[:, :width].long(),
             position_ids=tokens.position_ids[:, :width],
             use_cache=True,
-            **model.last_only,
+            **model.last_only(width),
         )
     return output.past_key_values
 
@@ -169,7 +169,7 @@ def _packed_forward(
     n_variants = len(variants)
     start = tokens.ids.shape[1] - n_last
     kept = {}
-    if model.last_only:
+    if model.keeps_last:
         ends = torch.arange(1, n_variants + 1, device=model.device) * n_last - 1
         kept = {"logits_to_keep": ends}
     hooks = _block_hooks(model, tokens, variants, start)

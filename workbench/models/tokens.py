@@ -105,18 +105,22 @@ class Tokens:
         width = int(mask.sum(1).max())
         return Tokens(ids[:, -width:], mask[:, -width:], self.n_pre, self.n_post, self.post_tokens)
 
-    def batches(self, batch_tokens: int) -> list[tuple[list[int], "Tokens"]]:
+    def batches(self, batch_tokens: int, mixed: bool = True) -> list[tuple[list[int], "Tokens"]]:
         """Batches of similar length, longest first, with the rows that they hold.
 
         Args:
             batch_tokens: most tokens of a batch, padding counted; a longer prompt goes alone.
+            mixed: whether prompts of several lengths may share a batch.
         """
         # Longest first: a batch that does not fit in memory fails at once, not after an hour.
         lengths = self.lengths.tolist()
         order = sorted(range(len(self)), key=lambda row: (-lengths[row], row))
         batches = []
         while order:
-            size = max(1, batch_tokens // max(1, lengths[order[0]]))
+            longest = lengths[order[0]]
+            size = max(1, batch_tokens // max(1, longest))
+            if not mixed:
+                size = min(size, sum(lengths[row] == longest for row in order))
             batches.append((order[:size], self.rows(order[:size])))
             order = order[size:]
         return batches

@@ -167,13 +167,13 @@ def study_heads(
     asked = {"positions": tuple(positions), "layers": layers, "direction": aim}
     onto = {"onto": direction} if metric == "projection" else {}
     tokens = {"refusal_tokens": tuple(refusal_tokens)}
-    n_heads = model.n_heads * (model.n_layers if layers is None else len(layers))
+    n_heads = model.n_heads * len(model.layers_with("z") if layers is None else layers)
     places = ", ".join(map(str, positions))
     say(f"patching {n_heads} heads at position {places} on {len(target)} prompts")
     patching = patch_heads(
         model, source, target, metric=metric, **onto, **asked, **tokens, **shared
     )
-    chosen_layers = range(model.n_layers) if layers is None else layers
+    chosen_layers = model.layers_with("z") if layers is None else layers
     search = (source, target)
     if chosen_on is not None:
         kinds = ("harmful", "harmless") if aim == "induce" else ("harmless", "harmful")

@@ -1,0 +1,137 @@
+"""What a network gives before anybody wraps it: the truth that a wrapper is compared with."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.errors import ModelError
+
+_TEXT = "How far is the sea from here, and what is the weather like?"
+_MOST = 24
+"""Tokens of the text that are read: enough to be past a first token's peculiarities."""
+KEPT = 4
+"""Positions, from the end, that are kept of every module."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One short text, read by the plain network.
+
+    Attributes:
+        ids: its tokens.
+        logits: at every position, in float32, on the CPU.
+        outputs: what each module gave at the last positions, by the module's ``id()``.
+        inputs: what each module was given there.
+    """
+
+    ids: Int[Tensor, "1 token"]
+    logits: Float[Tensor, "token d_vocab"]
+    outputs: Mapping[int, Tensor] = field(default_factory=dict)
+    inputs: Mapping[int, Tensor] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def read_plain(network: torch.nn.Module, tokenizer: Any, name: str) -> Reference:
+    """Reads the text with forward hooks on every module, through the network's own attention.
+
+    Raises:
+        ModelError: the network cannot read a few tokens, or gives numbers that are not finite.
+    """
+    ids = probe_ids(network, tokenizer)
+    try:
+        with _recording(network, ids.shape[1]) as (outputs, inputs):
+            logits = plain_logits(network, ids)
+    # Whatever a network objects to, it objects to without the workbench.
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "no message")[:200]
+        raise ModelError(
+            f"{name} cannot read {ids.shape[1]} tokens, also without the workbench "
+            f"({type(error).__name__}: {first}). Weights in 8 bits or fewer need their own "
+            "kernels: load it dequantised, or with dtype='float32'."
+        ) from error
+    if not logits.isfinite().all():
+        raise ModelError(
+            f"{name} is broken: the plain network gives logits that are not finite. Download or "
+            "train it again, or load it with dtype='float32'."
+        )
+    return Reference(ids.cpu(), logits.float().cpu(), outputs, inputs)
+
+
+def _finite(weight: Tensor) -> bool:
+    """Whether a weight is finite, as far as its type can say."""
+    if weight.device.type == "meta" or not weight.is_floating_point():
+        return True
+    # Types of eight bits have no test of their own.
+    return bool((weight if weight.element_size() > 1 else weight.float()).isfinite().all())
+
+
+def check_weights(network: torch.nn.Module, name: str) -> None:
+    """Refuses weights that are not finite.
+
+    Raises:
+        ModelError: some are not.
+    """
+    broken = [
+        key.replace("._original_component", "")
+        for key, weight in network.named_parameters()
+        if not _finite(weight)
+    ]
+    if broken:
+        raise ModelError(
+            f"{name} is broken: {len(broken)} weight tensor(s) hold NaN or infinity, first "
+            f"{broken[0]}. Download or train it again."
+        )
+
+
+def probe_ids(network: torch.nn.Module, tokenizer: Any) -> Int[Tensor, "1 token"]:
+    """The text as this tokenizer cuts it, on the network's device."""
+    row = tokenizer(_TEXT, add_special_tokens=False)["input_ids"][:_MOST]
+    if len(row) < KEPT:  # a tokenizer of whole sentences, or none of these characters
+        config: Any = network.config
+        row = list(range(min(_MOST, config.get_text_config().vocab_size)))
+    return torch.tensor([row], device=next(network.parameters()).device)
+
+
+def plain_logits(
+    network: torch.nn.Module, ids: Int[Tensor, "prompt token"], mask: Tensor | None = None
+) -> Float[Tensor, "token d_vocab"]:
+    """One forward without a cache; logits at every position of the last row, as they come."""
+    mask = torch.ones_like(ids) if mask is None else mask.long()
+    return network(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+        use_cache=False,
+    ).logits[-1]
+
+
+@contextlib.contextmanager
+def _recording(
+    network: torch.nn.Module, width: int
+) -> Iterator[tuple[dict[int, Tensor], dict[int, Tensor]]]:
+    """Keeps what goes into and comes out of every module, at the last positions."""
+    outputs: dict[int, Tensor] = {}
+    inputs: dict[int, Tensor] = {}
+
+    def keep(module: torch.nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        given = args[0] if args else kwargs.get("hidden_states")
+        for found, value in ((inputs, given), (outputs, output)):
+            first = value[0] if isinstance(value, tuple | list) and value else value
+            if isinstance(first, Tensor) and first.is_floating_point() and first.ndim >= 2:
+                # Experts see the tokens of a batch in one row, without a batch axis.
+                rows = first[0] if first.shape[0] == 1 and first.ndim > 2 else first
+                if rows.shape[0] == width:
+                    # A module that runs twice keeps its last pass.
+                    found[id(module)] = rows[-KEPT:].detach().float().cpu().clone()
+
+    handles = [module.register_forward_hook(keep, with_kwargs=True) for module in network.modules()]
+    try:
+        yield outputs, inputs
+    finally:
+        for handle in handles:
+            handle.remove()
