@@ -11,24 +11,13 @@ from typing import Any
 
 import jaxtyping
 import pytest
+from architectures import DENSE, random_network
 from hypothesis import HealthCheck, settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SHORT_CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'][0] }}:{{ m['content'] }}<|im_end|>"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>a:{% endif %}"
-)
-ARCHITECTURES = (
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "phi3",
-    "gemma2",
-    "gemma3",
-    "olmo2",
-    "gpt_neox",
-    "gpt2",
 )
 PARTS = {
     # attn_out, mlp_out and the output projection, as attributes of a block
@@ -79,50 +68,6 @@ def byte_tokenizer(
         additional_special_tokens=["<|im_start|>", *specials],
         chat_template=template,
     )
-
-
-def random_network(name: str, seed: int = 0) -> Any:
-    """A tiny Hugging Face model in which no norm is trivial and no distribution flat."""
-    import torch
-    import transformers as hf
-
-    size = {"vocab_size": 264, "hidden_size": 32, "intermediate_size": 48}
-    size |= {"num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 256}
-    size |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}
-    grouped = {**size, "num_key_value_heads": 2}
-    sliding = {"sliding_window": 8, "head_dim": 12}
-    sliding["layer_types"] = ["sliding_attention", "full_attention", "sliding_attention"]
-    torch.manual_seed(seed)
-    network = {
-        "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**grouped)),
-        "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**grouped, sliding_window=8)),
-        "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**grouped)),
-        "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**grouped, head_dim=12)),
-        "phi3": lambda: hf.Phi3ForCausalLM(hf.Phi3Config(**grouped)),
-        "gemma2": lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(**grouped, **sliding)),
-        "gemma3": lambda: hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**grouped, **sliding)),
-        "olmo2": lambda: hf.Olmo2ForCausalLM(hf.Olmo2Config(**grouped)),
-        "gpt_neox": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**size)),
-        "gpt2": lambda: hf.GPT2LMHeadModel(
-            hf.GPT2Config(
-                vocab_size=264,
-                n_embd=32,
-                n_layer=3,
-                n_head=4,
-                n_positions=256,
-                pad_token_id=0,
-                bos_token_id=1,
-                eos_token_id=3,
-            )
-        ),
-    }[name]()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(0.2 * torch.randn_like(parameter))
-            else:
-                parameter.mul_(10 if name.startswith("gpt") else 6)
-    return network.eval()
 
 
 @dataclass(frozen=True)
@@ -237,7 +182,7 @@ def zoo():
     return Zoo()
 
 
-@pytest.fixture(scope="session", params=ARCHITECTURES)
+@pytest.fixture(scope="session", params=DENSE)
 def specimen(request, zoo):
     """One architecture of the zoo after the other."""
     return zoo[request.param]
