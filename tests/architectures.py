@@ -295,6 +295,7 @@ MIXED = {
             **LOCAL_EXPERTS,
             **MAMBA2,
             "shared_intermediate_size": 24,
+            "position_embedding_type": "nope",
             "layer_types": ["mamba", "attention", "mamba"],
         },
     ),
@@ -664,7 +665,7 @@ def random_network(name: str, seed: int = 0) -> Any:
     network = model(getattr(hf, kind.config)(**settings))
     with torch.no_grad():
         for key, parameter in network.named_parameters():
-            if parameter.ndim == 1:
+            if parameter.ndim == 1 or key.endswith("norm.weight"):  # Cohere's of heads are 2-D
                 parameter.add_(0.2 * torch.randn_like(parameter))
             elif not key.endswith("A_log"):  # a time scale, not a weight
                 parameter.mul_(kind.scale)
