@@ -25,8 +25,13 @@ PARTS = {
     "post_norm": ("post_attention_layernorm", "post_feedforward_layernorm", "self_attn.o_proj"),
     "gpt_neox": ("attention", "mlp", "attention.dense"),
     "gpt2": ("attn", "mlp", "attn.c_proj"),
+    "glm4": ("post_self_attn_layernorm", "post_mlp_layernorm", "self_attn.o_proj"),
+    # Its attention and MLP give back what they add together with what they add it to.
+    "bloom": ("self_attention.dense", "mlp.dense_4h_to_h", "self_attention.dense"),
+    "lfm2": ("self_attn", "feed_forward", "self_attn.out_proj"),
 }
 POST_NORM = ("gemma2", "gemma3", "olmo2")
+SITES = ("resid_pre", "attn_out", "mlp_out", "z")
 
 # On models this small, threads cost more than they bring, most of all on shared cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -94,42 +99,55 @@ class Specimen:
         paths = {"attn_out": attention, "mlp_out": mlp, "z": projection}
         return self.blocks[layer].get_submodule(paths[site])
 
+    def sites(self, layer: int) -> tuple[str, ...]:
+        """The sites of a layer: all four, or those that have nothing to do with attention."""
+        types = getattr(self.plain.config, "layer_types", None)
+        if types is None or types[layer] in ("full_attention", "sliding_attention"):
+            return SITES
+        return ("resid_pre", "mlp_out")
+
     def read(self, ids: Any, mask: Any = None) -> tuple[Any, dict[str, list[Any]]]:
-        """Logits at every position, and every site of every layer, by Hugging Face alone."""
+        """Logits at every position, and every site of every layer, by Hugging Face alone.
+
+        None stands for a site that a layer does not have.
+        """
         import torch
 
-        sites: dict[str, list[Any]] = {"attn_out": [], "mlp_out": [], "z": []}
+        n_layers = len(self.blocks)
+        sites: dict[str, list[Any]] = {site: [None] * n_layers for site in SITES}
+        # Granite scales what it adds.
+        scale = getattr(self.plain.config, "residual_multiplier", 1.0)
 
-        def output(site):
+        def before(layer):
+            return lambda module, args: sites["z"].__setitem__(layer, args[0])
+
+        def after(site, layer):
             def hook(module, args, value):
-                sites[site].append(value[0] if isinstance(value, tuple) else value)
+                value = value[0] if isinstance(value, tuple) else value
+                sites[site][layer] = value * scale
 
             return hook
 
         handles = []
-        for layer in range(len(self.blocks)):
-            handles.append(
-                self.part(layer, "z").register_forward_pre_hook(
-                    lambda module, args: sites["z"].append(args[0])
-                )
-            )
+        for layer in range(n_layers):
+            present = self.sites(layer)
+            if "z" in present:
+                part = self.part(layer, "z")
+                handles.append(part.register_forward_pre_hook(before(layer)))
             for site in ("attn_out", "mlp_out"):
-                handles.append(self.part(layer, site).register_forward_hook(output(site)))
+                if site in present:
+                    part = self.part(layer, site)
+                    handles.append(part.register_forward_hook(after(site, layer)))
         mask = torch.ones_like(ids) if mask is None else mask.long()
         positions = (mask.cumsum(1) - 1).clamp(min=0)
+        settings = {"position_ids": positions, "output_hidden_states": True, "use_cache": False}
         try:
             with torch.no_grad():
-                done = self.plain(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=positions,
-                    output_hidden_states=True,
-                    use_cache=False,
-                )
+                done = self.plain(input_ids=ids, attention_mask=mask, **settings)
         finally:
             for handle in handles:
                 handle.remove()
-        sites["resid_pre"] = list(done.hidden_states[:-1])
+        sites["resid_pre"] = list(done.hidden_states[:n_layers])
         return done.logits.float(), sites
 
 
