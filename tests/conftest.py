@@ -196,13 +196,13 @@ def craftgpt(shared):
 
 @pytest.fixture(scope="session")
 def zoo():
-    """Tiny random models of ten architectures, each beside a plain Hugging Face copy; read-only."""
+    """Tiny random models of many architectures, each beside a plain copy of it; read-only."""
     return Zoo()
 
 
 @pytest.fixture(scope="session", params=DENSE)
 def specimen(request, zoo):
-    """One architecture of the zoo after the other."""
+    """Ten architectures of the zoo, one after the other."""
     return zoo[request.param]
 
 
