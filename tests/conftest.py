@@ -11,6 +11,7 @@ from typing import Any
 
 import jaxtyping
 import pytest
+from architectures import DENSE, random_network
 from hypothesis import HealthCheck, settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -18,26 +19,19 @@ SHORT_CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'][0] }}:{{ m['content'] }}<|im_end|>"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>a:{% endif %}"
 )
-ARCHITECTURES = (
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "phi3",
-    "gemma2",
-    "gemma3",
-    "olmo2",
-    "gpt_neox",
-    "gpt2",
-)
 PARTS = {
     # attn_out, mlp_out and the output projection, as attributes of a block
     "default": ("self_attn", "mlp", "self_attn.o_proj"),
     "post_norm": ("post_attention_layernorm", "post_feedforward_layernorm", "self_attn.o_proj"),
     "gpt_neox": ("attention", "mlp", "attention.dense"),
     "gpt2": ("attn", "mlp", "attn.c_proj"),
+    "glm4": ("post_self_attn_layernorm", "post_mlp_layernorm", "self_attn.o_proj"),
+    # Its attention and MLP give back what they add together with what they add it to.
+    "bloom": ("self_attention.dense", "mlp.dense_4h_to_h", "self_attention.dense"),
+    "lfm2": ("self_attn", "feed_forward", "self_attn.out_proj"),
 }
 POST_NORM = ("gemma2", "gemma3", "olmo2")
+SITES = ("resid_pre", "attn_out", "mlp_out", "z")
 
 # On models this small, threads cost more than they bring, most of all on shared cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -81,50 +75,6 @@ def byte_tokenizer(
     )
 
 
-def random_network(name: str, seed: int = 0) -> Any:
-    """A tiny Hugging Face model in which no norm is trivial and no distribution flat."""
-    import torch
-    import transformers as hf
-
-    size = {"vocab_size": 264, "hidden_size": 32, "intermediate_size": 48}
-    size |= {"num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 256}
-    size |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}
-    grouped = {**size, "num_key_value_heads": 2}
-    sliding = {"sliding_window": 8, "head_dim": 12}
-    sliding["layer_types"] = ["sliding_attention", "full_attention", "sliding_attention"]
-    torch.manual_seed(seed)
-    network = {
-        "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**grouped)),
-        "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**grouped, sliding_window=8)),
-        "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**grouped)),
-        "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**grouped, head_dim=12)),
-        "phi3": lambda: hf.Phi3ForCausalLM(hf.Phi3Config(**grouped)),
-        "gemma2": lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(**grouped, **sliding)),
-        "gemma3": lambda: hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**grouped, **sliding)),
-        "olmo2": lambda: hf.Olmo2ForCausalLM(hf.Olmo2Config(**grouped)),
-        "gpt_neox": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**size)),
-        "gpt2": lambda: hf.GPT2LMHeadModel(
-            hf.GPT2Config(
-                vocab_size=264,
-                n_embd=32,
-                n_layer=3,
-                n_head=4,
-                n_positions=256,
-                pad_token_id=0,
-                bos_token_id=1,
-                eos_token_id=3,
-            )
-        ),
-    }[name]()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(0.2 * torch.randn_like(parameter))
-            else:
-                parameter.mul_(10 if name.startswith("gpt") else 6)
-    return network.eval()
-
-
 @dataclass(frozen=True)
 class Specimen:
     """A model of the zoo: as the workbench sees it, and as plain Hugging Face does.
@@ -149,42 +99,55 @@ class Specimen:
         paths = {"attn_out": attention, "mlp_out": mlp, "z": projection}
         return self.blocks[layer].get_submodule(paths[site])
 
+    def sites(self, layer: int) -> tuple[str, ...]:
+        """The sites of a layer: all four, or those that have nothing to do with attention."""
+        types = getattr(self.plain.config, "layer_types", None)
+        if types is None or types[layer] in ("full_attention", "sliding_attention"):
+            return SITES
+        return ("resid_pre", "mlp_out")
+
     def read(self, ids: Any, mask: Any = None) -> tuple[Any, dict[str, list[Any]]]:
-        """Logits at every position, and every site of every layer, by Hugging Face alone."""
+        """Logits at every position, and every site of every layer, by Hugging Face alone.
+
+        None stands for a site that a layer does not have.
+        """
         import torch
 
-        sites: dict[str, list[Any]] = {"attn_out": [], "mlp_out": [], "z": []}
+        n_layers = len(self.blocks)
+        sites: dict[str, list[Any]] = {site: [None] * n_layers for site in SITES}
+        # Granite scales what it adds.
+        scale = getattr(self.plain.config, "residual_multiplier", 1.0)
 
-        def output(site):
+        def before(layer):
+            return lambda module, args: sites["z"].__setitem__(layer, args[0])
+
+        def after(site, layer):
             def hook(module, args, value):
-                sites[site].append(value[0] if isinstance(value, tuple) else value)
+                value = value[0] if isinstance(value, tuple) else value
+                sites[site][layer] = value * scale
 
             return hook
 
         handles = []
-        for layer in range(len(self.blocks)):
-            handles.append(
-                self.part(layer, "z").register_forward_pre_hook(
-                    lambda module, args: sites["z"].append(args[0])
-                )
-            )
+        for layer in range(n_layers):
+            present = self.sites(layer)
+            if "z" in present:
+                part = self.part(layer, "z")
+                handles.append(part.register_forward_pre_hook(before(layer)))
             for site in ("attn_out", "mlp_out"):
-                handles.append(self.part(layer, site).register_forward_hook(output(site)))
+                if site in present:
+                    part = self.part(layer, site)
+                    handles.append(part.register_forward_hook(after(site, layer)))
         mask = torch.ones_like(ids) if mask is None else mask.long()
         positions = (mask.cumsum(1) - 1).clamp(min=0)
+        settings = {"position_ids": positions, "output_hidden_states": True, "use_cache": False}
         try:
             with torch.no_grad():
-                done = self.plain(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=positions,
-                    output_hidden_states=True,
-                    use_cache=False,
-                )
+                done = self.plain(input_ids=ids, attention_mask=mask, **settings)
         finally:
             for handle in handles:
                 handle.remove()
-        sites["resid_pre"] = list(done.hidden_states[:-1])
+        sites["resid_pre"] = list(done.hidden_states[:n_layers])
         return done.logits.float(), sites
 
 
@@ -233,13 +196,13 @@ def craftgpt(shared):
 
 @pytest.fixture(scope="session")
 def zoo():
-    """Tiny random models of ten architectures, each beside a plain Hugging Face copy; read-only."""
+    """Tiny random models of many architectures, each beside a plain copy of it; read-only."""
     return Zoo()
 
 
-@pytest.fixture(scope="session", params=ARCHITECTURES)
+@pytest.fixture(scope="session", params=DENSE)
 def specimen(request, zoo):
-    """One architecture of the zoo after the other."""
+    """Ten architectures of the zoo, one after the other."""
     return zoo[request.param]
 
 
