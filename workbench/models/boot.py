@@ -51,10 +51,13 @@ class _PlainLoader:
 
         # What attention the network would choose by itself is the truth: it is what it was made
         # for, and eager attention is not in every architecture the same.
+        config = settings["config"]
         eager = settings.get("attn_implementation") == "eager"
         if eager:
             del settings["attn_implementation"]
-        architecture = determine_architecture_from_hf_config(settings["config"])
+            # Either would choose eager attention, too.
+            config.output_attentions, config._attn_implementation = False, None
+        architecture = determine_architecture_from_hf_config(config)
         network = get_hf_model_class_for_architecture(architecture).from_pretrained(
             name, **settings
         )

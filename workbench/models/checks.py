@@ -7,6 +7,8 @@ whether padding leaves a prompt alone. `verify_model` asks more, and shows it.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,15 +16,20 @@ from torch import Tensor
 from workbench.artifact import environment
 from workbench.errors import ModelError
 from workbench.models.hooked import Hook, HookedModel
-from workbench.models.reference import Reference, plain_logits
-from workbench.models.sites import Inner, Site
+from workbench.models.reference import Reference, by_site, plain_logits
+from workbench.models.sites import Inner, Place, Site
 from workbench.models.tokens import Tokens
 
 _WIDE = (torch.float32, torch.float64)
 N_STEPS = 2
 """Generated tokens that are compared with plain forwards."""
 
-Place = tuple[Site | Inner, int]
+LOGITS = (1e-3, 0.1)
+SITES = (1e-3, 0.05)
+ABLATION = (1e-3, 0.02)
+PADDING = (1e-3, 0.1)
+CACHE = (1e-2, 0.25)
+"""What rounding may do to each, in 32 bits and in fewer; logits in standard deviations."""
 
 
 def tolerance(model: HookedModel, wide: float, narrow: float) -> float:
@@ -31,24 +38,26 @@ def tolerance(model: HookedModel, wide: float, narrow: float) -> float:
     return wide if exact else narrow
 
 
-def check_loaded(model: HookedModel, reference: Reference) -> None:
+def check_loaded(model: HookedModel, plain: Reference) -> None:
     """Compares a freshly wrapped model with its plain network, and learns what its blocks do.
 
-    Sets ``model.sites.mixed`` and ``model.pads``.
+    Sets ``model.reference``, ``model.sites.mixed`` and ``model.pads``.
 
     Raises:
         ModelError: logits, or the stream of some layer, are not those of the plain network; or
             something of an ablated direction is left.
     """
-    check_logits(model, reference)
+    model.reference = by_site(plain, model.sites)
     model.sites.mixed = frozenset(
         layer
-        for layer, rest in enumerate(unexplained(model, reference))
+        for layer, rest in enumerate(unexplained(model))
         if not rest <= tolerance(model, 1e-4, 0.02)
     )
-    model.sites.unwritable = _unwritable(model, reference)
-    check_ablation(model, reference)
-    model.pads = padding_gap(model, reference) <= tolerance(model, 1e-3, 0.1)
+    model.sites.unwritable = _unwritable(model)
+    model.keeps_last = model.keeps_last and last_only_gap(model) <= tolerance(model, 1e-3, 0.1)
+    model.pads = padding_gap(model) <= tolerance(model, *PADDING)
+    check_logits(model)
+    check_ablation(model)
 
 
 def logits_gap(found: Tensor, truth: Tensor) -> float:
@@ -56,22 +65,30 @@ def logits_gap(found: Tensor, truth: Tensor) -> float:
     return float((found - truth).abs().max() / truth.std().clamp(min=1e-12))
 
 
-def check_logits(model: HookedModel, reference: Reference) -> float:
+def check_logits(model: HookedModel) -> float:
     """The gap between wrapped and plain logits, in standard deviations.
 
     Raises:
-        ModelError: it is more than rounding; the first layer that differs is named.
+        ModelError: it is more than rounding; the first site that differs is named.
     """
-    gap = logits_gap(wrapped_logits(model, reference), reference.logits)
-    if gap <= tolerance(model, 1e-3, 0.1):
+    gap = logits_gap(wrapped_logits(model), model.reference.logits)
+    if gap <= tolerance(model, *LOGITS):
         return gap
-    blocks = stream_gaps(model, reference)
-    allowed = tolerance(model, 1e-3, 0.05)
-    first = next((layer for layer, own in enumerate(blocks) if not own <= allowed), None)
+    gaps = site_gaps(model)
+    order = ("resid_pre", "z", "attn_out", "mlp_out", "resid_post")
+    first = next(
+        (
+            (site, layer)
+            for layer in range(model.n_layers)
+            for site in order
+            if not gaps.get((site, layer), 0.0) <= tolerance(model, *SITES)
+        ),
+        None,
+    )
     where = (
-        "though every block's output agrees"
+        "though every site that can be compared agrees"
         if first is None
-        else f"first in the output of layer {first} ({_kind(model, first)})"
+        else f"first at {first[0]} of layer {first[1]} ({_kind(model, first[1])})"
     )
     raise ModelError(
         f"TransformerLens does not compute what {model.name} computes: logits are off by {gap:.2g} "
@@ -93,18 +110,20 @@ def _kind(model: HookedModel, layer: int) -> str:
 
 
 @torch.no_grad()
-def wrapped_logits(model: HookedModel, reference: Reference) -> Float[Tensor, "token d_vocab"]:
+def wrapped_logits(model: HookedModel) -> Float[Tensor, "token d_vocab"]:
     """The reference's text through the wrapped network."""
-    return plain_logits(model.network, reference.ids.to(model.device)).float().cpu()
+    return plain_logits(model.network, model.reference.ids.to(model.device)).float().cpu()
 
 
 def read_places(
     model: HookedModel,
-    reference: Reference,
     places: Iterable[Place],
     edits: Sequence[tuple[Site | Inner, int, Hook]] = (),
 ) -> dict[Place, Float[Tensor, "token d_site"]]:
-    """Activations at some places on the reference's text, in float32, with edits before them."""
+    """Activations at some places on the reference's text, in float32, with edits before them.
+
+    Places that the forward does not pass through are left out.
+    """
     found: dict[Place, Tensor] = {}
 
     def reader(place: Place) -> Hook:
@@ -117,20 +136,25 @@ def read_places(
 
     hooks = [*edits, *((site, layer, reader((site, layer))) for site, layer in places)]
     with model.hooks(hooks):
-        wrapped_logits(model, reference)
+        wrapped_logits(model)
     return found
 
 
-def stream_gaps(model: HookedModel, reference: Reference) -> list[float]:
-    """How far each block's output is from the plain network's, as a share of its length."""
-    places: list[Place] = [("resid_post", layer) for layer in range(model.n_layers)]
-    found = read_places(model, reference, places)
-    gaps = []
-    for layer in range(model.n_layers):
-        block = model.bridge.blocks[layer].original_component
-        truth, own = reference.outputs.get(id(block)), found.get(("resid_post", layer))
-        known = truth is not None and own is not None
-        gaps.append(share(own[-len(truth) :] - truth, truth) if known else float("nan"))
+def site_gaps(model: HookedModel) -> dict[Place, float]:
+    """How far each site is from the plain network's, as a share of its length.
+
+    Only sites that are the input or the output of one module of the network; not a number where
+    the wrapper's hook does not fire.
+    """
+    truths: dict[Any, Tensor] = dict(model.reference.sites)
+    found = read_places(model, truths)
+    gaps: dict[Place, float] = {}
+    for place, truth in truths.items():
+        own = found.get(place)
+        if own is None or own.shape[-1] != truth.shape[-1]:
+            gaps[place] = float("nan")
+        else:
+            gaps[place] = share(own[-len(truth) :] - truth, truth)
     return gaps
 
 
@@ -139,10 +163,13 @@ def share(part: Tensor, whole: Tensor) -> float:
     return float((part.norm(dim=-1) / whole.norm(dim=-1).clamp(min=1e-12)).max())
 
 
-def unexplained(model: HookedModel, reference: Reference) -> list[float]:
+def unexplained(model: HookedModel) -> list[float]:
     """How much of each block's output is not ``resid_pre + attn_out + mlp_out``, as a share.
 
     Infinite where the block lacks one of the two, so that they cannot be all that writes.
+
+    Raises:
+        ModelError: a site of which the wrapper knows and through which nothing passes.
     """
     parts: tuple[Site, ...] = ("resid_pre", "attn_out", "mlp_out")
     whole = [
@@ -151,7 +178,14 @@ def unexplained(model: HookedModel, reference: Reference) -> list[float]:
         if all(model.sites.has(site, layer) for site in parts)
     ]
     wanted: list[Place] = [(site, layer) for site in (*parts, "resid_post") for layer in whole]
-    found = read_places(model, reference, wanted)
+    found = read_places(model, wanted)
+    for site, layer in wanted:
+        if (site, layer) not in found:
+            raise ModelError(
+                f"TransformerLens names {site} at layer {layer} ({_kind(model, layer)}) of "
+                f"{model.name}, and no forward passes through it, so the stream cannot be read. "
+                f"{versions()}"
+            )
     rests = [float("inf")] * model.n_layers
     for layer in whole:
         output = found[("resid_post", layer)]
@@ -159,14 +193,14 @@ def unexplained(model: HookedModel, reference: Reference) -> list[float]:
     return rests
 
 
-def ablation_left(model: HookedModel, reference: Reference) -> dict[Place, float]:
+def ablation_left(model: HookedModel) -> dict[Place, float]:
     """What is left along an ablated direction, as a share of a token's length.
 
     At the input of every layer, at what its MLP reads where that is a place of its own, and at the
     end. The direction is one along which the plain stream lies at every layer.
     """
     ends: list[Place] = [("resid_post", layer) for layer in range(model.n_layers)]
-    stream = read_places(model, reference, ends)
+    stream = read_places(model, ends)
     last = torch.stack([stream[place][-1] for place in ends])
     unit = (last / last.norm(dim=-1, keepdim=True).clamp(min=1e-12)).sum(0)
     unit = unit / unit.norm()
@@ -178,35 +212,37 @@ def ablation_left(model: HookedModel, reference: Reference) -> dict[Place, float
     places = model.sites.ablation_places(range(model.n_layers))
     seen: list[Place] = [("resid_pre", layer) for layer in range(model.n_layers)]
     if "resid_mid" not in model.sites.unwritable:
-        seen += [("resid_mid", layer) for layer in sorted(model.sites.mixed)]
-    seen = [place for place in seen if model.sites.has(*place)] + ends[-1:]
-    found = read_places(model, reference, seen, [(site, at, ablate) for site, at in places])
+        seen += _middles(model)
+    seen += ends[-1:]
+    found = read_places(model, seen, [(site, at, ablate) for site, at in places])
     return {place: share((x @ unit).unsqueeze(-1), x) for place, x in found.items()}
 
 
-def _unwritable(model: HookedModel, reference: Reference) -> frozenset[str]:
+def _unwritable(model: HookedModel) -> frozenset[str]:
     """``resid_mid``, where the bridge cannot put back what a block read in the middle."""
-    places = [("resid_mid", layer) for layer in sorted(model.sites.mixed)]
-    edits: list[tuple[Site | Inner, int, Hook]] = [
-        (site, layer, torch.clone) for site, layer in places if model.sites.has(site, layer)
-    ]
     try:
-        with model.hooks(edits):
-            wrapped_logits(model, reference)
+        with model.hooks((site, layer, lambda x: x.clone()) for site, layer in _middles(model)):
+            wrapped_logits(model)
     except Exception:  # an architecture may object in any way it likes
         return frozenset({"resid_mid"})
     return frozenset()
 
 
-def check_ablation(model: HookedModel, reference: Reference) -> float:
+def _middles(model: HookedModel) -> list[Place]:
+    """What the MLP reads in blocks where more than attention and MLP writes."""
+    places: list[Place] = [("resid_mid", layer) for layer in sorted(model.sites.mixed)]
+    return [place for place in places if model.sites.has(*place)]
+
+
+def check_ablation(model: HookedModel) -> float:
     """The largest share that ablation leaves.
 
     Raises:
         ModelError: it is more than rounding.
     """
-    left = ablation_left(model, reference)
+    left = ablation_left(model)
     (site, layer), worst = max(left.items(), key=lambda item: item[1])
-    if not worst <= tolerance(model, 1e-3, 0.02):
+    if not worst <= tolerance(model, *ABLATION):
         raise ModelError(
             f"a direction cannot be ablated in {model.name}: {worst:.2g} of a token's length is "
             f"left along it at {site} of layer {layer} ({_kind(model, layer)}). {versions()}"
@@ -214,15 +250,26 @@ def check_ablation(model: HookedModel, reference: Reference) -> float:
     return worst
 
 
-def padding_gap(model: HookedModel, reference: Reference) -> float:
+@torch.no_grad()
+def last_only_gap(model: HookedModel) -> float:
+    """How far logits for the last position alone are from those of all, in standard deviations."""
+    ids = model.reference.ids.to(model.device)
+    try:
+        found = model.network(input_ids=ids, use_cache=False, **model.last_only(ids.shape[1]))
+    except Exception:  # an architecture may object in any way it likes
+        return float("inf")
+    return logits_gap(found.logits[-1, -1:].float().cpu(), model.reference.logits[-1:])
+
+
+def padding_gap(model: HookedModel) -> float:
     """How far padding on the left moves the text's last logits, in standard deviations."""
-    ids = reference.ids.to(model.device)
+    ids = model.reference.ids.to(model.device)
     pad = model.tokenizer.pad_token_id or 0
     filler = torch.full_like(ids[:, : ids.shape[1] // 2], pad)
     mask = torch.cat([torch.zeros_like(filler), torch.ones_like(ids)], dim=1)
     with torch.no_grad():
         padded = plain_logits(model.network, torch.cat([filler, ids], dim=1), mask)[-1:]
-    gap = logits_gap(padded.float().cpu(), reference.logits[-1:])
+    gap = logits_gap(padded.float().cpu(), model.reference.logits[-1:])
     return gap if gap == gap else float("inf")
 
 
@@ -255,7 +302,7 @@ def check_cache(model: HookedModel, tokens: Tokens) -> None:
     key = "generation"
     if key not in model.checked:
         gap = cache_gap(model, tokens)
-        allowed = tolerance(model, 1e-2, 0.25)
+        allowed = tolerance(model, *CACHE)
         model.checked[key] = "" if gap <= allowed else f"differ from plain forwards by {gap:.2g}"
     if reason := model.checked[key]:
         raise ModelError(

@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench.artifact import environment
 from workbench.errors import AxisError, ModelError
 from workbench.models.head_layout import by_head, projected_width
+from workbench.models.reference import Reference
 from workbench.models.sites import Inner, Site, Sites
 from workbench.models.tokens import ChatTemplate, Tokens
 from workbench.progress import track
@@ -64,6 +65,7 @@ class HookedModel:
         current: the forward pass that is running, None outside of one. Interventions on a subset
             of the tokens read it.
         sites: which sites each layer has.
+        reference: what the plain network gave on a short text, before it was wrapped.
         pads: whether padding on the left leaves a prompt as it is. Where it does not, prompts of
             one length go through the model together, and no others.
         checked: what was found when shortcuts through this model were compared with plain
@@ -85,6 +87,7 @@ class HookedModel:
         self.checked: dict[str, str] = {}
         self.n_raw_hooks = 0
         self.sites = Sites(bridge, name)
+        self.reference: Reference = Reference(torch.zeros(1, 0), torch.zeros(0, 0))
         self.pads = True
         self.keeps_last = "logits_to_keep" in inspect.signature(self.network.forward).parameters
 

@@ -2,14 +2,15 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import ModelError
+from workbench.models.sites import Inner, Site, Sites
 
 _TEXT = "How far is the sea from here, and what is the weather like?"
 _MOST = 24
@@ -25,14 +26,17 @@ class Reference:
     Attributes:
         ids: its tokens.
         logits: at every position, in float32, on the CPU.
-        outputs: what each module gave at the last positions, by the module's ``id()``.
+        outputs: what each module gave at the last positions, by the module's ``id()``; empty once
+            `by_site` has taken from them what sites are compared with.
         inputs: what each module was given there.
+        sites: what stands at (site, layer) of the plain network, at the last positions.
     """
 
     ids: Int[Tensor, "1 token"]
     logits: Float[Tensor, "token d_vocab"]
     outputs: Mapping[int, Tensor] = field(default_factory=dict)
     inputs: Mapping[int, Tensor] = field(default_factory=dict)
+    sites: Mapping[tuple[str, int], Float[Tensor, "token d_site"]] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -108,6 +112,32 @@ def plain_logits(
         position_ids=(mask.cumsum(1) - 1).clamp(min=0),
         use_cache=False,
     ).logits[-1]
+
+
+def by_site(reference: Reference, sites: Sites) -> Reference:
+    """The reference with what stands at every site, where one module of the network gives it.
+
+    A site is a hook of the wrapper, before or after some module of the network: what that module
+    read or gave in the plain network is the truth. Where the wrapper computes a site by itself
+    (scaled, say), there is none, and only sums can tell.
+    """
+    found: dict[tuple[str, int], Tensor] = {}
+    hooks = sites.bridge.hook_dict
+    for layer in range(sites.n_layers):
+        block = sites.bridge.blocks[layer]
+        owners: dict[int, tuple[Mapping[int, Tensor], int]] = {}
+        for part in block.modules():
+            original = getattr(part, "original_component", None)
+            for kind, values in (("hook_in", reference.inputs), ("hook_out", reference.outputs)):
+                if original is not None and (hook := getattr(part, kind, None)) is not None:
+                    owners[id(hook)] = (values, id(original))
+        for site in (*get_args(Site), *get_args(Inner)):
+            if sites.has(site, layer):
+                point = hooks[sites.hook_name(site, layer)]
+                values, module = owners.get(id(point), ({}, 0))
+                if module in values:
+                    found[(site, layer)] = values[module].flatten(1)
+    return replace(reference, outputs={}, inputs={}, sites=found)
 
 
 @contextlib.contextmanager

@@ -81,10 +81,7 @@ def chosen_method(
                 "find their tokens by model.current."
             )
         return "plain"
-    # A window, a second token in a block and padding each bring parts of the masks into play.
-    beyond = tokens.ids.shape[1] > _window(model)
-    key = f"packed, {'several tokens' if n_last > 1 else 'one token'}, beyond window: {beyond}"
-    reason = _found(f"{key}, {_padding(tokens)}", _packed_gap, model, tokens, n_last)
+    reason = packed_fault(model, tokens, n_last)
     if not reason:
         return "packed"
     if method == "packed":
@@ -98,7 +95,7 @@ def chosen_method(
 
 def may_resume(model: HookedModel, tokens: Tokens) -> bool:
     """Whether forwards of this model can start at a later layer; warns where they cannot."""
-    reason = _found(f"resumed, {_padding(tokens)}", _resumed_gap, model, tokens, 1)
+    reason = resumed_fault(model, tokens)
     if reason:
         warnings.warn(
             f"forwards of {model.name} that start at a later layer {reason}; they start at the "
@@ -106,6 +103,19 @@ def may_resume(model: HookedModel, tokens: Tokens) -> bool:
             stacklevel=2,
         )
     return not reason
+
+
+def packed_fault(model: HookedModel, tokens: Tokens, n_last: int) -> str:
+    """Why packed forwards of such prompts are not exact; nothing where they are."""
+    # A window, a second token in a block and padding each bring parts of the masks into play.
+    beyond = tokens.ids.shape[1] > _window(model)
+    key = f"packed, {'several tokens' if n_last > 1 else 'one token'}, beyond window: {beyond}"
+    return _found(f"{key}, {_padding(tokens)}", _packed_gap, model, tokens, n_last)
+
+
+def resumed_fault(model: HookedModel, tokens: Tokens) -> str:
+    """Why forwards of such prompts cannot start at a later layer; nothing where they can."""
+    return _found(f"resumed, {_padding(tokens)}", _resumed_gap, model, tokens, 1)
 
 
 def _padding(tokens: Tokens) -> str:
@@ -212,7 +222,12 @@ def _noise(model: HookedModel, seed: int, n_last: int, first: int = 0) -> Edits:
 
     layers = sorted({first, (first + model.n_layers) // 2, model.n_layers - 1})
     sites: tuple[Site, ...] = ("resid_pre", "z", "attn_out", "mlp_out")
-    return [(site, layer, hook_of()) for layer in layers for site in sites]
+    return [
+        (site, layer, hook_of())
+        for layer in layers
+        for site in sites
+        if model.sites.has(site, layer)
+    ]
 
 
 def _window(model: HookedModel) -> float:

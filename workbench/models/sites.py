@@ -5,7 +5,7 @@ of attention, or beside it; some blocks scale or normalise the stream itself. Wh
 refused by name, and what writes besides ``attn_out`` and ``mlp_out`` is found by adding up.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from workbench.errors import AxisError, ModelError
@@ -19,6 +19,9 @@ stream, after a post-norm where the architecture has one; ``z`` is the heads' ou
 
 Inner = Literal["resid_mid", "resid_post"]
 """Places that only ablation needs: what the MLP reads, and the output of the block."""
+
+Place = tuple[Site | Inner, int]
+"""A site of one layer."""
 
 _HOOKS: Mapping[str, str] = {
     "resid_pre": "hook_resid_pre",
@@ -110,7 +113,7 @@ class Sites:
             "which every layer has."
         )
 
-    def ablation_places(self, layers: Sequence[int]) -> list[tuple[Site | Inner, int]]:
+    def ablation_places(self, layers: Sequence[int]) -> list[Place]:
         """Where a direction is taken out so that nothing of it is left in these layers.
 
         At the input of every block before which nothing is ablated, and at what each block writes.
@@ -119,11 +122,11 @@ class Sites:
         """
         chosen = set(layers)
         entries = [layer for layer in layers if layer - 1 not in chosen]
-        places: list[tuple[Site | Inner, int]] = [("resid_pre", layer) for layer in entries]
+        places: list[Place] = [("resid_pre", layer) for layer in entries]
         inner: tuple[Site | Inner, ...] = ("attn_out", "mlp_out", "resid_mid", "resid_post")
         for site in inner:
-            if site in self.unwritable:
-                continue
-            wanted: Collection[int] = chosen if site in get_args(Site) else chosen & self.mixed
-            places += [(site, layer) for layer in sorted(wanted) if self.has(site, layer)]
+            if site not in self.unwritable:
+                wanted = chosen if site in get_args(Site) else chosen & self.mixed
+                at: list[Place] = [(site, layer) for layer in sorted(wanted)]
+                places += [place for place in at if self.has(*place)]
         return places
