@@ -24,6 +24,7 @@ _HOMES = {
     "load_prompts": "prompts.sources",
     "load_model": "models.load",
     "HookedModel": "models.load",
+    "verify_model": "models.verify",
     "Tokens": "models.tokens",
     "Activations": "activations",
     "collect_activations": "activations",

@@ -326,6 +326,56 @@ def prompts(
 
 
 @app.command()
+def verify(
+    model: Annotated[str, typer.Argument(help="Organism, Hub id or folder.")] = "pocket",
+    device: Annotated[
+        str | None, typer.Option(help="Device; by default the GPU if there is one.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Weight type; by default bfloat16 on a GPU, else float32.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let the checkpoint run its own Python.")
+    ] = False,
+    chat_template: Annotated[
+        str | None, typer.Option(help="Jinja file for a model without a chat template.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the result, .safetensors; none: no file.")
+    ] = None,
+) -> None:
+    """Check that what is read from a model is what the model computes.
+
+    TransformerLens can wrap thousands of checkpoints, most of which nobody tried. This compares the
+    wrapped model with Hugging Face's own on a short text: logits, every site of every layer,
+    generation with its cache, padding, the shortcuts that the workbench takes, and whether an
+    ablated direction is really gone; and it shows the chat template token by token. Exits with
+    status 1 where something is wrong.
+
+    Example: [bold]workbench verify Qwen/Qwen2.5-1.5B-Instruct[/bold]
+    """
+    from workbench.artifact import save_dataset
+    from workbench.models.verify import verify_model
+    from workbench.tables import show_verification
+
+    found = verify_model(
+        model,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        chat_template=chat_template,
+    )
+    show_verification(found, _console)
+    if out is not None:
+        save_dataset(out, found, kind="verification")
+        _console.print(f"result: {out}", soft_wrap=True, highlight=False)
+    if found.attrs["verdict"] == "wrong":
+        raise typer.Exit(1)
+
+
+@app.command()
 def models() -> None:
     """List the shipped model organisms; any Hub id or folder can be used too."""
     from workbench.models.organisms import organism_card, organism_names

@@ -105,6 +105,49 @@ def _rates_table(effects: Any) -> Table:
     return table
 
 
+_STYLES = {"exact": "green", "slower": "yellow", "lacking": "dim", "wrong": "bold red"}
+_SUMMARIES = {
+    "exact": "Everything that is read from this model is what it computes.",
+    "slower": "What is read is exact; where a shortcut is not, the plain way is taken.",
+    "lacking": "What is read is exact; what this architecture lacks is refused by name.",
+    "wrong": "Do not trust what is read from this model: load_model refuses it, or replies are.",
+}
+
+
+def show_verification(found: "xr.Dataset", console: Console) -> None:
+    """Every check with its verdict, and the template token by token."""
+    table = Table(
+        title=escape(f"{found.attrs['model']} ({found.attrs['architecture']})"),
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption=_SUMMARIES[found.attrs["verdict"]],
+    )
+    table.add_column("check")
+    for name in ("differs by", "allowed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("", ratio=1)
+    for name in found["check"].values:
+        row = found.sel(check=name)
+        verdict = str(row["verdict"].item())
+        numbers = (float(row[key]) for key in ("value", "allowed"))
+        shown = ("" if number != number else f"{number:.1g}" for number in numbers)
+        note = escape(str(row["note"].item()))
+        table.add_row(str(name), *shown, f"[{_STYLES[verdict]}]{verdict}[/]", note)
+    console.print(table)
+    if "token" not in found.dims:
+        return
+    prompt = Table(title="One prompt, token by token", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("position", "id", "token", "part"):
+        prompt.add_column(name, justify="right" if name in ("position", "id") else "left")
+    columns = ("token_position", "token_id", "token_text", "token_part")
+    for position, token, text, part in zip(*(found[key].values for key in columns), strict=True):
+        style = "bold" if part in ("t_inst", "t_post") else ""
+        prompt.add_row(str(position), str(token), escape(repr(str(text))), str(part), style=style)
+    console.print(prompt)
+
+
 def show_heads(found: "Heads", console: Console) -> None:
     """The heads with the largest effects, and the smallest set that turns the replies."""
     patching, curve = found.results["head_patching"], found.results.get("head_set")

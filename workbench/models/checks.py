@@ -25,6 +25,7 @@ N_STEPS = 2
 """Generated tokens that are compared with plain forwards."""
 
 LOGITS = (1e-3, 0.1)
+SUM = (1e-4, 0.02)
 SITES = (1e-3, 0.05)
 ABLATION = (1e-3, 0.02)
 PADDING = (1e-3, 0.1)
@@ -38,24 +39,30 @@ def tolerance(model: HookedModel, wide: float, narrow: float) -> float:
     return wide if exact else narrow
 
 
-def check_loaded(model: HookedModel, plain: Reference) -> None:
-    """Compares a freshly wrapped model with its plain network, and learns what its blocks do.
+def compare_with_plain(model: HookedModel, plain: Reference) -> None:
+    """Learns from a freshly wrapped model's plain network what its blocks do.
 
     Sets ``model.reference``, ``model.sites.mixed`` and ``model.pads``.
 
     Raises:
-        ModelError: logits, or the stream of some layer, are not those of the plain network; or
-            something of an ablated direction is left.
+        ModelError: a site of which the wrapper knows and through which nothing passes.
     """
     model.reference = by_site(plain, model.sites)
     model.sites.mixed = frozenset(
-        layer
-        for layer, rest in enumerate(unexplained(model))
-        if not rest <= tolerance(model, 1e-4, 0.02)
+        layer for layer, rest in enumerate(unexplained(model)) if not rest <= tolerance(model, *SUM)
     )
     model.sites.unwritable = _unwritable(model)
     model.keeps_last = model.keeps_last and last_only_gap(model) <= tolerance(model, 1e-3, 0.1)
     model.pads = padding_gap(model) <= tolerance(model, *PADDING)
+
+
+def check_loaded(model: HookedModel) -> None:
+    """Refuses a model that is not what its plain network is.
+
+    Raises:
+        ModelError: logits are not those of the plain network, with the first site that differs; or
+            something of an ablated direction is left.
+    """
     check_logits(model)
     check_ablation(model)
 

@@ -11,7 +11,7 @@ import torch
 
 from workbench.errors import ModelError
 from workbench.models.boot import boot
-from workbench.models.checks import check_loaded
+from workbench.models.checks import check_loaded, compare_with_plain
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
 from workbench.models.reference import Reference, check_weights, read_plain
@@ -57,6 +57,32 @@ def load_model(
     >>> model.n_layers, model.n_heads, model.d_model
     (8, 8, 160)
     """
+    model = load_unchecked(
+        name,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        chat_template=chat_template,
+    )
+    check_loaded(model)
+    return model
+
+
+def load_unchecked(
+    name: Any = "pocket",
+    *,
+    tokenizer: Any = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    chat_template: str | Path | None = None,
+) -> HookedModel:
+    """As `load_model`, also where the wrapper does not tell the truth: for `verify_model` alone."""
     if device is not None and device_map is not None:
         raise ModelError("device= and device_map= contradict each other. Pass one of them.")
     template_text = _template_text(chat_template)
@@ -168,7 +194,7 @@ def _finished(
     """The wrapped network, once it has been compared with the plain one."""
     bridge.original_model.eval().requires_grad_(False)
     model = HookedModel(bridge, tokenizer, name, ChatTemplate(tokenizer, template), revision)
-    check_loaded(model, plain)
+    compare_with_plain(model, plain)
     return model
 
 

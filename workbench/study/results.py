@@ -29,6 +29,7 @@ FIGURES = "figures"
 CATEGORY_DIRECTIONS = "category_directions.safetensors"
 RESAMPLED_DIRECTIONS = "category_directions_resampled.safetensors"
 ANALYSES_FOLDER = "analyses"
+VERIFICATION = "verification.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,8 @@ class Run:
         planted_cosine: cosine with the planted direction; None where nothing was planted.
         results: what the analyses found, by the name of each result.
         skipped: why an analysis was not made, by its name.
+        verification: what `verify_model` found of the model; None in a run that was made before
+            runs kept it.
     """
 
     folder: Path
@@ -60,6 +63,7 @@ class Run:
     planted_cosine: float | None
     results: Mapping[str, xr.Dataset] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    verification: xr.Dataset | None = None
 
     @property
     def found(self) -> dict[str, str]:
@@ -90,6 +94,7 @@ def load_run(folder: str | Path) -> Run:
     study, _ = read_study(folder)
     scores = load_dataset(folder / SCORES, kind="sweep")
     effects = load_dataset(folder / EFFECTS, kind="effects")
+    verification = folder / VERIFICATION
     return Run(
         folder=folder,
         study=study,
@@ -111,6 +116,9 @@ def load_run(folder: str | Path) -> Run:
             for each in ANALYSES
             if (reason := read_skipped(folder, each)) is not None
         },
+        verification=load_dataset(verification, kind="verification")
+        if verification.is_file()
+        else None,
     )
 
 

@@ -17,10 +17,11 @@ from workbench.analysis.sweep import sweep_directions
 from workbench.artifact import load_dataset, save_dataset, write_text
 from workbench.directions import estimate
 from workbench.directions.direction import Directions
-from workbench.errors import StudyError, WorkbenchError
+from workbench.errors import ModelError, StudyError, WorkbenchError
 from workbench.interventions import mean_projection
 from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
+from workbench.models.verify import verify_model
 from workbench.prompts.promptset import PromptSet
 from workbench.study import results
 from workbench.study.analyses import Analysis, chosen_analyses
@@ -47,6 +48,28 @@ class Stages:
         self.folder, self.study, self.model, self.say = folder, study, model, say
         self.prompts = prompts
         self._kept: dict[str, Any] | None = None
+
+    def verification(self) -> xr.Dataset:
+        """What of the wrapped model is what the model computes.
+
+        Raises:
+            ModelError: something that would be read is not.
+        """
+        path = self.folder / results.VERIFICATION
+        if path.is_file():
+            found = load_dataset(path, kind="verification")
+        else:
+            self.say("comparing the wrapped model with Hugging Face's own")
+            found = verify_model(self.model)
+            save_dataset(path, found, kind="verification")
+        if found.attrs["verdict"] == "wrong":
+            wrong = found["note"].where(found["verdict"] == "wrong", drop=True)
+            told = "; ".join(f"{row['check'].item()}: {row.item()}" for row in wrong)
+            raise ModelError(
+                f"what is read from {self.model.name} would not be true ({told}). "
+                f"`workbench verify {self.model.name}` shows it."
+            )
+        return found
 
     def kept(self, part: str, kind: str) -> PromptSet:
         """Training or validation prompts that the model treats as their label says."""
@@ -281,7 +304,9 @@ def open_run(
         )
         model.batch_tokens = study.batch_tokens
     open_folder(folder, study, model, prompts)
-    return Stages(folder, study, model, prompts, say)
+    stages = Stages(folder, study, model, prompts, say)
+    stages.verification()
+    return stages
 
 
 def _read_json(path: Path) -> dict[str, Any]:
