@@ -20,6 +20,7 @@ from workbench.analysis.patch_metric import (
 )
 from workbench.errors import AxisError, StudyError
 from workbench.heads import head_labels
+from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts, Site
 from workbench.models.packed import Method
 from workbench.models.tokens import Tokens
@@ -105,6 +106,8 @@ def minimal_head_set(
     check_search(direction, threshold, max_heads, n_random, judge)
     everything = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
     pool = _candidates(candidates, everything)
+    source, target = given_prompts(source, "source"), given_prompts(target, "target")
+    judged = None if judged is None else given_prompts(judged, "judged")
     rows, source_rows = model.tokens(target, system), model.tokens(source, system)
     judged_rows = rows if judged is None else model.tokens(judged, system)
     if judged is not None:

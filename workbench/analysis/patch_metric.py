@@ -14,6 +14,7 @@ from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.packed import Place, Read
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
+from workbench.prompts.texts import Texts
 from workbench.scores.refusal import refusal_score
 from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
 
@@ -121,8 +122,9 @@ def check_positions(
 
 
 def prompt_ids(prompts: Prompts, n_prompts: int) -> list[str]:
-    """Ids of a prompt set; else the row as text."""
-    return list(prompts.ids) if isinstance(prompts, PromptSet) else [*map(str, range(n_prompts))]
+    """Ids of prompts that have some; else the row as text."""
+    known = isinstance(prompts, PromptSet | Texts)
+    return list(prompts.ids) if known else [*map(str, range(n_prompts))]
 
 
 def prompts_provenance(source: Prompts, target: Prompts, system: str | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from workbench.errors import AxisError, ModelError
 from workbench.models.head_layout import by_head, projected_width
 from workbench.models.tokens import ChatTemplate, Tokens
 from workbench.progress import track
+from workbench.prompts.inputs import as_prompts
 from workbench.prompts.promptset import PromptSet
 
 Site = Literal["resid_pre", "attn_out", "mlp_out", "z"]
@@ -29,8 +30,9 @@ stream, after a post-norm where the architecture has one; ``z`` is the heads' ou
 Hook = Callable[[Tensor], Tensor | None]
 """Reads an activation [prompt token ...] and replaces it unless it returns None."""
 
-Prompts = PromptSet | Tokens | Sequence[str] | str
-"""Whatever can be answered: a prompt set, texts, one text, or tokens made before."""
+Prompts = PromptSet | Tokens | Sequence[str] | str | Any
+"""Whatever can be answered: what `as_prompts` takes (a prompt set, texts, one text, a data frame, a
+data set), or tokens made before. What cannot is a `PromptError` that says so."""
 
 
 class StopForward(Exception):
@@ -176,7 +178,7 @@ class HookedModel:
         """Renders prompts with the chat template, tokenises and left-pads them.
 
         Raises:
-            PromptError: no prompts, or one that is too long for the model.
+            PromptError: no prompts, something that is none, or one that is too long for the model.
             ModelError: no chat template, or none with a place for ``system``.
         """
         if isinstance(prompts, Tokens):
@@ -186,8 +188,7 @@ class HookedModel:
                     "they are made: model.tokens(prompts, system=…)."
                 )
             return prompts.to(self.device)
-        texts = prompts.texts if isinstance(prompts, PromptSet) else prompts
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = as_prompts(prompts).texts
         return self.template.tokens(texts, system, self.max_tokens).to(self.device)
 
     def hook_name(self, site: Site, layer: int) -> str:

@@ -138,8 +138,8 @@ def to_categories(benchmark: str, own: Iterable[object]) -> tuple[str, ...]:
         own,
         CROSSWALK[benchmark],
         f"{benchmark} labels without a category",
-        f"Map them in workbench.prompts.taxonomy.CROSSWALK[{benchmark!r}], or pass "
-        "category_column= to keep the file's own labels",
+        f"Map them in workbench.prompts.taxonomy.CROSSWALK[{benchmark!r}], or give a "
+        "file of it as the source, without its name, and category_column= for its own labels",
     )
 
 
@@ -156,15 +156,18 @@ def xstest_labels(types: Iterable[object]) -> tuple[str, ...]:
         types,
         XSTEST_LABELS,
         "xstest types that are neither safe nor a contrast",
-        "Map them in workbench.prompts.taxonomy, or pass label=",
+        "Map them in workbench.prompts.taxonomy, or give its file as the source, without its name",
     )
 
 
-def to_labels(spellings: Iterable[object]) -> tuple[str, ...]:
+def to_labels(
+    spellings: Iterable[object], remedy: str = "pass label= for the whole file"
+) -> tuple[str, ...]:
     """A file's label column as harmful, harmless or borderline, by `LABEL_SPELLINGS`.
 
     ``safe`` alone means harmless: a file of safe prompts that look harmful has to say so, with
-    ``borderline`` or with ``label="borderline"``.
+    ``borderline`` or with ``label="borderline"``. Numbers are no labels: which of 0 and 1 is the
+    harmful one is not for us to guess. ``remedy`` is what else can be done where this is called.
 
     Raises:
         PromptError: some spellings are unknown; all of them are named.
@@ -176,7 +179,7 @@ def to_labels(spellings: Iterable[object]) -> tuple[str, ...]:
         spellings,
         LABEL_SPELLINGS,
         "labels that nobody knows",
-        f"Known: {', '.join(LABEL_SPELLINGS)}. Rewrite them, or pass label= for the whole file",
+        f"Known: {', '.join(LABEL_SPELLINGS)}. Rewrite them, or {remedy}",
     )
 
 
