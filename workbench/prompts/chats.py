@@ -18,7 +18,7 @@ _ROLES = ("role", "from", "speaker")
 _CONTENTS = ("content", "value", "text")
 _USER = {"user", "human", "prompter"}
 _SYSTEM = {"system", "developer"}
-_LOOKS_LIKE_TURNS = re.compile(r"""\s*\[\s*\{\s*['"](role|from|content|value)['"]\s*:""")
+_LOOKS_LIKE_TURNS = re.compile(r"""\s*\[\s*\{\s*['"](role|from|speaker|content|value)['"]\s*:""")
 
 
 class Opening(NamedTuple):
@@ -50,7 +50,7 @@ def conversation(value: object) -> list[Mapping[str, Any]] | None:
     table comes out of CSV.
 
     Raises:
-        PromptError: text that begins like turns and is none.
+        PromptError: a list of something else, or text that begins like turns and is none.
     """
     if isinstance(value, str) and _LOOKS_LIKE_TURNS.match(value):
         value = _parsed(value)
@@ -58,9 +58,14 @@ def conversation(value: object) -> list[Mapping[str, Any]] | None:
         value = value["messages"]
     if hasattr(value, "tolist") and not isinstance(value, str):
         value = value.tolist()  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(value, list | tuple) and len(value) and all(map(is_turn, value)):
-        return list(value)
-    return None
+    if not isinstance(value, list | tuple):
+        return None
+    if not value or not all(map(is_turn, value)):
+        raise PromptError(
+            f"{reprlib.repr(value)} is not text, and no conversation either: expected turns with "
+            "role and content, or from and value."
+        )
+    return list(value)
 
 
 def opening(turns: Sequence[Mapping[str, Any]]) -> Opening:

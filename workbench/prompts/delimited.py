@@ -84,7 +84,7 @@ def _delimited(text: str, path: Path) -> tuple[str, str]:
     excel = _EXCEL.match(text)
     if excel:
         return text[excel.end() :], excel[1]
-    header = re.split(r"\r\n|\r|\n", text, maxsplit=1)[0]
+    header = re.split(r"\r\n|\r|\n", text.lstrip("\r\n"), maxsplit=1)[0]
     usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
     if header.lower().startswith("sep="):
         raise PromptError(

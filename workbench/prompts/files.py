@@ -63,6 +63,8 @@ def read_table(path: str | Path, split: str | None = None, *, optional: bool = F
         content = _unpacked(content, path)
     if not content.strip():
         raise PromptError(f"{path} is empty.")
+    if content.startswith(b"version https://git-lfs"):
+        raise PromptError(f"{path} only says where Git LFS keeps the file. Run: git lfs pull.")
     if kind == ".parquet":
         without_splits(f"{path}", split, optional)
         return Table.of(str(path), _parquet(content, path))

@@ -95,6 +95,11 @@ def table_of(source: Any, split: str | None = None) -> Table:
 
 def _from_table(source: Any, name: str) -> PromptSet | Texts:
     """A table as a set if it says which prompts are harmful, else as texts."""
+    if isinstance(source, dict) and len(source) > 1:
+        raise PromptError(
+            f"a {type(source).__name__} holds several splits: {', '.join(source)}. Pass one of "
+            f"them, such as data[{next(iter(source))!r}]."
+        )
     table = table_of(source)._replace(
         remedy="Read it first with load_prompts(…, {}=…).",
         one_label="read it first with load_prompts(…, label=…)",
@@ -129,7 +134,9 @@ def _listed(source: Any) -> list[Any]:
         return source.tolist()
     if isinstance(source, Sequence) and not isinstance(source, bytes | bytearray | memoryview):
         return list(source)
-    raise PromptError(f"a {_said(source)} is no prompt. Pass {TAKEN}.{_advice(source)}")
+    raise PromptError(
+        f"expected prompts, found something of type {_said(source)}. Pass {TAKEN}.{_advice(source)}"
+    )
 
 
 def _advice(source: Any) -> str:
@@ -156,6 +163,8 @@ def _texts(found: Sequence[Any]) -> tuple[str, ...]:
     if not found:
         raise PromptError("no prompts: the list is empty.")
     for index, text in enumerate(found):
+        if _is_missing(text):
+            raise PromptError(f"prompt {index} is missing. Leave it out.")
         if not isinstance(text, str):
             raise PromptError(
                 f"prompt {index} is a {_said(text)}, not text. Pass {TAKEN}.{_turns(text)}"
@@ -165,7 +174,15 @@ def _texts(found: Sequence[Any]) -> tuple[str, ...]:
     return tuple(map(str, found))
 
 
+def _is_missing(value: Any) -> bool:
+    """Whether a cell of a table is empty: None, NaN, or the like of pandas."""
+    named = type(value).__name__ in ("NAType", "NaTType", "NoneType")
+    return named or (isinstance(value, float) and value != value)
+
+
 def _turns(item: Any) -> str:
     if isinstance(item, Mapping):
         return " Of a row or a turn, pass the text alone."
+    if isinstance(item, Prompt):
+        return " A list holds texts or Prompts, not both."
     return ""

@@ -44,7 +44,14 @@ def json_rows(
     if isinstance(found, dict):
         lists = _lists(found, path)
         if len(lists) > 1:
-            name = picked(f"{path}", list(lists), split)
+            try:
+                name = picked(f"{path}", list(lists), split)
+            except PromptError as error:
+                if len({*map(len, lists.values())}) > 1:
+                    raise
+                raise PromptError(
+                    f"{error} If they are columns, call the one of the prompts 'text'."
+                ) from error
             return _rows(lists[name], path), name
         found = next(iter(lists.values()), None)
     without_splits(f"{path}", split, optional)

@@ -90,9 +90,9 @@ def read_prompts(
             # Benchmarks count from 1, each of them; their names keep them apart in one set.
             own = f"{name}-{own}"
         try:
-            request = requests.of(values)
-            if request is None:
+            if requests.leave_out(values):
                 continue
+            request = requests.of(values)
             own, kind = checked("the id", own), checked("the category", category)
             prompts.append(Prompt(own, checked("the text", request), label, kind))
         except PromptError as error:
@@ -127,11 +127,14 @@ class _Requests:
         self._history = table.known((_HISTORY_COLUMN,))
         self._counts = dict.fromkeys(("joined", "turns", "system", "history"), 0)
 
+    def leave_out(self, row: Row) -> bool:
+        """Whether a row goes on from earlier turns, so that it is no request by itself."""
+        goes_on = any(_said(row.get(column)) for column in self._history)
+        self._counts["history"] += goes_on
+        return goes_on
+
     def of(self, row: Row) -> Any:
-        """The request of a row; None where it is left out."""
-        if any(_said(row.get(column)) for column in self._history):
-            self._counts["history"] += 1
-            return None
+        """The request of a row, which may turn out to be no text."""
         text = row.get(self._text)
         system = any(_said(row.get(column)) for column in self._system)
         turns = conversation(text)

@@ -243,7 +243,8 @@ def _file(source: str | Path, split: str | None, optional: bool) -> Opened:
         provenance = {"kind": "file", "source": path.name}
     if table.split is not None:
         provenance["split"] = table.split
-    return Opened(table, path.stem, provenance)
+    name = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+    return Opened(table, name, provenance)
 
 
 def _is_there(path: Path) -> bool:

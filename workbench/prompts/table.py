@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from workbench.errors import PromptError
+from workbench.prompts.taxonomy import ONE_LABEL
 
 TEXT_COLUMNS = (
     "text", "prompt", "goal", "instruction", "forbidden_prompt", "behavior", "question", "query",
@@ -39,7 +40,7 @@ class Table(NamedTuple):
     split: str | None = None
     hint: str = ""
     remedy: str = "Pass {}=."
-    one_label: str = "pass label= for the whole file"
+    one_label: str = ONE_LABEL
 
     @classmethod
     def of(cls, origin: str, rows: list[Row], **more: Any) -> "Table":

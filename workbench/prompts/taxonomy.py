@@ -123,6 +123,11 @@ LABEL_SPELLINGS: Mapping[str, str] = {
 """How files spell the three labels; capitals, spaces, ``-`` and ``_`` make no difference."""
 
 
+OWN_CATEGORIES = "pass category_column= to keep the file's own labels"
+ONE_LABEL = "pass label= for the whole file"
+"""What else can be done about labels that are not known."""
+
+
 def to_categories(benchmark: str, own: Iterable[object]) -> tuple[str, ...]:
     """A benchmark's own labels as our categories, one for one.
 
@@ -138,8 +143,7 @@ def to_categories(benchmark: str, own: Iterable[object]) -> tuple[str, ...]:
         own,
         CROSSWALK[benchmark],
         f"{benchmark} labels without a category",
-        f"Map them in workbench.prompts.taxonomy.CROSSWALK[{benchmark!r}], or give a "
-        "file of it as the source, without its name, and category_column= for its own labels",
+        f"Map them in workbench.prompts.taxonomy.CROSSWALK[{benchmark!r}], or {OWN_CATEGORIES}",
     )
 
 
@@ -156,13 +160,11 @@ def xstest_labels(types: Iterable[object]) -> tuple[str, ...]:
         types,
         XSTEST_LABELS,
         "xstest types that are neither safe nor a contrast",
-        "Map them in workbench.prompts.taxonomy, or give its file as the source, without its name",
+        f"Map them in workbench.prompts.taxonomy, or {ONE_LABEL}",
     )
 
 
-def to_labels(
-    spellings: Iterable[object], remedy: str = "pass label= for the whole file"
-) -> tuple[str, ...]:
+def to_labels(spellings: Iterable[object], remedy: str = ONE_LABEL) -> tuple[str, ...]:
     """A file's label column as harmful, harmless or borderline, by `LABEL_SPELLINGS`.
 
     ``safe`` alone means harmless: a file of safe prompts that look harmful has to say so, with

@@ -13,6 +13,7 @@ from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import NOTES, Reading, has_labels
 from workbench.prompts.sources import Opened, open_source
 from workbench.prompts.table import Table
+from workbench.prompts.taxonomy import ONE_LABEL, OWN_CATEGORIES
 from workbench.scores.refusal import refusal_score, refusal_tokens
 from workbench.study.settings import Study
 
@@ -23,6 +24,12 @@ _FEWEST = 8
 """With fewer prompts than this left after filtering, an estimate is not worth the name."""
 
 
+_ALL_ROWS = "set label_column='' to take all rows for what their setting says"
+_ADVICE = {
+    BY_PATH: "",
+    ONE_LABEL: _ALL_ROWS,
+    OWN_CATEGORIES: "give its file by itself, without NAME=, and its category_column=",
+}
 _COLUMNS = ("text", "category", "label", "id", "context")
 
 
@@ -81,10 +88,10 @@ def _loaded(study: Study) -> dict[str, PromptSet]:
         _check_named(study, opened)
         loaded = {label: _of_label(study, own, label) for label, own in opened.items()}
     except PromptError as error:
-        raise PromptError(str(error).replace(BY_PATH, "")) from error
+        raise PromptError(_in_a_study(str(error))) from error
     for first, second in itertools.combinations(labels, 2):
-        others = set(loaded[second].texts)
-        both = [text for text in loaded[first].texts if text in others]
+        others = set(map(_spoken, loaded[second].texts))
+        both = [text for text in loaded[first].texts if _spoken(text) in others]
         if both:
             shown = ", ".join(map(reprlib.repr, both[:3]))
             more = f" and {len(both) - 3} more" if len(both) > 3 else ""
@@ -98,9 +105,7 @@ def _loaded(study: Study) -> dict[str, PromptSet]:
 
 def _of_label(study: Study, opened: Opened, label: str) -> PromptSet:
     """The prompts of one label; a source that names no labels holds that label only."""
-    table = opened.table._replace(
-        one_label="set label_column='' to take all rows for what their setting says"
-    )
+    table = opened.table
     if _has_layout(opened):
         reading = Reading()
     else:
@@ -109,15 +114,24 @@ def _of_label(study: Study, opened: Opened, label: str) -> PromptSet:
         if not has_labels(table, reading):
             columns["label_column"] = None
             reading = Reading(**columns, label=label)
-    prompts = opened._replace(table=table).read(reading)
+    prompts = opened.read(reading)
     if label not in prompts.labels:
         there = ", ".join(sorted(set(prompts.labels)))
         raise PromptError(
             f"no prompt of {getattr(study, label)!r} is labelled {label}: there are {there}. Give "
-            "another source, or set label_column='' to take all rows for what their setting says."
+            f"another source, or {_ALL_ROWS}."
         )
+    chosen = prompts.where(label=label)
     # A text that stands twice would leak from training into the test.
-    return prompts.where(label=label).unique()
+    unique = chosen.unique()
+    notes = list(unique.provenance.get(NOTES, ()))
+    if len(chosen) < len(prompts):
+        notes.append(f"{len(prompts) - len(chosen)} of {len(prompts)} rows: labelled otherwise")
+    if len(unique) < len(chosen):
+        notes.append(f"{len(chosen) - len(unique)} of {len(chosen)} rows: texts that stand twice")
+    if not notes:
+        return unique
+    return replace(unique, provenance={**unique.provenance, NOTES: notes})
 
 
 def _has_layout(opened: Opened) -> bool:
@@ -176,6 +190,18 @@ def _check_named(study: Study, opened: Mapping[str, Opened]) -> None:
             f"none of the sources has splits, so split={study.split!r} chooses nothing. Leave it "
             "out."
         )
+
+
+def _in_a_study(message: str) -> str:
+    """Advice of `load_prompts` as that of a study, which has settings instead of its arguments."""
+    for ours, theirs in _ADVICE.items():
+        message = message.replace(ours, theirs)
+    return message
+
+
+def _spoken(text: str) -> str:
+    """A text without what changes nothing: capitals and the amount of white space."""
+    return " ".join(text.casefold().split())
 
 
 def _told_apart(loaded: dict[str, PromptSet]) -> dict[str, PromptSet]:
