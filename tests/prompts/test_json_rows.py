@@ -26,7 +26,7 @@ def load(path, content, **options):
         {"prompt": ASK, "category": ["a", "b"]},
         {"Prompt": {"0": ASK[0], "1": ASK[1]}, "Category": {"0": "a", "1": "b"}},
         {"0": ROWS[0], "1": ROWS[1]},
-        {"columns": ["prompt", "category"], "index": [0, 1], "data": [["Bake bread", "a"], ["Sew", "b"]]},
+        {"columns": [*ROWS[0]], "index": [0, 1], "data": [[*row.values()] for row in ROWS]},
         {"features": [], "rows": [{"row_idx": n, "row": row} for n, row in enumerate(ROWS)]},
     ],
 )  # fmt: skip
@@ -48,7 +48,7 @@ def test_splits_are_chosen_by_name(tmp_path, content):
     assert list(load(path, content, split="train").texts) == ASK
     test = load(path, content, split="test")
     assert test.texts == ("Sing",) and test.provenance["split"] == "test"
-    with pytest.raises(PromptError, match=r"several splits: train, test. Choose one with split='tr"):
+    with pytest.raises(PromptError, match=r"several splits: train, test. Choose one with split='t"):
         load(path, content)
     with pytest.raises(PromptError, match=r"a.json has no split 'dev': train, test"):
         load(path, content, split="dev")
@@ -57,9 +57,9 @@ def test_splits_are_chosen_by_name(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ({"prompt": ASK, "category": ["a"]}, {}, "columns, and they are not of one length: prompt 2,"),
+        ({"prompt": ASK, "category": ["a"]}, {}, "columns, and they are not of one length: prompt"),
         ({"prompt": ASK, "n": 1}, {}, "not of one length: prompt 2, n no list"),
-        ({"prompts": ASK, "labels": [0, 1]}, {}, "If they are columns, call the one of the prompts"),
+        ({"prompts": ASK, "labels": [0, 1]}, {}, "If they are columns, call the one of the prompt"),
         (ROWS, {"split": "train"}, "a.json has no splits. Leave split='train' out"),
         ({}, {}, "another shape"),
         ({"data": []}, {}, "holds no prompts"),

@@ -50,7 +50,7 @@ def test_columns_are_named_for_the_files_that_have_them(jbb, alpaca):
         "harmless": ["4 of 5 rows: instruction and input joined, a blank line between them"]
     }
     several = study(harmful=jbb, harmless=alpaca, text_column="Behavior, output, goal")
-    with pytest.raises(StudyError, match="jbb.csv has several of the columns that text_column nam"):
+    with pytest.raises(StudyError, match=r"jbb.csv has several of the columns that text_column n"):
         split_prompts(several)
     plain = study(harmful=jbb, harmless=alpaca, text_column="instruction,Goal", context_column="")
     assert texts(split_prompts(plain), "harmless")[1] == "Sum up 1."
@@ -66,10 +66,10 @@ def test_a_downloaded_benchmark_has_its_layout(jbb, alpaca):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"text_column": "Gaol"}, r"no file has a column 'Gaol', which text_column names \(.*jbb.csv: "
-         r"'Unnamed: 0', 'Goal', 'Target', 'Behavior', 'Category'; .*alpaca.json: 'instruction'"),
-        ({"text_column": "Goal", "category_column": "kind"}, "no file has a column 'kind', which cat"),
-        ({"text_column": "Goal", "split": "train"}, "none of the sources has splits, so split='train'"),
+        ({"text_column": "Gaol"}, r"no file has a column 'Gaol', which text_column names \(.*jbb.c"
+         r"sv: 'Unnamed: 0', 'Goal', 'Target', 'Behavior', 'Category'; .*alpaca.json: 'instruction'"),
+        ({"text_column": "Goal", "category_column": "kind"}, "no file has a column 'kind', which"),
+        ({"text_column": "Goal", "split": "train"}, "none of the sources has splits, so split='t"),
     ],
 )  # fmt: skip
 def test_a_misspelt_setting_is_not_ignored(jbb, alpaca, settings, message):
@@ -87,14 +87,14 @@ def test_labels_in_a_file_choose_its_rows(tmp_path, alpaca):
     assert reading_notes(split)["harmful"] == ["6 of 12 rows: labelled otherwise"]
     every = split_prompts(study(harmful=mixed, harmless=alpaca, label_column=""))
     assert len(texts(every, "harmful")) == 12
-    with pytest.raises(PromptError, match=r"is labelled borderline: there are harmful, harmless. Gi"):
+    with pytest.raises(PromptError, match=r"is labelled borderline: there are harmful, harmless"):
         split_prompts(study(harmless=alpaca, borderline=mixed))
 
 
 def test_labels_that_nobody_knows_are_not_passed_over(tmp_path, alpaca):
     rows = [f"Ask {n},{n % 2}" for n in range(12)]
     numbered = csv(tmp_path / "numbered.csv", "prompt,label", rows)
-    message = r"labels that nobody knows: '0', '1'.* Rewrite them, or set label_column='' to take all"
+    message = r"labels that nobody knows: '0', '1'.* Rewrite them, or set label_column='' to take a"
     with pytest.raises(PromptError, match=message):
         split_prompts(study(harmful=numbered, harmless=alpaca))
 
@@ -102,8 +102,11 @@ def test_labels_that_nobody_knows_are_not_passed_over(tmp_path, alpaca):
 def test_texts_under_two_labels_are_named(tmp_path, alpaca):
     mine = csv(tmp_path / "mine.csv", "prompt", ["Ask 1", "Ask 2", "ASK  3", "Ask 4"])
     other = csv(tmp_path / "other.csv", "prompt", ["Ask 3", "Ask 4", "Ask 5", "Ask 6"])
-    with pytest.raises(StudyError, match=r"2 texts stand both in the harmful prompts \(.*mine.csv\) "
-                       r"and in the harmless ones \(.*other.csv\): 'ASK  3', 'Ask 4'. Take them"):
+    with pytest.raises(
+        StudyError,
+        match=r"2 texts stand both in the harmful prompts \(.*mine.csv\) "
+        r"and in the harmless ones \(.*other.csv\): 'ASK  3', 'Ask 4'. Take them",
+    ):
         split_prompts(study(harmful=mine, harmless=other))  # fmt: skip
     with pytest.raises(StudyError, match=r"2 texts .* harmless prompts .* borderline ones"):
         split_prompts(study(harmful=alpaca, harmless=mine, borderline=other))
@@ -129,12 +132,14 @@ def test_a_split_is_for_the_sources_that_have_some(tmp_path, alpaca):
     split = split_prompts(study(harmful=str(path), harmless=alpaca, split="train"))
     assert len(texts(split, "harmful")) == 5
     assert split["harmful"]["train"].provenance["split"] == "train"
-    with pytest.raises(PromptError, match="several splits: train, test. Choose one with split='trai"):
+    with pytest.raises(
+        PromptError, match=r"several splits: train, test. Choose one with split='tr"
+    ):
         split_prompts(study(harmful=str(path), harmless=alpaca))
 
 
 def test_too_few_prompts_say_which_settings(alpaca):
-    with pytest.raises(PromptError, match="5 harmless prompts are too few for 128 .* Lower n_train"):
+    with pytest.raises(PromptError, match=r"5 harmless prompts are too few for 128 .* Lower n_"):
         split_prompts(Study(harmless=alpaca))
 
 

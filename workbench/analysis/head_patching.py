@@ -29,7 +29,6 @@ from workbench.analysis.patch_metric import (
 )
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
-from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts, Site
 from workbench.models.packed import Method
 from workbench.models.tokens import Tokens
@@ -192,7 +191,6 @@ def _patched(
     settings: _Settings,
 ) -> xr.Dataset:
     """Reads the source, patches the targets, and labels what came out."""
-    source, target = given_prompts(source, "source"), given_prompts(target, "target")
     rows = {"source": model.tokens(source, settings.system)}
     rows["target"] = model.tokens(target, settings.system)
     n_source, n_target = len(rows["source"]), len(rows["target"])

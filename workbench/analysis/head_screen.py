@@ -19,7 +19,6 @@ from workbench.analysis.patch_metric import (
     refusal_tokens_of,
 )
 from workbench.errors import AxisError, StudyError
-from workbench.models.given import given_prompts
 from workbench.models.hooked import Hook, HookedModel, Prompts, Site
 from workbench.models.tokens import Tokens
 from workbench.progress import track
@@ -85,7 +84,6 @@ def screen_heads(
     """
     positions = tuple(positions)
     layers = tuple(range(model.n_layers) if layers is None else layers)
-    source, target = given_prompts(source, "source"), given_prompts(target, "target")
     rows = {"source": model.tokens(source, system), "target": model.tokens(target, system)}
     n_target = len(rows["target"])
     for name, own, known in (("direction", direction, Aim), ("pairing", pairing, Pairing)):

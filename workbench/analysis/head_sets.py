@@ -106,7 +106,6 @@ def minimal_head_set(
     check_search(direction, threshold, max_heads, n_random, judge)
     everything = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
     pool = _candidates(candidates, everything)
-    source, target = given_prompts(source, "source"), given_prompts(target, "target")
     judged = None if judged is None else given_prompts(judged, "judged")
     rows, source_rows = model.tokens(target, system), model.tokens(source, system)
     judged_rows = rows if judged is None else model.tokens(judged, system)

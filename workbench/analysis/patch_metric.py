@@ -10,11 +10,11 @@ from torch import Tensor
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.interventions import Ablate, intervene
+from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.packed import Place, Read
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
-from workbench.prompts.texts import Texts
 from workbench.scores.refusal import refusal_score
 from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
 
@@ -123,14 +123,14 @@ def check_positions(
 
 def prompt_ids(prompts: Prompts, n_prompts: int) -> list[str]:
     """Ids of prompts that have some; else the row as text."""
-    known = isinstance(prompts, PromptSet | Texts)
-    return list(prompts.ids) if known else [*map(str, range(n_prompts))]
+    given = given_prompts(prompts)
+    return [*map(str, range(n_prompts))] if isinstance(given, Tokens) else list(given.ids)
 
 
 def prompts_provenance(source: Prompts, target: Prompts, system: str | None) -> dict[str, Any]:
     """Which prompts a patching experiment was made on."""
     found: dict[str, Any] = {
         name: each.fingerprint if isinstance(each, PromptSet) else None
-        for name, each in (("source", source), ("target", target))
+        for name, each in (("source", given_prompts(source)), ("target", given_prompts(target)))
     }
     return {**found, "system": system}

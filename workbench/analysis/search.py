@@ -13,7 +13,6 @@ from workbench.analysis.candidates import read_candidates
 from workbench.analysis.selection import Choice, first_skipped_layer, select_direction
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
-from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens, TokenSubset
 from workbench.progress import track
@@ -68,7 +67,6 @@ def search_direction(
             f"a search takes one direction, found {', '.join(directions.names)}. "
             "Choose with .at(name=…)."
         )
-    harmful, harmless = given_prompts(harmful, "harmful"), given_prompts(harmless, "harmless")
     if refusal_tokens is None:
         refusal_tokens = derive_refusal_tokens(model, harmful, harmless, system=system)
     refusal = tuple(refusal_tokens)

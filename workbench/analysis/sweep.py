@@ -11,7 +11,6 @@ from torch import Tensor
 from workbench.analysis.candidates import read_candidates
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
-from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens, TokenSubset
 from workbench.progress import track
@@ -74,7 +73,6 @@ def sweep_directions(
             f"a sweep takes one direction, found {', '.join(directions.names)}. "
             "Choose with .at(name=…)."
         )
-    harmful, harmless = given_prompts(harmful, "harmful"), given_prompts(harmless, "harmless")
     if refusal_tokens is None:
         refusal_tokens = derive_refusal_tokens(model, harmful, harmless, system=system)
     rows = {

@@ -40,7 +40,7 @@ def as_prompts(prompts: Any, name: str = "prompts") -> PromptSet | Texts:
     """
     if isinstance(prompts, PromptSet | Texts):
         if not len(prompts):
-            raise PromptError("no prompts: the set is empty.")
+            raise PromptError("no prompts: the list is empty.")
         return prompts
     if isinstance(prompts, str):
         return Texts.plain(_texts([prompts]))
