@@ -67,7 +67,7 @@ def test_a_downloaded_benchmark_has_its_layout(jbb, alpaca):
     ("settings", "message"),
     [
         ({"text_column": "Gaol"}, r"no file has a column 'Gaol', which text_column names \(.*jbb.c"
-         r"sv: 'Unnamed: 0', 'Goal', 'Target', 'Behavior', 'Category'; .*alpaca.json: 'instruction'"),
+         r"sv: 'Unnamed: 0', 'Goal', 'Target', 'Behavior', 'Category'; .*alpaca.json: 'instruct"),
         ({"text_column": "Goal", "category_column": "kind"}, "no file has a column 'kind', which"),
         ({"text_column": "Goal", "split": "train"}, "none of the sources has splits, so split='t"),
     ],
