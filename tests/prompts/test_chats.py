@@ -96,6 +96,10 @@ def test_a_conversation_without_a_request_is_refused(tmp_path, row, message):
 def test_a_prompt_beside_its_own_conversation_is_no_contradiction(tmp_path):
     rows = [{"prompt": text, "messages": [user(text), OK]} for text in ASK]
     assert load(lines(tmp_path / "a.jsonl", *rows)).texts == ASK
+    rows = [{"role": role, "text": "hi", "id": role} for role in ("prompter", "assistant")]
+    with pytest.raises(PromptError, match=r"every row is one turn .*: role holds assistant. Keep"):
+        load(lines(tmp_path / "turns.jsonl", *rows))
+    assert load(lines(tmp_path / "first.jsonl", rows[0])).texts == ("hi",)
     with pytest.raises(PromptError, match="holds one conversation, 2 turns"):
         load(lines(tmp_path / "one.json", [user("a"), OK]))
 

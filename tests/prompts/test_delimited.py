@@ -52,6 +52,7 @@ def test_marks_in_a_text_do_not_cut_it(tmp_path):
         ("prompt\nBake bread, then eat it\n", "taken to be separated by commas; a text that holds"),
         ("prompt;category\nBake; eat;food\n", "separated by semicolons; a text that holds one mus"),
         ("sep=ab\nprompt\nx\n", "begins with Excel's line 'sep=ab', .* Take the line out"),
+        ("prompt,prompt\nx,y\n", "has two columns of one name: 'prompt'. Rename one"),
         ("a;b|c\nx;y|z\n", "cannot tell what separates the columns .* semicolons or bars"),
     ],
 )  # fmt: skip
@@ -59,3 +60,10 @@ def test_what_cannot_be_told_names_its_cause(tmp_path, content, message):
     with pytest.raises(PromptError, match=message) as caught:
         read(tmp_path / "a.csv", content)
     assert "\n" not in str(caught.value)
+
+
+def test_plain_text_with_column_names_on_top_is_a_table(tmp_path):
+    for header in ("prompt\tcategory", "text", "Text;Label"):
+        with pytest.raises(PromptError, match=r"one prompt a line, and its first line names col"):
+            read(tmp_path / "a.txt", f"{header}\nBake bread\n")
+    assert read(tmp_path / "a.txt", "text me\nBake bread\n")[0] == "text me"

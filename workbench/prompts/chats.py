@@ -9,15 +9,16 @@ import ast
 import json
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from workbench.errors import PromptError
 
-_ROLES = ("role", "from", "speaker")
+ROLES = ("role", "from", "speaker")
 _CONTENTS = ("content", "value", "text")
 _USER = {"user", "human", "prompter"}
 _SYSTEM = {"system", "developer"}
+_ASSISTANT = {"assistant", "gpt", "chatgpt", "bot", "model"}
 _LOOKS_LIKE_TURNS = re.compile(r"""\s*\[\s*\{\s*['"](role|from|speaker|content|value)['"]\s*:""")
 
 
@@ -33,12 +34,27 @@ class Opening(NamedTuple):
     system: bool
 
 
+def check_no_turns(column: str, values: Iterable[object]) -> None:
+    """Refuses a table of which every row is one turn, the replies among them.
+
+    Raises:
+        PromptError: some values of a column of speakers are an assistant.
+    """
+    spoken = {str(value).strip().lower() for value in values}
+    if spoken & _ASSISTANT:
+        raise PromptError(
+            f"every row is one turn of a conversation, replies too: {column} holds "
+            f"{', '.join(sorted(spoken & _ASSISTANT))}. Keep the rows of the user's first turns, "
+            "or put each conversation into one row."
+        )
+
+
 def is_turn(value: object) -> bool:
     """Whether a value is one turn of a conversation: who speaks, and what they say."""
     # What is said may be nothing: an assistant that calls a tool says null.
     return (
         isinstance(value, Mapping)
-        and _key(value, _ROLES) is not None
+        and _key(value, ROLES) is not None
         and any(name in value for name in _CONTENTS)
     )
 
@@ -77,7 +93,7 @@ def opening(turns: Sequence[Mapping[str, Any]]) -> Opening:
     >>> opening([{"from": "human", "value": "Bake bread"}, {"from": "gpt", "value": "Gladly."}])
     Opening(text='Bake bread', n_turns=1, system=False)
     """
-    roles = [str(_value(turn, _ROLES)).strip().lower() for turn in turns]
+    roles = [str(_value(turn, ROLES)).strip().lower() for turn in turns]
     own = [turn for turn, role in zip(turns, roles, strict=True) if role in _USER]
     if not own:
         raise PromptError(

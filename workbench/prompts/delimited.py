@@ -61,12 +61,31 @@ def read_csv(text: str, path: Path) -> tuple[list[Row], str]:
             "must stand in double quotes."
         ) from error
     names = [str(name) for name in frame.columns]
+    twice = [name for name in names if f"{name}.1" in names and _n_known([name])]
+    if twice:
+        raise PromptError(f"{path} has two columns of one name: {twice[0]!r}. Rename one of them.")
     hint = "" if _n_known(names) else (
         f" Its first line was taken for the names of its columns: if it is a prompt, the file has "
         f"no header; put one before it (such as text{delimiter if len(names) > 1 else ''}"
         f"{'category' if len(names) > 1 else ''})."
     )  # fmt: skip
     return records(frame), hint
+
+
+def check_no_table(text: str, path: Path) -> None:
+    """Refuses plain text whose first line is nothing but names of columns.
+
+    Raises:
+        PromptError: it is, so the file is a table and its first line no prompt.
+    """
+    header = text.lstrip().split("\n", 1)[0]
+    for delimiter in _DELIMITERS:
+        fields = _fields(header, delimiter)
+        if fields and _n_known(fields) == len(fields):
+            raise PromptError(
+                f"{path} is to be read one prompt a line, and its first line names columns: "
+                f"{header.strip()!r}. Name the file .csv or .tsv, or take the line out."
+            )
 
 
 def records(frame: Any) -> list[Row]:

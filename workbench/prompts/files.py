@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.errors import PromptError
 from workbench.prompts.chats import is_turn
-from workbench.prompts.delimited import read_csv, records
+from workbench.prompts.delimited import check_no_table, read_csv, records
 from workbench.prompts.folders import data_files, is_saved_data_set, read_saved
 from workbench.prompts.json_rows import json_rows
 from workbench.prompts.table import Row, Table, shortened, without_splits
@@ -92,6 +92,7 @@ def parse_text(text: str, path: Path, split: str | None = None, *, optional: boo
             raise PromptError(f"{path} is one list and not one object a line. Name the file .json.")
         rows, _ = json_rows(found, path)
     else:
+        check_no_table(text, path)
         rows = [{"text": line} for line in text.split("\n") if line.strip()]
     return Table.of(str(path), rows, hint=hint)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from workbench.errors import PromptError
-from workbench.prompts.chats import conversation, opening
+from workbench.prompts.chats import ROLES, check_no_turns, conversation, opening
 from workbench.prompts.presets import Preset
 from workbench.prompts.prompt import LABELS, UNSPECIFIED, Prompt, checked, row_id
 from workbench.prompts.promptset import PromptSet
@@ -75,6 +75,8 @@ def read_prompts(
         prefer_first=preset is not None,
     )
     try:
+        for column in table.known(ROLES):
+            check_no_turns(column, (row.get(column) for row in table.rows))
         labels = _labels(table, reading, preset)
         categories = _categories(table, reading, preset)
     except PromptError as error:
