@@ -11,11 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.artifact import load_artifact, save_artifact
-from workbench.errors import ArtifactError, AxisError, ModelError, PromptError, StudyError
+from workbench.errors import ArtifactError, AxisError, ModelError, StudyError
+from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts, Site, StopForward
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet, text_key
+from workbench.prompts.texts import Texts
 from workbench.resampling import Resampled, Resampler
 
 
@@ -203,7 +205,8 @@ def collect_activations(
 
     Args:
         model: the model to read.
-        prompts: a prompt set, texts or tokens; only a prompt set brings ids and categories.
+        prompts: a prompt set, texts, a data frame, a data set, or tokens; see `as_prompts`. Ids and
+            categories come along where there are any.
         site: ``resid_pre``, ``attn_out``, ``mlp_out`` or ``z``.
         layers: all of them by default.
         positions: by default t_inst and the post-instruction tokens.
@@ -219,6 +222,7 @@ def collect_activations(
         ModelError: an activation is not finite.
         StudyError: a number of replicates, or a seed, that makes no sense.
     """
+    prompts = given_prompts(prompts)
     tokens = model.tokens(prompts, system)
     layers = tuple(range(model.n_layers) if layers is None else layers)
     positions = tuple((tokens.t_inst, *tokens.post_instruction) if positions is None else positions)
@@ -328,20 +332,14 @@ def _check_axes(
 
 
 def _prompt_axes(
-    prompts: Prompts, n_prompts: int
+    prompts: PromptSet | Texts | Tokens, n_prompts: int
 ) -> tuple[tuple[str, ...], Sequence[str], Sequence[str]]:
-    """Ids, labels and categories; texts without a prompt set get their index and empty labels."""
-    if isinstance(prompts, PromptSet):
-        if not len(prompts):
-            raise PromptError("no prompts: the set is empty.")
+    """Ids, labels and categories; tokens get their index, and empty labels."""
+    if not isinstance(prompts, Tokens):
         return tuple(prompts.ids), prompts.labels, prompts.categories
     return tuple(str(row) for row in range(n_prompts)), [""] * n_prompts, [""] * n_prompts
 
 
-def _texts(prompts: Prompts) -> tuple[str, ...]:
+def _texts(prompts: PromptSet | Texts | Tokens) -> tuple[str, ...]:
     """What the prompts say; nothing for tokens, which do not know it."""
-    if isinstance(prompts, PromptSet):
-        return tuple(prompts.texts)
-    if isinstance(prompts, Tokens):
-        return ()
-    return (prompts,) if isinstance(prompts, str) else tuple(prompts)
+    return () if isinstance(prompts, Tokens) else tuple(prompts.texts)

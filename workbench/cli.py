@@ -283,13 +283,20 @@ def figures(
 @app.command()
 def prompts(
     source: Annotated[
-        str | None, typer.Argument(help="A built-in set, a benchmark or a file; none lists all.")
+        str | None,
+        typer.Argument(
+            help="A built-in set, a benchmark, a file, a folder or a Hub data set; none lists all."
+        ),
     ] = None,
     path: Annotated[Path | None, typer.Option(help="A downloaded file of the benchmark.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split, where there are several.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     category_column: Annotated[str | None, typer.Option(help="Column of the category.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of the ids.")] = None,
+    context_column: Annotated[
+        str | None, typer.Option(help="Column of what follows the text; '' for none.")
+    ] = None,
     label: Annotated[
         str | None, typer.Option(help="harmful, harmless or borderline, for a file without labels.")
     ] = None,
@@ -311,10 +318,12 @@ def prompts(
     loaded = load_prompts(
         source,
         path=path,
+        split=split,
         text_column=text_column,
         category_column=category_column,
         label_column=label_column,
         id_column=id_column,
+        context_column=context_column,
         label=label,
         category=category,
         limit=limit,
@@ -323,6 +332,8 @@ def prompts(
     counts = frame.value_counts(["label", "category"], sort=False).reset_index(name="prompts")
     _console.print(_frame_table(counts, f"{source}: {len(loaded)} prompts"))
     _console.print(_frame_table(frame.head(show), "First prompts"))
+    for note in loaded.provenance.get("notes", ()):
+        _say(note)
 
 
 @app.command()

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from workbench.errors import PromptError
 from workbench.prompts.files import SUFFIXES, Table, read_table, shortened
+from workbench.prompts.sources import load_prompts
 
 ROWS = [{"text": "Bake bread.", "n": "1"}, {"text": 'Say "a, b"\nand c', "n": "NA"}]
 
@@ -43,6 +45,19 @@ def test_plain_texts(tmp_path):
         assert texts == ["one\u2028line", "two"]
 
 
+def test_text_is_read_by_its_mark_and_unpacked(tmp_path):
+    content = "prompt,category\nBäcke Brot,Küche\n"
+    for name, packed in {
+        "a.csv": content.encode("utf-16"),
+        "b.csv": ("\ufeff" + content).encode("utf-16-be"),
+        "c.csv": content.encode("utf-32"),
+        "d.csv.gz": gzip.compress(content.encode()),
+    }.items():
+        rows = read_table(written(tmp_path / name, packed)).rows
+        assert rows == [{"prompt": "Bäcke Brot", "category": "Küche"}]
+    assert load_prompts(tmp_path / "d.csv.gz", label="harmless").ids == ("d-0001",)
+
+
 def test_nothing_is_converted(tmp_path):
     content = '\ufefftext,n\r\nnull,007\r\n"a\r\nb",\r\n2024-01-01\r\n'
     rows = read_table(written(tmp_path / "a.csv", content)).rows
@@ -76,7 +91,9 @@ def test_a_very_long_prompt_and_a_nul_are_text(tmp_path):
         ("a.csv", b"text,label\n", "a.csv holds no prompts."),
         ("a.json", b"[]", "a.json holds no prompts."),
         ("a.csv", b"text\n\xe9t\xe9\n", r"not UTF-8 text \(byte 0xe9 at offset 5\). Save it as"),
-        ("a.csv", "text\nx\n".encode("utf-16"), "not UTF-8 text .* Save it as UTF-8."),
+        ("a.csv", "text\nx\n".encode("utf-16-le"), "looks like UTF-16 without its mark. Save it"),
+        ("a.csv", "text\nx\n".encode("utf-16-be"), "looks like UTF-16 without its mark. Save it"),
+        ("a.csv", "text\nx\n".encode("utf-16")[:-1], "not UTF-8 text"),
         ("a.csv", np.random.default_rng(0).bytes(400), "not UTF-8 text"),
         ("a.csv", b'text\n"never closed\n', "not a proper CSV file: .*EOF inside string"),
         ("a.csv", b"text,n\na,b\nc,d,e\n", "not a proper CSV file: .*Expected 2 fields in line 3"),
@@ -85,12 +102,19 @@ def test_a_very_long_prompt_and_a_nul_are_text(tmp_path):
         ("a.json", b"[" * 100_000, "not proper JSON: maximum recursion"),
         ("a.json", b"[" + b"9" * 5000 + b"]", "not proper JSON: Exceeds the limit"),
         ("a.json", b'{"text": "a"}\n{"text": "b"}', "For one object a line, name the file .jsonl"),
-        ("a.json", b'{"text": ["a"]}', "JSON of another shape. Expected a list of objects"),
+        ("a.json", b'{"a": "b"}', "JSON of another shape. Expected a list of objects"),
         ("a.json", b'["a", {"text": "b"}]', "JSON of another shape."),
         ("a.json", b"[1, 2]", "JSON of another shape."),
         ("a.jsonl", b'{"text": "a"}\n\n{"text"\n', "a.jsonl line 3 is not proper JSON"),
         ("a.parquet", b"PAR1 and then nothing", "broken or not a Parquet file: .*Download it aga"),
-        ("a.xlsx", b"x", r"not a known kind of file: .csv, .json, .jsonl, .parquet, .txt"),
+        ("a.jsonl", b'["a", "b"]', "a.jsonl is one list and not one object a line. Name the file"),
+        ("a.jsonl", b'[{"text":\n"a"}]', "For one document over several lines, name the file .jso"),
+        ("a.doc", b"x", r"not a known kind of file: .csv, .json, .jsonl, .parquet, .txt"),
+        ("a.xlsx", b"x", r"a spreadsheet and not a known .* Save the sheet as 'CSV UTF-8'"),
+        ("a.zip", b"x", r"is packed and not a known kind of file: .* Unpack it first"),
+        ("a.csv.zst", b"x", r"is packed and not a known kind of file"),
+        ("a.csv.gz", b"text\nx\n", r"a.csv.gz cannot be unpacked: Not a gzipped file"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "Run: git lfs pull"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, name, content, message):
@@ -154,4 +178,4 @@ def test_somebody_elses_message_becomes_one_sentence():
     assert shortened("a\n  b.") == "a b."
     assert shortened(ValueError()) == "ValueError."
     assert len(shortened("x" * 1000)) < 210
-    assert set(SUFFIXES) == {".csv", ".json", ".jsonl", ".parquet", ".txt"}
+    assert set(SUFFIXES) == {".csv", ".json", ".jsonl", ".parquet", ".txt", ".tsv"}

@@ -1,17 +1,18 @@
 """What a direction does to replies: refusal rates with it ablated, added or set, and plain."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from workbench.directions.direction import Directions
-from workbench.errors import StudyError
+from workbench.errors import PromptError, StudyError
 from workbench.interventions import Ablate, Add, Intervention, SetProjection, intervene
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
-from workbench.prompts.promptset import PromptSet
+from workbench.prompts.inputs import as_prompts
 from workbench.scores.intervals import binomial_interval
 from workbench.scores.judges import judge
 
@@ -21,7 +22,7 @@ CONDITIONS = ("plain", "ablated", "added", "projection set")
 def answer_with_and_without(
     model: HookedModel,
     direction: Directions,
-    prompt_sets: Mapping[str, PromptSet],
+    prompt_sets: Mapping[str, Any] | Any,
     *,
     judge_method: str = "rules",
     max_new_tokens: int = 48,
@@ -37,7 +38,7 @@ def answer_with_and_without(
     Args:
         model: the model.
         direction: one vector; ablated everywhere, added raw at its own layer to every token.
-        prompt_sets: prompts by the name of their set.
+        prompt_sets: prompts by the name of their set: whatever `as_prompts` takes.
         judge_method: how replies are judged; see `workbench.judge`.
         max_new_tokens: longest reply.
         coefficient: of the addition, in units of the vector's length.
@@ -51,7 +52,14 @@ def answer_with_and_without(
 
     Raises:
         AxisError: the direction does not fit the model.
+        PromptError: something that cannot be taken for prompts.
+        StudyError: no sets.
     """
+    if not isinstance(prompt_sets, Mapping):
+        raise PromptError(
+            f"expected prompts by the name of their set, found a {type(prompt_sets).__name__}. "
+            "Pass {'harmful': prompts}."
+        )
     edits: dict[str, list[Intervention]] = {
         "plain": [],
         "ablated": [Ablate(direction)],
@@ -61,6 +69,7 @@ def answer_with_and_without(
         edits["projection set"] = [SetProjection(direction, projection)]
     frames = []
     for name, prompts in prompt_sets.items():
+        prompts = as_prompts(prompts, name)
         tokens = model.tokens(prompts, system)
         for condition, interventions in edits.items():
             with intervene(model, *interventions):

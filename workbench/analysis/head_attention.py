@@ -13,6 +13,7 @@ from workbench.analysis.head_attribution import check_position
 from workbench.analysis.label_means import prompt_axes, with_label_means
 from workbench.errors import AxisError, ModelError
 from workbench.heads import head_label
+from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts, StopForward
 from workbench.models.tokens import Tokens
 from workbench.progress import track
@@ -61,6 +62,7 @@ def head_attention(
         ModelError: an architecture without attention patterns.
     """
     pairs = [(int(layer), int(head)) for layer, head in heads]
+    prompts = given_prompts(prompts)
     tokens = model.tokens(prompts, system)
     _check(model, tokens, pairs, position)
     n_prompts, width = tokens.ids.shape

@@ -13,6 +13,7 @@ from torch import Tensor
 from workbench.analysis.label_means import prompt_axes, with_label_means
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError
+from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts, StopForward
 from workbench.models.tokens import Tokens
 from workbench.progress import track
@@ -125,6 +126,7 @@ def attribute_heads(
         ModelError: an architecture whose heads do not add up to what attention writes.
     """
     unit, end = _checked(model, direction, layer)
+    prompts = given_prompts(prompts)
     tokens = model.tokens(prompts, system)
     check_position(tokens, position)
     if mixed := sorted(layer for layer in model.sites.mixed if layer < end):

@@ -20,6 +20,7 @@ from workbench.analysis.patch_metric import (
 )
 from workbench.errors import AxisError, StudyError
 from workbench.heads import head_labels
+from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts, Site
 from workbench.models.packed import Method
 from workbench.models.tokens import Tokens
@@ -106,6 +107,7 @@ def minimal_head_set(
     layers = model.layers_with("z")
     everything = [(layer, head) for layer in layers for head in range(model.n_heads)]
     pool = _candidates(candidates, everything)
+    judged = None if judged is None else given_prompts(judged, "judged")
     rows, source_rows = model.tokens(target, system), model.tokens(source, system)
     judged_rows = rows if judged is None else model.tokens(judged, system)
     if judged is not None:

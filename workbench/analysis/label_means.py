@@ -7,8 +7,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from workbench.models.hooked import Prompts
+from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
+from workbench.prompts.texts import Texts
 
 DIFFERENCE = "difference"
 """The group of harmful minus harmless prompts."""
@@ -16,10 +17,12 @@ ALL = "all"
 """The group of prompts that nobody labelled."""
 
 
-def prompt_axes(prompts: Prompts, n_prompts: int) -> dict[str, Any]:
-    """Coordinates of the prompts: ids, labels and categories; texts get their index."""
+def prompt_axes(prompts: PromptSet | Texts | Tokens, n_prompts: int) -> dict[str, Any]:
+    """Coordinates of the prompts: ids, labels and categories; tokens get their index."""
     if isinstance(prompts, PromptSet):
         ids, labels, categories = prompts.ids, prompts.labels, prompts.categories
+    elif isinstance(prompts, Texts):
+        ids, labels, categories = prompts.ids, [ALL] * n_prompts, prompts.categories
     else:
         ids = [str(row) for row in range(n_prompts)]
         labels, categories = [ALL] * n_prompts, [""] * n_prompts

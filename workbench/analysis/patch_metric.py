@@ -10,6 +10,7 @@ from torch import Tensor
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.interventions import Ablate, intervene
+from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.packed import Place, Read
 from workbench.models.tokens import Tokens
@@ -121,14 +122,15 @@ def check_positions(
 
 
 def prompt_ids(prompts: Prompts, n_prompts: int) -> list[str]:
-    """Ids of a prompt set; else the row as text."""
-    return list(prompts.ids) if isinstance(prompts, PromptSet) else [*map(str, range(n_prompts))]
+    """Ids of prompts that have some; else the row as text."""
+    given = given_prompts(prompts)
+    return [*map(str, range(n_prompts))] if isinstance(given, Tokens) else list(given.ids)
 
 
 def prompts_provenance(source: Prompts, target: Prompts, system: str | None) -> dict[str, Any]:
     """Which prompts a patching experiment was made on."""
     found: dict[str, Any] = {
         name: each.fingerprint if isinstance(each, PromptSet) else None
-        for name, each in (("source", source), ("target", target))
+        for name, each in (("source", given_prompts(source)), ("target", given_prompts(target)))
     }
     return {**found, "system": system}

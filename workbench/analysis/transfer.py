@@ -15,6 +15,7 @@ from workbench.interventions import Ablate, Add, Intervention, intervene
 from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens, TokenSubset
 from workbench.progress import track
+from workbench.prompts.inputs import as_prompt_set
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge as judge_replies
 from workbench.scores.refusal import refusal_score
@@ -29,11 +30,11 @@ HARMLESS = "harmless"
 def transfer_matrix(
     model: HookedModel,
     directions: Directions | Sequence[Directions],
-    prompts: PromptSet,
+    prompts: Any,
     *,
     windows: int | Sequence[Sequence[int]] | None = None,
     modes: Sequence[Mode] = ("ablate", "add"),
-    harmless: PromptSet | None = None,
+    harmless: Any = None,
     own: Mapping[str, Collection[str]] | None = None,
     strength: float = 1.0,
     coefficient: float = 1.0,
@@ -55,7 +56,8 @@ def transfer_matrix(
         model: the model.
         directions: one vector per name, all at one layer and position; or several such sets, each
             at a layer and position of its own.
-        prompts: prompts with the categories to measure, best those that the model refuses.
+        prompts: prompts with the categories to measure, best those that the model refuses: a prompt
+            set, or a data frame or data set with a column of categories; see `as_prompts`.
         windows: ablates also inside a window of layers only: a width, for every window of so many
             consecutive layers, or the layers of each window.
         modes: ``"ablate"``, everywhere, and ``"add"``, the raw vector at its own layer.
@@ -89,6 +91,9 @@ def transfer_matrix(
     _check_modes(modes)
     if judge is not None:
         judge_replies([], judge)  # an unknown judge is refused now, not after an hour
+    prompts = as_prompt_set(prompts, "harmful")
+    if harmless is not None:
+        harmless = as_prompt_set(harmless, HARMLESS, name=HARMLESS)
     asked, columns = _columns(prompts, harmless)
     stands_for = own_categories(vectors, set(prompts.categories), own)
     by_mode: list[Intervention] = [

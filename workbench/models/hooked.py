@@ -19,13 +19,15 @@ from workbench.models.reference import Reference
 from workbench.models.sites import Inner, Site, Sites
 from workbench.models.tokens import ChatTemplate, Tokens
 from workbench.progress import track
+from workbench.prompts.inputs import as_prompts
 from workbench.prompts.promptset import PromptSet
 
 Hook = Callable[[Tensor], Tensor | None]
 """Reads an activation [prompt token ...] and replaces it unless it returns None."""
 
-Prompts = PromptSet | Tokens | Sequence[str] | str
-"""Whatever can be answered: a prompt set, texts, one text, or tokens made before."""
+Prompts = PromptSet | Tokens | Sequence[str] | str | Any
+"""Whatever can be answered: what `as_prompts` takes (a prompt set, texts, one text, a data frame, a
+data set), or tokens made before. What cannot is a `PromptError` that says so."""
 
 
 class StopForward(Exception):
@@ -206,7 +208,7 @@ class HookedModel:
         """Renders prompts with the chat template, tokenises and left-pads them.
 
         Raises:
-            PromptError: no prompts, or one that is too long for the model.
+            PromptError: no prompts, something that is none, or one that is too long for the model.
             ModelError: no chat template, or none with a place for ``system``.
         """
         if isinstance(prompts, Tokens):
@@ -216,8 +218,7 @@ class HookedModel:
                     "they are made: model.tokens(prompts, system=…)."
                 )
             return prompts.to(self.device)
-        texts = prompts.texts if isinstance(prompts, PromptSet) else prompts
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = as_prompts(prompts).texts
         return self.template.tokens(texts, system, self.max_tokens).to(self.device)
 
     def hook_name(self, site: Site | Inner, layer: int) -> str:

@@ -1,163 +1,149 @@
-"""Files of prompts as rows: CSV, JSON, JSONL, Parquet, and plain text with one prompt a line.
+"""Files of prompts as rows: CSV, JSON, JSONL, Parquet, plain text with one prompt a line; folders.
 
 Nothing is converted on the way: the text ``NA`` stays text, and a number where text should stand
 stays a number, to be refused by whoever needs text.
 """
 
-import difflib
+import codecs
+import gzip
 import io
 import json
-import warnings
-from collections.abc import Sequence
+import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from workbench.errors import PromptError
+from workbench.prompts.chats import is_turn
+from workbench.prompts.delimited import check_no_table, read_csv, records
+from workbench.prompts.folders import data_files, is_saved_data_set, read_saved
+from workbench.prompts.json_rows import json_rows
+from workbench.prompts.table import Row, Table, shortened, without_splits
 
-SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".txt")
-
-Row = dict[str, Any]
-
-
-class Table(NamedTuple):
-    """Rows with named columns, and where they come from, for messages."""
-
-    origin: str
-    columns: tuple[str, ...]
-    rows: list[Row]
-
-    @classmethod
-    def of(cls, origin: str, rows: list[Row]) -> "Table":
-        """A table with the columns of its rows, in order of first appearance.
-
-        Raises:
-            PromptError: there are no rows.
-        """
-        if not rows:
-            raise PromptError(f"{origin} holds no prompts.")
-        return cls(origin, tuple(dict.fromkeys(key for row in rows for key in row)), rows)
-
-    def find(
-        self, what: str, given: str | None, known: Sequence[str], *, prefer_first: bool = False
-    ) -> str | None:
-        """The column that holds ``what``: the given one, or the one with a known name.
-
-        Capitals make no difference. Returns None where no name is given and none is known.
-
-        Raises:
-            PromptError: the given column is not there, or several have a known name (unless
-                ``prefer_first`` takes the first in the order of ``known``).
-
-        >>> table = Table.of("a file", [{"Goal": "Bake bread", "n": 1}])
-        >>> table.find("text", None, ["text", "goal"])
-        'Goal'
-        """
-        if given is not None and given in self.columns:
-            return given
-        wanted = known if given is None else (given,)
-        found = [c for name in wanted for c in self.columns if c.lower() == name.lower()]
-        if given is not None and len(found) != 1:
-            close = difflib.get_close_matches(given, self.columns, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise PromptError(f"{self.origin} has no column {given!r}: {self._listed()}.{hint}")
-        if len(found) > 1 and not prefer_first:
-            raise PromptError(
-                f"{self.origin} has several columns that may hold the {what}: {', '.join(found)}. "
-                f"Pass {what}_column=. Columns: {self._listed()}."
-            )
-        return found[0] if found else None
-
-    def require(
-        self, what: str, given: str | None, known: Sequence[str], *, prefer_first: bool = False
-    ) -> str:
-        """As `find`, for a column that must be there.
-
-        Raises:
-            PromptError: it is not.
-        """
-        found = self.find(what, given, known, prefer_first=prefer_first)
-        if found is None:
-            raise PromptError(
-                f"{self.origin} has no column for the {what} (looked for {', '.join(known)}). "
-                f"Pass {what}_column=. Columns: {self._listed()}."
-            )
-        return found
-
-    def _listed(self) -> str:
-        return ", ".join(map(repr, self.columns))
+SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".txt", ".tsv")
+"""Kinds of files; each but Parquet may be compressed once more, with ``.gz`` at the end."""
+_KINDS = {*SUFFIXES, ".tab", ".ndjson"}
+_SHEETS = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers"}
+_PACKED = {".zip", ".xz", ".bz2", ".zst", ".7z", ".tar", ".tgz"}
+# The longer marks first: the one of UTF-32 begins like that of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
-def read_table(path: str | Path) -> Table:
-    """Reads a file of prompts, whole.
+def read_table(path: str | Path, split: str | None = None, *, optional: bool = False) -> Table:
+    """Reads a file of prompts, or one split of a folder of them, whole.
+
+    Args:
+        path: a file, a folder that `datasets` saved, or a folder of files, such as a clone of a
+            data set of the Hub.
+        split: which split to read; not needed where there is one.
+        optional: whether a source without splits may ignore ``split``.
 
     Raises:
-        PromptError: no such file, a folder, a kind of file that is not known, an empty or broken
-            file, or text that is not UTF-8. The message is one line and names the file.
+        PromptError: no such file, a kind of file that is not known, an empty or broken file, text
+            that is not UTF-8 and has no byte order mark, or several splits and none was chosen.
+            The message is one line and names the file.
     """
     path = Path(path).expanduser()
     try:
         if path.is_dir():
-            raise PromptError(f"{path} is a folder. Pass a file in it: {', '.join(SUFFIXES)}.")
-        if path.exists() and path.suffix.lower() not in SUFFIXES:
-            raise PromptError(f"{path} is not a known kind of file: {', '.join(SUFFIXES)}.")
+            return _folder(path, split, optional)
+        kind = _kind(path)
+        if path.exists() and kind not in _KINDS:
+            raise PromptError(_unknown(path, kind))
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise PromptError(f"no file {path}. Check the path.") from error
     except (OSError, ValueError) as error:
         raise PromptError(f"cannot read {path}: {shortened(error)}") from error
+    if path.suffix.lower() == ".gz":
+        content = _unpacked(content, path)
     if not content.strip():
         raise PromptError(f"{path} is empty.")
-    if path.suffix.lower() == ".parquet":
+    if content.startswith(b"version https://git-lfs"):
+        raise PromptError(f"{path} only says where Git LFS keeps the file. Run: git lfs pull.")
+    if kind == ".parquet":
+        without_splits(f"{path}", split, optional)
         return Table.of(str(path), _parquet(content, path))
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PromptError(
-            f"{path} is not UTF-8 text (byte {error.object[error.start]:#04x} at offset "
-            f"{error.start}). Save it as UTF-8."
-        ) from error
-    return parse_text(text, path)
+    return parse_text(_decoded(content, path), path, split, optional=optional)
 
 
-def parse_text(text: str, path: Path) -> Table:
-    """Reads the text of a ``.csv``, ``.json``, ``.jsonl`` or ``.txt`` file.
+def parse_text(text: str, path: Path, split: str | None = None, *, optional: bool = False) -> Table:
+    """Reads the text of a file of any kind but Parquet.
 
     Raises:
         PromptError: the text is broken or holds no prompts.
     """
-    match path.suffix.lower():
-        case ".csv":
-            rows = _csv(text, path)
-        case ".json":
-            rows = _objects(_json(text, path), path)
-        case ".jsonl":
-            # Not splitlines(): it also cuts at line separators that may stand inside a prompt.
-            lines = enumerate(text.split("\n"), start=1)
-            rows = _objects([_json(x, path, f" line {n}") for n, x in lines if x.strip()], path)
-        case _:
-            rows = [{"text": line} for line in text.split("\n") if line.strip()]
-    return Table.of(str(path), rows)
+    kind, hint = _kind(path), ""
+    if kind == ".json":
+        rows, split = json_rows(_json(text, path), path, split, optional)
+        return Table.of(str(path), rows, split=split)
+    without_splits(f"{path}", split, optional)
+    if kind in (".csv", ".tsv", ".tab"):
+        rows, hint = read_csv(text, path)
+    elif kind in (".jsonl", ".ndjson"):
+        # Not splitlines(): it also cuts at line separators that may stand inside a prompt.
+        lines = enumerate(text.split("\n"), start=1)
+        found = [_json(line, path, f" line {n}", text) for n, line in lines if line.strip()]
+        if len(found) == 1 and isinstance(found[0], list) and not all(map(is_turn, found[0])):
+            raise PromptError(f"{path} is one list and not one object a line. Name the file .json.")
+        rows, _ = json_rows(found, path)
+    else:
+        check_no_table(text, path)
+        rows = [{"text": line} for line in text.split("\n") if line.strip()]
+    return Table.of(str(path), rows, hint=hint)
 
 
-def shortened(error: BaseException | str, limit: int = 200) -> str:
-    """A message of somebody else's as one sentence on one line."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    return (line if len(line) <= limit else f"{line[:limit]}…").rstrip(".") + "."
+def _folder(path: Path, split: str | None, optional: bool) -> Table:
+    if is_saved_data_set(path):
+        return read_saved(path, split, optional)
+    name, files = data_files(path, split, optional)
+    tables = [read_table(file) for file in files]
+    rows = [row for table in tables for row in table.rows]
+    return Table.of(str(path), rows, split=name, hint=tables[0].hint)
 
 
-def _csv(text: str, path: Path) -> list[Row]:
-    import pandas as pd
+def _kind(path: Path) -> str:
+    """What a file is by its name, whether it is compressed or not."""
+    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
+
+def _unknown(path: Path, kind: str) -> str:
+    known = ", ".join(SUFFIXES)
+    if kind in _SHEETS:
+        return (
+            f"{path} is a spreadsheet and not a known kind of file: {known}. Save the sheet as "
+            "'CSV UTF-8'."
+        )
+    if kind in _PACKED:
+        return f"{path} is packed and not a known kind of file: {known}. Unpack it first."
+    return f"{path} is not a known kind of file: {known}."
+
+
+def _unpacked(content: bytes, path: Path) -> bytes:
     try:
-        with warnings.catch_warnings():
-            # With more fields than columns pandas would warn and drop the rest.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                io.StringIO(text, newline=""), dtype=str, keep_default_na=False, index_col=False
-            )
-    except (ValueError, pd.errors.ParserWarning) as error:
-        raise PromptError(f"{path} is not a proper CSV file: {shortened(error)}") from error
-    return _records(frame)
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise PromptError(f"{path} cannot be unpacked: {shortened(error)} Get it again.") from error
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    """The text of a file: by its byte order mark, else UTF-8."""
+    encoding = next((own for mark, own in _MARKS.items() if content.startswith(mark)), "utf-8-sig")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        likely = " If it came from Excel or Windows, it is Latin-1." if error.start else ""
+        raise PromptError(
+            f"{path} is not UTF-8 text (byte {error.object[error.start]:#04x} at offset "
+            f"{error.start}). Save it as UTF-8.{likely}"
+        ) from error
+    if {"\0"} in (set(text[1:40:2]), set(text[:40:2])):
+        raise PromptError(f"{path} looks like UTF-16 without its mark. Save it as UTF-8.")
+    return text
 
 
 def _parquet(content: bytes, path: Path) -> list[Row]:
@@ -176,35 +162,16 @@ def _parquet(content: bytes, path: Path) -> list[Row]:
         ) from error
     if not frame.columns.is_unique:
         raise PromptError(f"{path} has two columns of one name: {list(frame.columns)}.")
-    return _records(frame)
+    return records(frame)
 
 
-def _records(frame: Any) -> list[Row]:
-    """A data frame as rows, with None for what is missing."""
-    columns = {str(name): frame[name].tolist() for name in frame.columns}
-    missing = {str(name): frame[name].isna().tolist() for name in frame.columns}
-    return [
-        {name: None if missing[name][row] else values[row] for name, values in columns.items()}
-        for row in range(len(frame))
-    ]
-
-
-def _json(text: str, path: Path, place: str = "") -> Any:
+def _json(text: str, path: Path, place: str = "", whole: str = "") -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        hint = " For one object a line, name the file .jsonl." if "Extra data" in str(error) else ""
+        hint = ""
+        if "Extra data" in str(error):
+            hint = " For one object a line, name the file .jsonl."
+        elif whole.lstrip().startswith("[") or whole.lstrip()[:2] in ("{\n", "{\r"):
+            hint = " For one document over several lines, name the file .json."
         raise PromptError(f"{path}{place} is not proper JSON: {shortened(error)}{hint}") from error
-
-
-def _objects(found: Any, path: Path) -> list[Row]:
-    if isinstance(found, dict) and isinstance(found.get("data"), list):
-        found = found["data"]
-    if isinstance(found, list) and all(isinstance(item, str) for item in found):
-        return [{"text": item} for item in found]
-    if isinstance(found, list) and all(isinstance(item, dict) for item in found):
-        return found
-    raise PromptError(
-        f"{path} is JSON of another shape. Expected a list of objects, a list of strings, or "
-        '{"data": [...]}.'
-    )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import PromptError
-from workbench.prompts.files import Table, shortened
+from workbench.prompts.folders import of_data_set
+from workbench.prompts.table import Table, shortened
 from workbench.prompts.taxonomy import xstest_labels
 
 
@@ -94,6 +95,9 @@ _ALL = (
         label="borderline",
     ),
 )
+BY_PATH = "path= or "
+"""A way to give a benchmark's file that there is in `load_prompts` only."""
+
 PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _ALL}
 
 
@@ -104,27 +108,53 @@ def fetch(preset: Preset) -> Table:
         PromptError: the package ``datasets`` is not installed; the data set is gated, gone, or out
             of reach.
     """
+    remedy = f"pass {BY_PATH}'{preset.name}=FILE' as the source, for a downloaded file"
+    loaded = _downloaded(preset.hub, (preset.config,), preset.split, preset.name, remedy)
+    return Table.of(preset.origin, [dict(row) for row in loaded])
+
+
+def fetch_data_set(hub: str, split: str | None, *, optional: bool = False) -> Table:
+    """Downloads a data set by its Hub id, or takes it from the local cache.
+
+    Raises:
+        PromptError: as for `fetch`, or it holds several splits and none was chosen.
+    """
+    remedy = "pass the path of a downloaded file of it"
+    # A study names one split for all of its sources; which ones this one has shows when it is here.
+    asked = None if optional else split
+    loaded = _downloaded(hub, (), asked, f"the data set {hub!r}", remedy)
+    if asked is not None and not isinstance(loaded, dict):
+        return of_data_set(loaded, hub, None)._replace(split=asked)
+    return of_data_set(loaded, hub, split, optional)
+
+
+def _downloaded(
+    hub: str, config: tuple[Any, ...], split: str | None, what: str, remedy: str
+) -> Any:
+    """What `datasets.load_dataset` gives, or one line about why it does not."""
     try:
         import datasets
     except ImportError as error:
         raise PromptError(
-            f"{preset.name} comes from the Hugging Face Hub, which needs the package 'datasets'. "
-            "Run: pip install 'refusal-workbench[data]', or pass path= to a downloaded file."
+            f"{what} comes from the Hugging Face Hub, which needs the package 'datasets'. "
+            f"Run: pip install 'refusal-workbench[data]', or {remedy}."
         ) from error
     try:
-        loaded: Any = datasets.load_dataset(preset.hub, preset.config, split=preset.split)
-        rows = [dict(row) for row in loaded]
+        load: Any = datasets.load_dataset  # its types forget that no split is all of them
+        return load(hub, *config, split=split)
     # What goes wrong here is the network's, the Hub's or its client's, each with its own classes.
     except Exception as error:
         reason = shortened(error)
-        page = f"https://huggingface.co/datasets/{preset.hub}"
+        page = f"https://huggingface.co/datasets/{hub}"
         if any(word in reason.lower() for word in ("gated", "401", "403", "authenticated")):
             raise PromptError(
-                f"{preset.hub} is gated: accept its terms at {page} and log in with "
-                f"'hf auth login', or pass path= to a downloaded file. ({reason})"
+                f"{hub} is gated: accept its terms at {page} and log in with "
+                f"'hf auth login', or {remedy}. ({reason})"
+            ) from error
+        if any(word in reason.lower() for word in ("unknown split", "config name is missing")):
+            raise PromptError(
+                f"{what} cannot be had so: {reason} See {page}, or {remedy}."
             ) from error
         raise PromptError(
-            f"cannot get {preset.name} from {page}: {reason} "
-            "Go online once, or pass path= to a downloaded file."
+            f"cannot get {what} from {page}: {reason} Go online once, or {remedy}."
         ) from error
-    return Table.of(preset.origin, rows)

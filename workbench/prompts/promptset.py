@@ -61,6 +61,16 @@ class PromptSet:
         """A set of plain strings that share one label and category, numbered from 1."""
         if isinstance(texts, str):
             raise PromptError("expected several texts, found one string. Pass [text].")
+        if (
+            isinstance(texts, Mapping)
+            or hasattr(texts, "column_names")
+            or hasattr(texts, "columns")
+        ):
+            # Iterating gives the names of its columns, which are no prompts.
+            raise PromptError(
+                f"expected texts, found a {type(texts).__name__}. Pass one column of it, or "
+                "load_prompts(table, label=…)."
+            )
         rows = enumerate(texts, start=1)
         return cls(tuple(Prompt(row_id(name, n), text, label, category) for n, text in rows), name)
 

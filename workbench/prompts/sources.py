@@ -1,79 +1,74 @@
-"""Prompts from anywhere: the built-in sets, the known benchmarks, and files.
+"""Prompts from anywhere: the built-in sets, the known benchmarks, files, folders and the Hub.
 
 One function reads them all, `load_prompts`; `prompt_sources` lists what there is by name.
 """
 
 import difflib
+import re
 import reprlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.errors import PromptError
-from workbench.prompts.files import SUFFIXES, Table, parse_text, read_table
-from workbench.prompts.presets import PRESETS, Preset, fetch
-from workbench.prompts.prompt import LABELS, UNSPECIFIED, Prompt, checked, row_id, whole_number
+from workbench.prompts.files import SUFFIXES, parse_text, read_table
+from workbench.prompts.inputs import table_of
+from workbench.prompts.presets import PRESETS, Preset, fetch, fetch_data_set
+from workbench.prompts.prompt import LABELS, UNSPECIFIED, whole_number
 from workbench.prompts.promptset import PromptSet
-from workbench.prompts.taxonomy import CROSSWALK, to_categories, to_labels
+from workbench.prompts.reading import Reading, read_prompts
+from workbench.prompts.table import Table
+from workbench.prompts.taxonomy import CROSSWALK, to_categories
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BUILT_IN = ("harmful", "harmless", "borderline")
 
-TEXT_COLUMNS = (
-    "text", "prompt", "goal", "instruction", "forbidden_prompt", "behavior", "question", "query",
-    "request",
-)  # fmt: skip
-CATEGORY_COLUMNS = ("category", "semanticcategory", "semantic_category", "harm_category", "topic")
-LABEL_COLUMNS = ("label", "safety_label", "harm_label")
-ID_COLUMNS = ("id", "prompt_id", "behaviorid", "behavior_id")
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What the caller said about a table's columns and about all of its prompts."""
-
-    text_column: str | None
-    category_column: str | None
-    label_column: str | None
-    id_column: str | None
-    label: str | None
-    category: str | None
-
-    def given(self) -> list[str]:
-        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def load_prompts(
-    source: str | Path,
+    source: Any,
     *,
     path: str | Path | None = None,
+    split: str | None = None,
     text_column: str | None = None,
     category_column: str | None = None,
     label_column: str | None = None,
     id_column: str | None = None,
+    context_column: str | None = None,
     label: str | None = None,
     category: str | None = None,
     name: str | None = None,
     limit: int | None = None,
 ) -> PromptSet:
-    """Loads prompts by name or from a file.
+    """Loads prompts by name, from a file or folder, from the Hub, or from a table in memory.
+
+    Of a conversation (``messages``, ShareGPT's ``conversations``, TRL's ``prompt``) the prompt is
+    the **first turn of the user**; later turns and system prompts are left out. In Alpaca's and
+    Dolly's rows the ``input`` or ``context`` follows the ``instruction`` after a blank line. How
+    many rows that concerned stands in ``provenance["notes"]``.
 
     Args:
         source: a built-in set (``harmful``, ``harmless``, ``borderline``); a benchmark
             (``advbench``, ``harmbench``, ``jailbreakbench``, ``strongreject``, ``xstest``,
-            ``or_bench_hard``); or a file (.csv, .json, .jsonl, .parquet, .txt).
+            ``or_bench_hard``), or ``NAME=FILE`` for a downloaded file of it; a file (.csv, .json,
+            .jsonl, .parquet, .txt, .tsv; also .gz); a folder that `datasets.save_to_disk` wrote, or
+            of such files; a data set of the Hugging Face Hub, ``owner/name``; a
+            ``pandas.DataFrame``, a ``datasets.Dataset`` or a list of texts.
         path: a downloaded file of the named benchmark. Without it the benchmark comes from the
             Hugging Face Hub.
+        split: which split to read, where a source has several: of a folder, a data set of the Hub,
+            or a JSON object of lists.
         text_column: where the text stands; found from common names if not given.
         category_column: where the category stands. Given for a benchmark, it keeps the values as
             they are; otherwise they become our categories (see `workbench.prompts.taxonomy`).
         label_column: where the label stands. Harmful may be spelled unsafe or malicious, harmless
             safe or benign, borderline pseudo-harmful.
         id_column: where the ids stand; without one, prompts are numbered from 1.
+        context_column: what follows the text; by default ``input`` or ``context``, ``""`` for none.
         label: the label of every prompt, whatever the file says. A file without labels needs it.
         category: the category of every prompt, whatever the file says. To pick prompts of one
             category, use ``.where(category=...)`` on the result.
@@ -92,23 +87,81 @@ def load_prompts(
         raise PromptError(f"label={label!r} is not a label. Expected {', '.join(LABELS)}.")
     if limit is not None:
         limit = whole_number("limit", limit, least=1)
-    reading = _Reading(text_column, category_column, label_column, id_column, label, category)
+    reading = Reading(
+        text_column, category_column, label_column, id_column, context_column, label, category
+    )
     for fixed in ("label", "category"):
         if {fixed, f"{fixed}_column"} <= set(reading.given()):
             raise PromptError(f"pass {fixed}= or {fixed}_column=, not both.")
+    opened = open_source(source, path=path, split=split)
+    if opened.preset is None and opened.provenance["kind"] == "built-in" and reading.given():
+        raise PromptError(
+            f"{source!r} is built in and takes no {', '.join(reading.given())}. To pick some of "
+            "it in Python, use .where(label=..., category=...) on the result."
+        )
+    prompts = opened.read(reading, name)
+    return prompts if limit is None or limit >= len(prompts) else prompts.sample(limit)
+
+
+class Opened(NamedTuple):
+    """A source whose rows are read, and not yet taken for prompts.
+
+    Attributes:
+        table: the rows.
+        name: what the set is called if nobody says otherwise.
+        provenance: where the rows come from.
+        preset: the benchmark's layout, if it is one.
+    """
+
+    table: Table
+    name: str
+    provenance: Mapping[str, Any]
+    preset: Preset | None = None
+
+    def read(self, reading: Reading, name: str | None = None) -> PromptSet:
+        """The rows as prompts; see `read_prompts`."""
+        return read_prompts(self.table, reading, name or self.name, self.provenance, self.preset)
+
+
+def open_source(
+    source: Any,
+    *,
+    path: str | Path | None = None,
+    split: str | None = None,
+    optional: bool = False,
+) -> Opened:
+    """Finds out what a source is, and reads its rows.
+
+    Args:
+        source: see `load_prompts`.
+        path: see `load_prompts`.
+        split: see `load_prompts`.
+        optional: whether a source without splits may ignore ``split``.
+
+    Raises:
+        PromptError: the source is not known, or cannot be reached or read.
+    """
     preset = PRESETS.get(source) if isinstance(source, str) else None
+    if isinstance(source, str) and path is None and "=" in source:
+        known, file = source.split("=", 1)
+        if known in PRESETS:
+            preset, path = PRESETS[known], file
     if path is not None and preset is None:
         raise PromptError(
-            f"path= goes with a benchmark's name ({', '.join(PRESETS)}), not with {str(source)!r}. "
-            "To read any other file, pass the path itself as the source."
+            f"path= goes with a benchmark's name ({', '.join(PRESETS)}), not with "
+            f"{reprlib.repr(source)}. To read any other file, pass the path itself as the source."
         )
     if isinstance(source, str) and source in BUILT_IN:
-        prompts = _built_in(source, reading, name)
+        opened = _built_in(source)
     elif preset is not None:
-        prompts = _benchmark(preset, path, reading, name)
+        opened = _benchmark(preset, path)
+    elif not isinstance(source, str | Path):
+        return Opened(table_of(source, split), "prompts", {"kind": "table"})
     else:
-        prompts = _file(source, reading, name)
-    return prompts if limit is None or limit >= len(prompts) else prompts.sample(limit)
+        return _file(source, split, optional)
+    if split is not None and not optional:
+        raise PromptError(f"{source} has no splits to choose from. Leave split={split!r} out.")
+    return opened
 
 
 def prompt_sources() -> "pd.DataFrame":
@@ -137,12 +190,7 @@ def prompt_sources() -> "pd.DataFrame":
     return frame
 
 
-def _built_in(source: str, reading: _Reading, name: str | None) -> PromptSet:
-    if reading.given():
-        raise PromptError(
-            f"{source!r} is built in and takes no {', '.join(reading.given())}. To pick some of "
-            "it, use .where(label=..., category=...) on the result."
-        )
+def _built_in(source: str) -> Opened:
     file = resources.files("workbench.prompts") / "data" / f"{source}.jsonl"
     try:
         text = file.read_text(encoding="utf-8")
@@ -152,12 +200,10 @@ def _built_in(source: str, reading: _Reading, name: str | None) -> PromptSet:
             "Install the workbench again."
         ) from error
     provenance = {"kind": "built-in", "source": source}
-    return _read(parse_text(text, Path(f"{source}.jsonl")), reading, name or source, provenance)
+    return Opened(parse_text(text, Path(f"{source}.jsonl")), source, provenance)
 
 
-def _benchmark(
-    preset: Preset, path: str | Path | None, reading: _Reading, name: str | None
-) -> PromptSet:
+def _benchmark(preset: Preset, path: str | Path | None) -> Opened:
     provenance: dict[str, Any] = {"kind": "benchmark", "source": preset.name}
     if path is None:
         table = fetch(preset)
@@ -171,106 +217,44 @@ def _benchmark(
         if len(kept) < len(table.rows):
             provenance["left_out"] = f"{len(table.rows) - len(kept)} rows with {column} = {value}"
             table = Table.of(f"{table.origin} without {value} rows", kept)
-    return _read(table, reading, name or preset.name, provenance, preset)
+    return Opened(table, preset.name, provenance, preset)
 
 
-def _file(source: str | Path, reading: _Reading, name: str | None) -> PromptSet:
+def _file(source: str | Path, split: str | None, optional: bool) -> Opened:
     path = Path(source)
-    if isinstance(source, str) and not path.suffix and path.name == source:
+    there = _is_there(path)
+    if isinstance(source, str) and not there and not path.suffix and path.name == source:
         names = (*BUILT_IN, *PRESETS)
         close = difflib.get_close_matches(source.lower(), names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise PromptError(
             f"no prompts called {reprlib.repr(source)}.{hint} Built in: {', '.join(BUILT_IN)}. "
-            f"Benchmarks: {', '.join(PRESETS)}. Or pass a file: {', '.join(SUFFIXES)}."
+            f"Benchmarks: {', '.join(PRESETS)}. Or pass a file, a folder, or a data set "
+            "of the Hub as owner/name."
         )
     for preset in PRESETS.values():
         if str(source).lower() == preset.hub.lower():
             raise PromptError(f"{source} is a benchmark known by name: pass {preset.name!r}.")
-    provenance = {"kind": "file", "source": path.name}
-    return _read(read_table(path), reading, name or path.stem, provenance)
+    if isinstance(source, str) and not there and _is_hub_id(source):
+        table = fetch_data_set(source, split, optional=optional)
+        provenance = {"kind": "hub", "source": source}
+    else:
+        table = read_table(path, split, optional=optional)
+        provenance = {"kind": "file", "source": path.name}
+    if table.split is not None:
+        provenance["split"] = table.split
+    name = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+    return Opened(table, name, provenance)
 
 
-def _read(
-    table: Table,
-    reading: _Reading,
-    name: str,
-    provenance: Mapping[str, Any],
-    preset: Preset | None = None,
-) -> PromptSet:
-    """The rows of a table as prompts; every complaint names the file and the row."""
-    first = preset is not None
-    text = table.require(
-        "text", reading.text_column, preset.text_columns if preset else TEXT_COLUMNS,
-        prefer_first=first,
-    )  # fmt: skip
-    id_column = table.find(
-        "id", reading.id_column, preset.id_columns if preset else ID_COLUMNS, prefer_first=first
-    )
+def _is_there(path: Path) -> bool:
+    """Whether something lies at a path; a name that no file can have lies nowhere."""
     try:
-        labels = _labels(table, reading, preset)
-        categories = _categories(table, reading, preset)
-    except PromptError as error:
-        raise PromptError(_placed(table.origin, error)) from error
-    prompts = []
-    for row, (values, label, category) in enumerate(
-        zip(table.rows, labels, categories, strict=True), start=1
-    ):
-        own = _plain(values.get(id_column)) if id_column else None
-        if own is None:
-            own = row_id(name, row)
-        elif preset and reading.id_column is None:
-            # Benchmarks count from 1, each of them; their names keep them apart in one set.
-            own = f"{name}-{own}"
-        try:
-            own, kind = checked("the id", own), checked("the category", category)
-            prompts.append(Prompt(own, checked("the text", values.get(text)), label, kind))
-        except PromptError as error:
-            raise PromptError(f"{table.origin}, row {row}: {error}") from error
-    try:
-        return PromptSet(tuple(prompts), name, provenance)
-    except PromptError as error:
-        raise PromptError(_placed(table.origin, error)) from error
+        return path.expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
-def _labels(table: Table, reading: _Reading, preset: Preset | None) -> Sequence[str]:
-    if reading.label is not None:
-        return [reading.label] * len(table.rows)
-    if preset is not None and reading.label_column is None:
-        if preset.to_labels is None:
-            return [preset.label] * len(table.rows)
-        column = table.require("category", None, preset.category_columns, prefer_first=True)
-        return preset.to_labels(row.get(column) for row in table.rows)
-    column = table.find("label", reading.label_column, LABEL_COLUMNS)
-    if column is None:
-        raise PromptError(
-            f"no label column. Pass label= ({', '.join(LABELS)}) for the whole file, or "
-            f"label_column=. Columns: {', '.join(map(repr, table.columns))}. A known benchmark is "
-            "read by its name: load_prompts(NAME, path=...)."
-        )
-    return to_labels(row.get(column) for row in table.rows)
-
-
-def _categories(table: Table, reading: _Reading, preset: Preset | None) -> Sequence[Any]:
-    if reading.category is not None:
-        return [reading.category] * len(table.rows)
-    if preset is None or reading.category_column is not None:
-        column = table.find("category", reading.category_column, CATEGORY_COLUMNS)
-        own = (_plain(row.get(column)) if column else None for row in table.rows)
-        return [UNSPECIFIED if value is None else value for value in own]
-    if not preset.category_columns:
-        return [UNSPECIFIED] * len(table.rows)
-    column = table.require("category", None, preset.category_columns, prefer_first=True)
-    return to_categories(preset.name, (row.get(column) for row in table.rows))
-
-
-def _plain(value: Any) -> Any:
-    """Whole numbers as text, empty text as nothing, anything else as it is."""
-    if isinstance(value, int):
-        return str(value)
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-def _placed(origin: str, error: PromptError) -> str:
-    message = str(error)
-    return message if message.startswith(origin) else f"{origin}: {message}"
+def _is_hub_id(source: str) -> bool:
+    """Whether a source can only be the id of a data set: owner/name, and no kind of file."""
+    return bool(_HUB_ID.fullmatch(source)) and Path(source).suffix.lower() not in (*SUFFIXES, ".gz")

@@ -123,6 +123,11 @@ LABEL_SPELLINGS: Mapping[str, str] = {
 """How files spell the three labels; capitals, spaces, ``-`` and ``_`` make no difference."""
 
 
+OWN_CATEGORIES = "pass category_column= to keep the file's own labels"
+ONE_LABEL = "pass label= for the whole file"
+"""What else can be done about labels that are not known."""
+
+
 def to_categories(benchmark: str, own: Iterable[object]) -> tuple[str, ...]:
     """A benchmark's own labels as our categories, one for one.
 
@@ -138,8 +143,7 @@ def to_categories(benchmark: str, own: Iterable[object]) -> tuple[str, ...]:
         own,
         CROSSWALK[benchmark],
         f"{benchmark} labels without a category",
-        f"Map them in workbench.prompts.taxonomy.CROSSWALK[{benchmark!r}], or pass "
-        "category_column= to keep the file's own labels",
+        f"Map them in workbench.prompts.taxonomy.CROSSWALK[{benchmark!r}], or {OWN_CATEGORIES}",
     )
 
 
@@ -156,15 +160,16 @@ def xstest_labels(types: Iterable[object]) -> tuple[str, ...]:
         types,
         XSTEST_LABELS,
         "xstest types that are neither safe nor a contrast",
-        "Map them in workbench.prompts.taxonomy, or pass label=",
+        f"Map them in workbench.prompts.taxonomy, or {ONE_LABEL}",
     )
 
 
-def to_labels(spellings: Iterable[object]) -> tuple[str, ...]:
+def to_labels(spellings: Iterable[object], remedy: str = ONE_LABEL) -> tuple[str, ...]:
     """A file's label column as harmful, harmless or borderline, by `LABEL_SPELLINGS`.
 
     ``safe`` alone means harmless: a file of safe prompts that look harmful has to say so, with
-    ``borderline`` or with ``label="borderline"``.
+    ``borderline`` or with ``label="borderline"``. Numbers are no labels: which of 0 and 1 is the
+    harmful one is not for us to guess. ``remedy`` is what else can be done where this is called.
 
     Raises:
         PromptError: some spellings are unknown; all of them are named.
@@ -176,7 +181,7 @@ def to_labels(spellings: Iterable[object]) -> tuple[str, ...]:
         spellings,
         LABEL_SPELLINGS,
         "labels that nobody knows",
-        f"Known: {', '.join(LABEL_SPELLINGS)}. Rewrite them, or pass label= for the whole file",
+        f"Known: {', '.join(LABEL_SPELLINGS)}. Rewrite them, or {remedy}",
     )
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import AxisError, StudyError
+from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
 from workbench.scores.judges import judge
@@ -136,10 +137,9 @@ def _sample(prompts: Prompts | None, builtin: str, n: int) -> Any:
     from workbench.prompts.promptset import PromptSet
     from workbench.prompts.sources import load_prompts
 
-    if prompts is None:
-        prompts = load_prompts(builtin)
-    if len(prompts) <= n or isinstance(prompts, str):
-        return prompts
-    if isinstance(prompts, PromptSet):
-        return prompts.sample(n, seed=0)
-    return prompts.rows(list(range(n))) if isinstance(prompts, Tokens) else prompts[:n]
+    found = given_prompts(load_prompts(builtin) if prompts is None else prompts, builtin)
+    if len(found) <= n:
+        return found
+    if isinstance(found, PromptSet):
+        return found.sample(n, seed=0)
+    return found.rows(list(range(n))) if isinstance(found, Tokens) else found.first(n)

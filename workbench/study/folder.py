@@ -8,7 +8,7 @@ from workbench.artifact import environment, write_text
 from workbench.errors import StudyError
 from workbench.models.hooked import HookedModel
 from workbench.study import results
-from workbench.study.prompts import Split
+from workbench.study.prompts import Split, reading_notes
 from workbench.study.results import read_study
 from workbench.study.settings import Study
 
@@ -56,7 +56,12 @@ def open_folder(folder: Path, study: Study, model: HookedModel, prompts: Split) 
         raise StudyError(f"{folder} is not empty and holds no run. Choose another out=.")
     record = {
         "settings": json.loads(study.to_json()),
-        "provenance": {**identity, "revision": model.revision, "environment": environment()},
+        "provenance": {
+            **identity,
+            "revision": model.revision,
+            "environment": environment(),
+            **({"reading": notes} if (notes := reading_notes(prompts)) else {}),
+        },
     }
     write_text(path, json.dumps(record, indent=2, sort_keys=True))
 

@@ -35,10 +35,35 @@ class Study:
     """
 
     model: str = _setting("pocket", "Organism, Hub id or folder.")
-    harmful: str = _setting("harmful", "Built-in set, benchmark or file of harmful prompts.")
-    harmless: str = _setting("harmless", "Built-in set, benchmark or file of harmless prompts.")
+    harmful: str = _setting(
+        "harmful",
+        "Harmful prompts: built-in set, benchmark or NAME=FILE of it, file, folder, Hub data set.",
+    )
+    harmless: str = _setting("harmless", "Harmless prompts, from the same kinds of sources.")
     borderline: str = _setting(
-        "borderline", "Built-in set, benchmark or file of borderline prompts; '' for none."
+        "borderline", "Borderline prompts, from the same kinds of sources; '' for none."
+    )
+    text_column: str | None = _setting(
+        None, "Column of the text, in the files that have it; several with commas between."
+    )
+    category_column: str | None = _setting(
+        None, "Column of the category, in the files that have it; several with commas between."
+    )
+    label_column: str | None = _setting(
+        None,
+        "Column of the label, in the files that have it; of a file with labels only the rows are "
+        "used that are labelled as its option says. '' ignores labels: all rows are used.",
+    )
+    id_column: str | None = _setting(
+        None, "Column of the ids, in the files that have it; several with commas between."
+    )
+    context_column: str | None = _setting(
+        None,
+        "Column of what follows the text; by default input or context, as in Alpaca's and Dolly's "
+        "rows; '' for none.",
+    )
+    split: str | None = _setting(
+        None, "Split to read, of folders, Hub data sets and JSON files that have several."
     )
     n_train: int = _setting(128, "Prompts of either kind that the direction is estimated on.")
     n_validation: int = _setting(32, "Prompts of either kind that candidates are scored on.")

@@ -27,7 +27,7 @@ from workbench.study import results
 from workbench.study.analyses import Analysis, chosen_analyses
 from workbench.study.folder import check_model, open_folder
 from workbench.study.material import Material
-from workbench.study.prompts import Split, keep_prompts, split_prompts
+from workbench.study.prompts import Split, keep_prompts, reading_notes, split_prompts
 from workbench.study.results import read_replies, result_path, skipped_path
 from workbench.study.settings import Study
 
@@ -291,6 +291,9 @@ def open_run(
     """
     folder = Path(out) if out is not None else Path("runs") / Path(study.model).name
     prompts = split_prompts(study)  # before the model: a wrong path should not cost a download
+    for label, notes in reading_notes(prompts).items():
+        for note in notes:
+            say(f"{label} prompts: {note}")
     say(f"loading {study.model}")
     if model is not None:
         check_model(model, study)

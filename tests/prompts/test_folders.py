@@ -1,0 +1,137 @@
+"""Folders and data sets of the Hub: one split, or an error that lists them."""
+
+import sys
+
+import datasets
+import pandas as pd
+import pytest
+
+from workbench.errors import PromptError
+from workbench.prompts.sources import load_prompts
+
+ASK = ("Bake bread", "Sew")
+
+
+def data_set(texts=ASK, **columns):
+    return datasets.Dataset.from_dict({"text": list(texts), **columns})
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    datasets.disable_progress_bars()
+
+
+def load(source, **options):
+    return load_prompts(source, label="harmless", **options)
+
+
+def hub(monkeypatch, answer):
+    """Stands in for the Hub; returns what it is asked."""
+    calls = []
+
+    def load_dataset(*arguments, **options):
+        calls.append((arguments, options))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return calls
+
+
+def test_what_datasets_saves_to_disk(tmp_path):
+    data_set().save_to_disk(tmp_path / "one")
+    prompts = load(tmp_path / "one")
+    assert prompts.texts == ASK and prompts.name == "one"
+    assert prompts.provenance == {"kind": "file", "source": "one"}
+    assert load(str(tmp_path / "one")) == prompts
+    both = datasets.DatasetDict(train=data_set(), test=data_set(["Sing"]))
+    both.save_to_disk(tmp_path / "two")
+    test = load(tmp_path / "two", split="test")
+    assert test.texts == ("Sing",) and test.provenance["split"] == "test"
+    with pytest.raises(PromptError, match=r"two holds several splits: train, test. Choose one wit"):
+        load(tmp_path / "two")
+    with pytest.raises(PromptError, match=r"two has no split 'dev': train, test"):
+        load(tmp_path / "two", split="dev")
+    with pytest.raises(PromptError, match=r"one has no splits. Leave split='dev' out"):
+        load(tmp_path / "one", split="dev")
+
+
+def test_a_broken_data_set_on_disk_is_one_line(tmp_path, monkeypatch):
+    data_set().save_to_disk(tmp_path)
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(PromptError, match=r"is a broken data set: .* Save it again") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(PromptError, match=r"saved with the package 'datasets', .* pip install"):
+        load(tmp_path)
+
+
+def test_a_clone_of_a_data_set(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / ".git").mkdir()
+    for name in ("LICENSE.txt", "README.md", "dataset_infos.json", ".git/x.json"):
+        (tmp_path / name).write_text("{}")
+    for shard, text in enumerate(ASK):
+        path = tmp_path / "data" / f"train-0000{shard}-of-00002.parquet"
+        pd.DataFrame({"text": [text]}).to_parquet(path)
+    assert load(tmp_path).texts == ASK
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "test.csv").write_text("text\nSing\n")
+    assert load(tmp_path, split="small/test").texts == ("Sing",)
+    assert load(tmp_path, split="train").provenance["split"] == "train"
+    with pytest.raises(PromptError, match=r"several splits: train, small/test. Choose one"):
+        load(tmp_path)
+
+
+def test_a_data_set_comes_from_the_hub_by_its_id(monkeypatch):
+    calls = hub(monkeypatch, data_set())
+    prompts = load("owner/name", split="train")
+    assert calls == [(("owner/name",), {"split": "train"})]
+    assert prompts.texts == ASK
+    assert prompts.provenance == {"kind": "hub", "source": "owner/name", "split": "train"}
+    calls = hub(monkeypatch, datasets.DatasetDict(only=data_set()))
+    assert load("owner/na-me_1.0").provenance["split"] == "only"
+    assert calls == [(("owner/na-me_1.0",), {"split": None})]
+    hub(monkeypatch, datasets.DatasetDict(train=data_set(), test=data_set()))
+    with pytest.raises(PromptError, match=r"owner/name holds several splits: train, test. Choose"):
+        load("owner/name")
+
+
+def test_labels_that_a_data_set_stores_as_numbers_have_their_names(monkeypatch):
+    names = datasets.ClassLabel(names=["safe", "unsafe"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": names})
+    found = datasets.Dataset.from_dict({"text": list(ASK), "label": [1, 0]}, features=features)
+    hub(monkeypatch, found)
+    assert load_prompts("owner/name").labels == ("harmful", "harmless")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (ConnectionError("Couldn't reach\nit"), "cannot get the data set 'owner/name' from https://.*"
+         "/owner/name: Couldn't reach it. Go online once, or pass the path of a downloaded file"),
+        (RuntimeError("a gated dataset"), "owner/name is gated: accept its terms .* or pass the p"),
+        (ValueError('Unknown split "x".'), "cannot be had so: Unknown split .* or pass the path"),
+        (ValueError("Config name is missing."), "cannot be had so: Config name is missing"),
+    ],
+)  # fmt: skip
+def test_a_data_set_out_of_reach_is_one_line(monkeypatch, answer, message):
+    hub(monkeypatch, answer)
+    with pytest.raises(PromptError, match=message) as caught:
+        load("owner/name", split="x")
+    assert "\n" not in str(caught.value) and "path=" not in str(caught.value)
+
+
+def test_what_is_no_id_is_not_looked_for_on_the_hub(monkeypatch, tmp_path):
+    calls = hub(monkeypatch, AssertionError("asked"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/none.csv", "./none/none", "a/b/c", "~/none", "owner/name.jsonl.gz"):
+        with pytest.raises(PromptError, match="no file"):
+            load(name)
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "name").mkdir()
+    with pytest.raises(PromptError, match=r"owner/name is a folder. Pass a file in it"):
+        load("owner/name")
+    assert not calls

@@ -1,0 +1,146 @@
+"""CSV and its dialects: commas, semicolons, tabs, Excel's first line.
+
+The delimiter is read off the line of column names, where there is no prose. A sniffer that weighs
+characters over the whole text takes a comma that every prompt happens to hold for a delimiter, and
+half of each prompt is gone without a word.
+"""
+
+import csv
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import PromptError
+from workbench.prompts.table import (
+    CATEGORY_COLUMNS,
+    CHAT_COLUMNS,
+    CONTEXT_COLUMNS,
+    ID_COLUMNS,
+    LABEL_COLUMNS,
+    SYSTEM_COLUMNS,
+    TEXT_COLUMNS,
+    Row,
+    shortened,
+)
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_KNOWN = {
+    *TEXT_COLUMNS, *CHAT_COLUMNS, *CATEGORY_COLUMNS, *LABEL_COLUMNS, *ID_COLUMNS,
+    *CONTEXT_COLUMNS, *SYSTEM_COLUMNS,
+}  # fmt: skip
+_EXCEL = re.compile(r'"?sep=(.)"?[;,\t]*\r?\n', re.IGNORECASE)
+
+
+def read_csv(text: str, path: Path) -> tuple[list[Row], str]:
+    """The rows of a table in text, and what may be the matter if its columns are not known.
+
+    Raises:
+        PromptError: rows of different length, a quote that is never closed, or a delimiter that
+            cannot be told.
+    """
+    text, delimiter = _delimited(text, path)
+    import pandas as pd
+
+    try:
+        with warnings.catch_warnings():
+            # With more fields than columns pandas would warn and drop the rest.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                io.StringIO(text, newline=""),
+                sep=delimiter,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+            )
+    except (ValueError, pd.errors.ParserWarning) as error:
+        raise PromptError(
+            f"{path} is not a proper CSV file: {shortened(error)} Fields are taken to be "
+            f"separated by {_DELIMITERS.get(delimiter, repr(delimiter))}; a text that holds one "
+            "must stand in double quotes."
+        ) from error
+    names = [str(name) for name in frame.columns]
+    twice = [name for name in names if f"{name}.1" in names and _n_known([name])]
+    if twice:
+        raise PromptError(f"{path} has two columns of one name: {twice[0]!r}. Rename one of them.")
+    hint = "" if _n_known(names) else (
+        f" Its first line was taken for the names of its columns: if it is a prompt, the file has "
+        f"no header; put one before it (such as text{delimiter if len(names) > 1 else ''}"
+        f"{'category' if len(names) > 1 else ''})."
+    )  # fmt: skip
+    return records(frame), hint
+
+
+def check_no_table(text: str, path: Path) -> None:
+    """Refuses plain text whose first line is nothing but names of columns.
+
+    Raises:
+        PromptError: it is, so the file is a table and its first line no prompt.
+    """
+    header = text.lstrip().split("\n", 1)[0]
+    for delimiter in _DELIMITERS:
+        fields = _fields(header, delimiter)
+        if fields and _n_known(fields) == len(fields):
+            raise PromptError(
+                f"{path} is to be read one prompt a line, and its first line names columns: "
+                f"{header.strip()!r}. Name the file .csv or .tsv, or take the line out."
+            )
+
+
+def records(frame: Any) -> list[Row]:
+    """A data frame as rows, with None for what is missing."""
+    columns = {str(name): frame[name].tolist() for name in frame.columns}
+    missing = {str(name): frame[name].isna().tolist() for name in frame.columns}
+    return [
+        {name: None if missing[name][row] else values[row] for name, values in columns.items()}
+        for row in range(len(frame))
+    ]
+
+
+def _delimited(text: str, path: Path) -> tuple[str, str]:
+    """The table without Excel's first line, and what stands between its fields."""
+    excel = _EXCEL.match(text)
+    if excel:
+        return text[excel.end() :], excel[1]
+    header = re.split(r"\r\n|\r|\n", text.lstrip("\r\n"), maxsplit=1)[0]
+    usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    if header.lower().startswith("sep="):
+        raise PromptError(
+            f"{path} begins with Excel's line {header[:20]!r}, which names no delimiter that is "
+            "one character. Take the line out."
+        )
+    fields = {own: _fields(header, own) for own in (usual, *_DELIMITERS)}
+    splitting = [own for own, names in fields.items() if len(names) > 1]
+    if not splitting:
+        return text, usual
+    most = max(_n_known(fields[own]) for own in splitting)
+    best = [own for own in splitting if _n_known(fields[own]) == most]
+    if usual in best:
+        return text, usual
+    if not most and not _even(text, best[0], len(fields[best[0]])):
+        return text, usual  # a mark within the name of a single column
+    if len(best) == 1:
+        return text, best[0]
+    raise PromptError(
+        f"{path}: cannot tell what separates the columns in its first line, {header[:80]!r}: "
+        f"{' or '.join(_DELIMITERS[own] for own in best)}. Name the columns plainly (such as "
+        "text, category), or save it with commas."
+    )
+
+
+def _fields(header: str, delimiter: str) -> list[str]:
+    return next(csv.reader([header], delimiter=delimiter), [])
+
+
+def _even(text: str, delimiter: str, n_fields: int) -> bool:
+    """Whether every line that is not empty has as many fields."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        return all(len(row) == n_fields for row in rows if row)
+    except csv.Error:
+        return False
+
+
+def _n_known(names: list[str]) -> int:
+    return sum(name.strip().lower() in _KNOWN for name in names)

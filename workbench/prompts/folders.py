@@ -1,0 +1,99 @@
+"""Folders of prompts: what `datasets` saves to disk, and clones of data sets of the Hub."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import PromptError
+from workbench.prompts.table import Table, picked, shortened, without_splits
+
+DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
+_SHARD = re.compile(r"-\d+-of-\d+$")
+_NO_DATA = re.compile(r"(dataset_infos?|dataset_dict|state|package|config)\.json$")
+
+
+def is_saved_data_set(path: Path) -> bool:
+    """Whether a folder is what `datasets.save_to_disk` writes."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def read_saved(path: Path, split: str | None, optional: bool) -> Table:
+    """A `Dataset` or a `DatasetDict` that was saved to disk.
+
+    Raises:
+        PromptError: `datasets` is not installed, the folder is broken, or it holds several splits
+            and none was chosen.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise PromptError(
+            f"{path} was saved with the package 'datasets', which is not installed. "
+            "Run: pip install 'refusal-workbench[data]'."
+        ) from error
+    try:
+        loaded: Any = datasets.load_from_disk(str(path))
+    except Exception as error:  # pyarrow, json and datasets each have classes of their own
+        raise PromptError(
+            f"{path} is a broken data set: {shortened(error)} Save it again."
+        ) from error
+    return of_data_set(loaded, str(path), split, optional)
+
+
+def of_data_set(loaded: Any, origin: str, split: str | None, optional: bool = False) -> Table:
+    """The table of a `datasets.Dataset`, or of one split of a `DatasetDict`.
+
+    Labels that the data set stores as numbers get their names back.
+
+    Raises:
+        PromptError: there are several splits and none was chosen, no such split, or no rows.
+    """
+    if isinstance(loaded, dict):
+        split = picked(origin, list(loaded), split, optional)
+        loaded = loaded[split]
+    else:
+        own = getattr(loaded, "split", None)
+        if own is None or split != str(own):
+            without_splits(origin, split, optional)
+            split = None
+    rows = [dict(row) for row in loaded]
+    for column, feature in (getattr(loaded, "features", None) or {}).items():
+        if hasattr(feature, "int2str"):
+            for row in rows:
+                own = row[column]
+                # -1 is how data sets store that a label is not known.
+                row[column] = None if own is None or own < 0 else feature.int2str(own)
+    return Table.of(origin, rows, split=split)
+
+
+def data_files(path: Path, split: str | None, optional: bool) -> tuple[str, list[Path]]:
+    """The files of one split in a folder, such as a clone of a data set of the Hub.
+
+    Shards (``train-00000-of-00002.parquet``) belong together; any other file is a split of its own,
+    named by its stem, with its folder where that is not ``data``.
+
+    Raises:
+        PromptError: no data, or several splits and none was chosen.
+    """
+    found: dict[str, list[Path]] = {}
+    for file in sorted(_visible(path)):
+        inner = file.relative_to(path).with_suffix("")
+        parts = [part for part in inner.parts[:-1] if part != "data"]
+        found.setdefault("/".join([*parts, _SHARD.sub("", inner.name)]), []).append(file)
+    if not found:
+        raise PromptError(
+            f"{path} is a folder. Pass a file in it: it holds none of {', '.join(DATA_SUFFIXES)} "
+            "by itself, and no data set that was saved to disk."
+        )
+    name = picked(f"{path}", list(found), split, optional)
+    return name, found[name]
+
+
+def _visible(path: Path) -> Iterator[Path]:
+    for file in path.rglob("*"):
+        inner = file.relative_to(path)
+        if any(part.startswith(".") for part in inner.parts) or _NO_DATA.search(file.name):
+            continue
+        if file.is_file() and file.suffix.lower() in DATA_SUFFIXES:
+            yield file

@@ -1,0 +1,188 @@
+"""What may stand wherever prompts are taken: sets, texts, and tables in memory."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import PromptError
+from workbench.prompts.delimited import records
+from workbench.prompts.folders import of_data_set
+from workbench.prompts.prompt import Prompt
+from workbench.prompts.promptset import PromptSet
+from workbench.prompts.reading import Reading, has_labels, read_prompts
+from workbench.prompts.table import Table
+from workbench.prompts.texts import Texts
+
+TAKEN = "a PromptSet, texts (one, or a list), a pandas.DataFrame or a datasets.Dataset"
+
+
+def as_prompts(prompts: Any, name: str = "prompts") -> PromptSet | Texts:
+    """Prompts from whatever can be taken for prompts, unambiguously.
+
+    A string is a text, also where it looks like the name of a file or of a built-in set: those
+    are loaded by `load_prompts`. A ``pandas.DataFrame`` and a ``datasets.Dataset`` are read by the
+    rules of files, so labels, categories and ids come along where their columns are there; one
+    column of them is a list of texts.
+
+    Args:
+        prompts: a prompt set; a text; a list, tuple, array or column of texts, or of `Prompt`; a
+            data frame or data set.
+        name: what a table is called, in ids that it does not give itself.
+
+    Returns:
+        The set; or, where nobody says which are harmful, texts with ids and categories.
+
+    Raises:
+        PromptError: anything else, something that is no text among the texts, or nothing at all.
+
+    >>> as_prompts("How do I bake bread?").texts
+    ('How do I bake bread?',)
+    """
+    if isinstance(prompts, PromptSet | Texts):
+        if not len(prompts):
+            raise PromptError("no prompts: the list is empty.")
+        return prompts
+    if isinstance(prompts, str):
+        return Texts.plain(_texts([prompts]))
+    if _is_table(prompts):
+        return _from_table(prompts, name)
+    listed = _listed(prompts)
+    if listed and all(isinstance(each, Prompt) for each in listed):
+        return PromptSet(tuple(listed), name)
+    return Texts.plain(_texts(listed))
+
+
+def as_prompt_set(prompts: Any, label: str, name: str = "prompts") -> PromptSet:
+    """As `as_prompts`, for a place that says itself what prompts without a label are.
+
+    Raises:
+        PromptError: as `as_prompts`.
+    """
+    found = as_prompts(prompts, name)
+    if isinstance(found, PromptSet):
+        return found
+    own = found.labelled(label)
+    if found.ids == tuple(map(str, range(len(found)))):
+        return PromptSet.from_texts(found.texts, label, name=name)
+    return PromptSet(own, name)
+
+
+def table_of(source: Any, split: str | None = None) -> Table:
+    """The rows of a data frame, a data set or a list of texts.
+
+    Raises:
+        PromptError: anything else, or one with several splits of which none was chosen.
+    """
+    kind = _kind(source)
+    if kind == "datasets":
+        return of_data_set(source, f"the {type(source).__name__}", split)
+    if split is not None:
+        raise PromptError(f"a {type(source).__name__} has no splits. Leave split={split!r} out.")
+    if kind == "pandas" and type(source).__name__ == "DataFrame":
+        if not source.columns.is_unique:
+            raise PromptError(f"the DataFrame has two columns of one name: {list(source.columns)}.")
+        return Table.of("the DataFrame", records(source))
+    texts = as_prompts(source)
+    return Table.of(
+        f"the {type(source).__name__}",
+        [{"text": text} for text in texts.texts]
+        if isinstance(texts, Texts)
+        else [
+            {"id": p.id, "text": p.text, "label": p.label, "category": p.category} for p in texts
+        ],
+    )
+
+
+def _from_table(source: Any, name: str) -> PromptSet | Texts:
+    """A table as a set if it says which prompts are harmful, else as texts."""
+    if isinstance(source, dict) and len(source) > 1:
+        raise PromptError(
+            f"a {type(source).__name__} holds several splits: {', '.join(source)}. Pass one of "
+            f"them, such as data[{next(iter(source))!r}]."
+        )
+    table = table_of(source)._replace(
+        remedy="Read it first with load_prompts(…, {}=…).",
+        one_label="read it first with load_prompts(…, label=…)",
+    )
+    if has_labels(table, Reading()):
+        return read_prompts(table, Reading(), name, {"kind": "table"})
+    # The label is needed to check the rows as those of a file, and forgotten after that.
+    checked = read_prompts(table, Reading(label="harmless"), name, {"kind": "table"})
+    return Texts(checked.texts, checked.ids, checked.categories)
+
+
+def _is_table(source: Any) -> bool:
+    kind, name = _kind(source), type(source).__name__
+    return (kind, name) == ("pandas", "DataFrame") or (kind == "datasets" and name != "Column")
+
+
+def _kind(source: Any) -> str:
+    """The library that a value comes from; none is imported to find out."""
+    return type(source).__module__.partition(".")[0]
+
+
+def _listed(source: Any) -> list[Any]:
+    """The items of a list or of one column."""
+    kind, name = _kind(source), type(source).__name__
+    if kind == "pandas" and name in ("Series", "Index"):
+        return source.tolist()
+    if kind == "numpy" and name == "ndarray":
+        if source.ndim != 1:
+            raise PromptError(
+                f"an array of shape {source.shape} is no list of prompts. Pass {TAKEN}."
+            )
+        return source.tolist()
+    if isinstance(source, Sequence) and not isinstance(source, bytes | bytearray | memoryview):
+        return list(source)
+    raise PromptError(
+        f"expected prompts, found something of type {_said(source)}. Pass {TAKEN}.{_advice(source)}"
+    )
+
+
+def _advice(source: Any) -> str:
+    """How to make prompts of what was passed instead, where one can tell."""
+    if isinstance(source, Path):
+        return f" To read a file, pass load_prompts({str(source)!r})."
+    if isinstance(source, Mapping):
+        return " To pass columns, make a pandas.DataFrame of them."
+    if isinstance(source, bytes | bytearray):
+        return " Decode it first."
+    if isinstance(source, set | frozenset) or hasattr(source, "__next__"):
+        return " Pass list(…) of it, which has an order and a length."
+    if hasattr(source, "to_pandas"):
+        return " Pass its .to_pandas()."
+    return ""
+
+
+def _said(source: Any) -> str:
+    kind, name = _kind(source), type(source).__name__
+    return name if kind in ("builtins", "pathlib", "collections") else f"{kind}.{name}"
+
+
+def _texts(found: Sequence[Any]) -> tuple[str, ...]:
+    if not found:
+        raise PromptError("no prompts: the list is empty.")
+    for index, text in enumerate(found):
+        if _is_missing(text):
+            raise PromptError(f"prompt {index} is missing. Leave it out.")
+        if not isinstance(text, str):
+            raise PromptError(
+                f"prompt {index} is a {_said(text)}, not text. Pass {TAKEN}.{_turns(text)}"
+            )
+        if not text.strip():
+            raise PromptError(f"prompt {index} is empty.")
+    return tuple(map(str, found))
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell of a table is empty: None, NaN, or the like of pandas."""
+    named = type(value).__name__ in ("NAType", "NaTType", "NoneType")
+    return named or (isinstance(value, float) and value != value)
+
+
+def _turns(item: Any) -> str:
+    if isinstance(item, Mapping):
+        return " Of a row or a turn, pass the text alone."
+    if isinstance(item, Prompt):
+        return " A list holds texts or Prompts, not both."
+    return ""
