@@ -126,7 +126,7 @@ def read_places(
     model: HookedModel,
     places: Iterable[Place],
     edits: Sequence[tuple[Site | Inner, int, Hook]] = (),
-) -> dict[Place, Float[Tensor, "token d_site"]]:
+) -> dict[Place, Float[Tensor, "_ _"]]:
     """Activations at some places on the reference's text, in float32, with edits before them.
 
     Places that the forward does not pass through are left out.

@@ -89,7 +89,7 @@ class HookedModel:
         self.checked: dict[str, str] = {}
         self.n_raw_hooks = 0
         self.sites = Sites(bridge, name)
-        self.reference: Reference = Reference(torch.zeros(1, 0), torch.zeros(0, 0))
+        self.reference = Reference(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(0, 0))
         self.pads = True
         self.keeps_last = "logits_to_keep" in inspect.signature(self.network.forward).parameters
 

@@ -36,7 +36,7 @@ class Reference:
     logits: Float[Tensor, "token d_vocab"]
     outputs: Mapping[int, Tensor] = field(default_factory=dict)
     inputs: Mapping[int, Tensor] = field(default_factory=dict)
-    sites: Mapping[tuple[str, int], Float[Tensor, "token d_site"]] = field(default_factory=dict)
+    sites: Mapping[tuple[str, int], Float[Tensor, "_ _"]] = field(default_factory=dict)
 
 
 @torch.no_grad()
