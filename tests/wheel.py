@@ -38,8 +38,9 @@ print(json.dumps({
 
 
 def call(*command: str | Path, cwd: Path) -> str:
-    """Runs a program as a user would, with nothing of this checkout on its path."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """Runs a program as a user would, with no pins and nothing of this checkout on its path."""
+    own = ("PYTHONPATH", "PIP_CONSTRAINT")
+    environment = {name: value for name, value in os.environ.items() if name not in own}
     print("+", *(str(part).splitlines()[0] for part in command if str(part)), flush=True)
     done = subprocess.run(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -76,7 +77,7 @@ def install(wheel: Path, folder: Path) -> Path:
 def main() -> None:
     """Builds, installs, runs the main job on the shipped model, and looks at its numbers."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = Path(name).resolve()
         programs = install(build(folder), folder)
         elsewhere = folder / "elsewhere"
         elsewhere.mkdir()
@@ -87,7 +88,7 @@ def main() -> None:
         shown = ("torch", "transformers", "transformer-lens", "numpy", "pandas", "plotly", "typer")
         found = json.loads(call(programs / "python", "-c", INSTALLED, "run", *shown, cwd=elsewhere))
     print(json.dumps(found, indent=1))
-    assert Path(found["where"]).is_relative_to(folder)
+    assert Path(found["where"]).resolve().is_relative_to(folder)
     rates = found["rates"]
     assert rates["harmful plain"] > 0.8 and rates["harmful ablated"] < 0.1
     assert rates["harmless plain"] < 0.1 and rates["harmless added"] > 0.9
