@@ -1,10 +1,12 @@
-# make demo   the main job on the shipped model        make test   everything but the slow tests
+# make demo        the main job on the shipped model    make test        everything but the slow tests
+# make test-slow   the rest, minutes                   make test-wheel  a plain install, and the main job
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NEW := import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11')
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-slow check notebooks figures clean
+.PHONY: demo test test-slow test-wheel check notebooks figures clean
 
 demo: $(VENV)/installed
 	$(BIN)/workbench run --out runs/demo
@@ -14,17 +16,21 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
+	$(MAKE) test-wheel
+
+# What a user gets who pins nothing. It needs a package index, so it is no test of pytest.
+test-wheel: $(VENV)/installed
+	$(BIN)/python tests/wheel.py
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# torch comes first and alone: a plain dependency would pull the newest CUDA build where a CPU build
-# is set up.
+# An environment that is too old, or was left half made (no pip), is made anew. torch comes first and
+# alone: a plain dependency would pull the newest CUDA build where a CPU build is set up.
 $(VENV)/installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11')"
+	$(BIN)/python -c "import pip; $(NEW)" 2> /dev/null || { $(PYTHON) -c "$(NEW)" && $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/python -m pip install -q --disable-pip-version-check "$(TORCH)"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
 	touch $@

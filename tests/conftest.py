@@ -3,6 +3,7 @@
 import copy
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,16 @@ from architectures import DENSE, random_network
 from hypothesis import HealthCheck, settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# What a skipped test says: what is missing -> what to do. The run ends with these.
+NO_SHARED = f"no folder {SHARED} with published data -> put that folder beside the project"
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
 SHORT_CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'][0] }}:{{ m['content'] }}<|im_end|>"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>a:{% endif %}"
@@ -167,14 +178,34 @@ class Zoo(dict):
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("shared") and not SHARED.is_dir():
-            item.add_marker(pytest.mark.skip(reason=f"no folder {SHARED} with published data"))
+            item.add_marker(pytest.mark.skip(reason=NO_SHARED))
+
+
+def skipped_by_reason(reports: Sequence[Any]) -> list[str]:
+    """A line for each reason for which tests were skipped, the most frequent first."""
+    reasons = Counter(
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in reports
+        if isinstance(report.longrepr, tuple)
+    )
+    return [f"{count} skipped: {reason}" for reason, count in reasons.most_common()]
+
+
+# The outermost of all summaries, so that its lines stand just above pytest's closing line.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    yield
+    if lines := skipped_by_reason(terminalreporter.getreports("skipped")):
+        terminalreporter.section("not run, and what would change it")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of published data and checkpoints beside the project."""
     if not SHARED.is_dir():
-        pytest.skip(f"no folder {SHARED} with published data")
+        pytest.skip(NO_SHARED)
     return SHARED
 
 
@@ -244,17 +275,22 @@ def small_run(pocket, small_study, tmp_path_factory):
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
     """A Chromium or Chrome of this machine."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+    for name in BROWSERS:
         if found := shutil.which(name):
             return found
-    pytest.skip("no Chromium or Chrome on this machine")
+    pytest.skip(
+        "no Chromium or Chrome on this machine -> apt-get install chromium, "
+        "or brew install --cask chromium"
+    )
 
 
 # One per module: while it is open, its event loop would be in the way of others.
 @pytest.fixture(scope="module")
 def chromium(chromium_path):
     """A headless browser."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed -> make test installs it"
+    )
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
         yield browser

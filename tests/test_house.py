@@ -181,7 +181,7 @@ def tracked():
     command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip("not a git checkout")
+        pytest.skip("not a git checkout -> clone the repository")
     for name in done.stdout.splitlines():
         path = ROOT / name
         if path.is_file():

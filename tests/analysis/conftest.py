@@ -115,7 +115,10 @@ def organism():
 
     def load(name):
         if name not in organism_names():
-            pytest.skip(f"the organism {name} is not on this machine")
+            pytest.skip(
+                f"the organism {name} is not on this machine -> "
+                f"python -m workbench.models.organisms.train {name}"
+            )
         return wb.load_model(name), organism_card(name)["planted"]["components"]
 
     return load

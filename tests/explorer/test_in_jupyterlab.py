@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
-pytest.importorskip("anywidget", reason="anywidget is not installed")
+pytest.importorskip("jupyterlab", reason="jupyterlab is not installed -> make test installs it")
+pytest.importorskip("anywidget", reason="anywidget is not installed -> make test installs it")
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "explorer"

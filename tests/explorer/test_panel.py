@@ -7,8 +7,8 @@ import pytest
 import workbench as wb
 from workbench.explorer.views import VIEWS
 
-pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
-pytest.importorskip("anywidget", reason="anywidget is not installed")
+pytest.importorskip("ipywidgets", reason="ipywidgets is not installed -> make test installs it")
+pytest.importorskip("anywidget", reason="anywidget is not installed -> make test installs it")
 
 
 @pytest.fixture

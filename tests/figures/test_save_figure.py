@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -141,7 +140,7 @@ def test_many_pictures_are_written_together_or_none_is(figure, tmp_path, monkeyp
 @pytest.mark.slow
 @pytest.mark.allow_hosts(["127.0.0.1"])
 @pytest.mark.filterwarnings("default")
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium on this machine")
+@pytest.mark.usefixtures("chromium_path")
 def test_a_browser_draws_the_picture_in_its_size(figure, tmp_path):
     (path,) = figures.save_pictures({tmp_path / "effects.png": figure}, width=600, scale=2)
     header = path.read_bytes()[:24]
