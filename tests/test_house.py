@@ -17,6 +17,7 @@ PACKAGE = ROOT / "workbench"
 # Each room may import those of earlier lines, and itself.
 ORDER = (
     ("errors",),
+    ("arguments",),
     ("artifact", "progress", "resampling", "heads"),
     ("prompts", "figures"),
     ("models",),

@@ -1,0 +1,149 @@
+"""Whether a value is what an annotation says, and the value as that."""
+
+import math
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+_SEVERAL = (Sequence, Collection, Iterable, tuple, list, set, frozenset)
+
+
+class Misfit(Exception):
+    """A value that is not of the kind."""
+
+
+class Unfit(Exception):
+    """A value of the kind that makes no sense; says why, and what would."""
+
+
+def fitted(value: Any, kind: Any) -> Any:
+    """The value, as an annotation says it is.
+
+    Raises:
+        Misfit: it is not.
+        Unfit: it is, and cannot be meant.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any or isinstance(kind, TypeVar | str):
+        return value
+    if kind in (int, float, bool):
+        return _number(value, kind)
+    if origin in (Union, UnionType):
+        return _one_of(value, inner)
+    if origin is Literal:
+        if not isinstance(value, str) or value not in inner:
+            raise Misfit
+        return str(value)
+    if origin in _SEVERAL:
+        return _several(value, origin, inner)
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise Misfit
+        return value if inner[1] is Any else {k: fitted(v, inner[1]) for k, v in value.items()}
+    if origin is Callable:
+        return _held(value, callable(value))
+    if hasattr(kind, "array_type"):
+        return _array(value, kind)
+    return _held(value, _is(value, origin or kind))
+
+
+def ranged(name: str, value: Any) -> Any:
+    """The value, where an argument of that name can have it.
+
+    Raises:
+        Unfit: a layer below 0, a position that is not, a share or a count out of its range.
+    """
+    several = value if isinstance(value, tuple) else (value,)
+    for each in several:
+        if type(each) not in (int, float):
+            continue
+        if name in ("layer", "layers") and each < 0:
+            raise Unfit("layers are numbered from 0. The last of a model is model.n_layers - 1.")
+        if name in ("position", "positions") and each >= 0:
+            raise Unfit(
+                "positions count from the end and are negative. The last token of the prompt is -1."
+            )
+        if name == "confidence" and not 0 < each < 1:
+            raise Unfit("it is a share between 0 and 1, such as 0.95.")
+        if name == "seed" and each < 0:
+            raise Unfit("a seed is 0 or more.")
+        if name in ("top", "top_k", "columns", "max_new_tokens", "n_bootstrap") and each < 1:
+            raise Unfit("it must be at least 1.")
+    return value
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if kind in (None, NoneType):
+        return value is None
+    if getattr(kind, "__name__", "") == "Path":
+        return isinstance(value, os.PathLike)
+    # A protocol says what something can do; it is asked when it is used.
+    return (
+        not isinstance(kind, type)
+        or getattr(kind, "_is_protocol", False)
+        or isinstance(value, kind)
+    )
+
+
+def _held(value: Any, fits: bool) -> Any:
+    if not fits:
+        raise Misfit
+    return value
+
+
+def _number(value: Any, kind: type) -> Any:
+    """A number out of itself, a NumPy scalar, or an array or tensor without axes."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if kind is bool or isinstance(value, bool):
+        return _held(value, kind is bool and isinstance(value, bool))
+    if kind is int:
+        return _held(value, isinstance(value, int))
+    if not isinstance(value, int | float):
+        raise Misfit
+    if math.isnan(value):
+        raise Unfit("NaN compares with nothing. Pass a number.")
+    return value
+
+
+def _one_of(value: Any, kinds: tuple[Any, ...]) -> Any:
+    unfit: Unfit | None = None
+    for kind in kinds:
+        try:
+            return fitted(value, kind)
+        except Misfit:
+            continue
+        except Unfit as error:
+            unfit = error
+    raise unfit or Misfit
+
+
+def _several(value: Any, origin: Any, inner: tuple[Any, ...]) -> Any:
+    """Each of several, as a tuple; a tuple of fixed length has that length."""
+    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
+        raise Misfit
+    if getattr(value, "ndim", 1) != 1:
+        raise Misfit  # an array with more axes, or none
+    rows = tuple(value)
+    if origin is tuple and inner[-1:] != (...,):
+        if len(rows) != len(inner):
+            raise Misfit
+        return tuple(fitted(row, kind) for row, kind in zip(rows, inner, strict=True))
+    made = tuple(fitted(row, inner[0]) if inner else row for row in rows)
+    same = len(made) == len(rows) and all(a is b for a, b in zip(made, rows, strict=True))
+    return value if same and isinstance(value, tuple | set | frozenset) else made
+
+
+def _array(value: Any, kind: Any) -> Any:
+    """An array or tensor with as many axes, and of such numbers, as a jaxtyping annotation says."""
+    if not isinstance(value, kind.array_type):
+        raise Misfit
+    axes = [axis for axis in kind.dim_str.split() if axis]
+    counted = not any(axis.startswith("*") or axis == "..." for axis in axes)
+    if counted and value.ndim != len(axes):
+        raise Unfit(f"its axes are {kind.dim_str.strip()}.")
+    name = str(value.dtype).removeprefix("torch.")
+    if kind.dtypes is not Any and not isinstance(kind.dtypes, str) and name not in kind.dtypes:
+        raise Unfit(f"its numbers are {name}, and {' or '.join(sorted(kind.dtypes))} are wanted.")
+    return value
