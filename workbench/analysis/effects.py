@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import StudyError
 from workbench.interventions import Ablate, Add, Intervention, SetProjection, intervene
@@ -18,6 +19,7 @@ from workbench.scores.judges import judge
 CONDITIONS = ("plain", "ablated", "added", "projection set")
 
 
+@checked
 def answer_with_and_without(
     model: HookedModel,
     direction: Directions,
@@ -83,6 +85,7 @@ def answer_with_and_without(
     return pd.concat(frames, ignore_index=True)
 
 
+@checked
 def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset:
     """Share of replies judged refused, over (prompt_set, condition), with Wilson intervals.
 

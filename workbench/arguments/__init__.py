@@ -9,14 +9,13 @@ have their own reader, which takes many forms.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache, wraps
 from types import SimpleNamespace
-from typing import Any, ParamSpec, TypeVar, get_type_hints, overload
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from workbench.arguments.kinds import Misfit, Unfit, fitted, ranged
 from workbench.arguments.words import complaint
-from workbench.errors import StudyError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,39 +26,17 @@ PROMPTS = frozenset(
 """Arguments that hold prompts."""
 
 
-@dataclass(frozen=True)
-class MadeBy:
-    """A Dataset that some function gives: what it must hold to be that."""
-
-    function: str
-    holds: tuple[str, ...]
-
-
-def made_by(function: str, *holds: str) -> MadeBy:
-    """The Dataset of ``function``, told by variables and axes that it holds."""
-    return MadeBy(function, holds)
-
-
-@overload
-def checked(function: Callable[P, R], /) -> Callable[P, R]: ...
-@overload
-def checked(**results: MadeBy) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-def checked(function: Any = None, /, **results: MadeBy) -> Any:
-    """Checks the arguments of every call; ``results`` says what the Datasets among them must hold.
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Checks the arguments of every call.
 
     >>> @checked
     ... def halved(layer: int) -> float:
     ...     return layer / 2
     >>> halved("5")
     Traceback (most recent call last):
-    workbench.errors.AxisError: halved takes a whole number as layer, found '5'. Pass layer=5.
+    workbench.errors.AxisError: halved: layer must be a whole number, found '5'. Pass layer=5.
     """
-    if function is None:
-        return lambda function: _checked(function, results)
-    return _checked(function, results)
 
-
-def _checked(function: Callable[P, R], results: dict[str, MadeBy]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         signature = _signature(function)
@@ -74,12 +51,10 @@ def _checked(function: Callable[P, R], results: dict[str, MadeBy]) -> Callable[P
             if value is parameter.default or name in PROMPTS or kind is inspect.Parameter.empty:
                 continue
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                fit = tuple(_fit(function.__name__, name, each, kind) for each in value)
+                fit = tuple(_fit(function.__name__, f"*{name}", each, kind) for each in value)
             else:
                 fit = _fit(function.__name__, name, value, kind)
             bound.arguments[name] = fit
-            if name in results and fit is not None:
-                _check_made(function.__name__, name, fit, results[name])
         return function(*bound.args, **bound.kwargs)
 
     return call
@@ -102,23 +77,6 @@ def _fit(owner: str, name: str, value: Any, kind: Any) -> Any:
         return ranged(name, fitted(value, kind))
     except (Misfit, Unfit) as error:
         raise complaint(owner, name, value, kind, error) from None
-
-
-def _check_made(owner: str, name: str, dataset: Any, result: MadeBy) -> None:
-    """Refuses a Dataset of another function."""
-    missing = [each for each in result.holds if each not in dataset.variables]
-    lost = [each for each in result.holds if each in dataset.coords and each not in dataset.dims]
-    if missing:
-        held = ", ".join(map(str, dataset.data_vars)) or "nothing"
-        raise StudyError(
-            f"{owner} takes what {result.function} gives as {name}, found a Dataset without "
-            f"{missing[0]!r}: it holds {held}."
-        )
-    if lost:
-        raise StudyError(
-            f"{owner} takes what {result.function} gives as {name}, and here the axis {lost[0]!r} "
-            f"is gone. Keep it when you choose: .sel({lost[0]}=[…])."
-        )
 
 
 @cache

@@ -59,17 +59,18 @@ def ranged(name: str, value: Any) -> Any:
         if type(each) not in (int, float):
             continue
         if name in ("layer", "layers") and each < 0:
-            raise Unfit("layers are numbered from 0. The last of a model is model.n_layers - 1.")
+            raise Unfit(f"no layer {each}: layers are numbered from 0 to model.n_layers - 1.")
         if name in ("position", "positions") and each >= 0:
             raise Unfit(
-                "positions count from the end and are negative. The last token of the prompt is -1."
+                f"position {each} cannot be read: positions are negative, counted from the end; "
+                "the last token of the prompt is -1."
             )
         if name == "confidence" and not 0 < each < 1:
-            raise Unfit("it is a share between 0 and 1, such as 0.95.")
+            raise Unfit(f"{name} must be between 0 and 1, found {each}.")
         if name == "seed" and each < 0:
-            raise Unfit("a seed is 0 or more.")
+            raise Unfit(f"a seed is 0 or more, found {each}.")
         if name in ("top", "top_k", "columns", "max_new_tokens", "n_bootstrap") and each < 1:
-            raise Unfit("it must be at least 1.")
+            raise Unfit(f"{name} must be at least 1, found {each}.")
     return value
 
 
@@ -103,7 +104,7 @@ def _number(value: Any, kind: type) -> Any:
     if not isinstance(value, int | float):
         raise Misfit
     if math.isnan(value):
-        raise Unfit("NaN compares with nothing. Pass a number.")
+        raise Unfit("it is not a number but NaN, which compares with nothing.")
     return value
 
 
@@ -142,8 +143,14 @@ def _array(value: Any, kind: Any) -> Any:
     axes = [axis for axis in kind.dim_str.split() if axis]
     counted = not any(axis.startswith("*") or axis == "..." for axis in axes)
     if counted and value.ndim != len(axes):
-        raise Unfit(f"its axes are {kind.dim_str.strip()}.")
+        raise Unfit(f"expected the axes ({', '.join(axes)}), found shape {tuple(value.shape)}.")
     name = str(value.dtype).removeprefix("torch.")
     if kind.dtypes is not Any and not isinstance(kind.dtypes, str) and name not in kind.dtypes:
-        raise Unfit(f"its numbers are {name}, and {' or '.join(sorted(kind.dtypes))} are wanted.")
+        raise Unfit(f"expected {_numbers(kind)} numbers, found {name}.")
     return value
+
+
+def _numbers(kind: Any) -> str:
+    """The numbers of a jaxtyping annotation, in words."""
+    names = {"Float": "floating", "Int": "whole", "Bool": "true or false"}
+    return names.get(kind.__name__.split("[")[0], kind.__name__.split("[")[0].lower())

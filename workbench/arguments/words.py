@@ -61,6 +61,9 @@ _HINTS: dict[tuple[str, str], str] = {
 _INTERVENTIONS = ("Ablate", "Add", "SetProjection", "PatchHeads")
 _TRAITS = ("Prompt", "PromptSet", "Tokens")
 
+_CALLED = {"over": "axis {!r} to compare", "tokens": "token subset {!r}"}
+"""What an argument with a few choices is called, where that is not its name."""
+
 _CLASSES: tuple[tuple[tuple[str, ...], type[WorkbenchError]], ...] = (
     (("HookedModel",), ModelError),
     (("Directions", "Activations", "Tensor", "Intervention"), AxisError),
@@ -89,13 +92,14 @@ def complaint(
     if name in _AXES:
         made = AxisError
     if isinstance(error, Unfit):
-        passed = f"{name}={_shown(value)}"
-        if hasattr(value, "shape"):
-            passed = f"{found(value)} as {name}"
-        return made(f"{owner} cannot take {passed}: {error}")
-    hint = _hint(name, value, kind, wanted)
-    text = f"{owner} takes {expected(kind)} as {name}, found {found(value)}."
-    return made(f"{text} {hint}".strip())
+        return made(f"{owner}: {error}")
+    choices = _choices(kind)
+    if choices and isinstance(value, str):
+        what = _CALLED.get(name, name + " {!r}").format(value)
+        return made(f"{owner}: no {what}: {', '.join(choices)}. {_meant(value, choices)}".strip())
+    verb = "expected" if name.startswith("*") else f"{name} must be"
+    text = f"{owner}: {verb} {expected(kind)}, found {found(value)}."
+    return made(f"{text} {_hint(name, value, kind, wanted)}".strip())
 
 
 def expected(kind: Any) -> str:
@@ -134,11 +138,6 @@ def _hint(name: str, value: Any, kind: Any, wanted: list[str]) -> str:
             continue
         if (hint := _HINTS.get((each, is_one))) is not None:
             return hint
-    choices = [each for own in _alternatives(kind) if get_origin(own) is Literal
-               for each in get_args(own)]  # fmt: skip
-    if choices and isinstance(value, str):
-        near = difflib.get_close_matches(value, choices, 1)
-        return f"Did you mean {near[0]!r}?" if near else ""
     kinds = _alternatives(kind)
     if isinstance(value, str) and int in kinds and value.strip().lstrip("-").isdigit():
         return f"Pass {name}={value.strip()}."
@@ -148,6 +147,20 @@ def _hint(name: str, value: Any, kind: Any, wanted: list[str]) -> str:
     if several and isinstance(value, str | int | float) and not isinstance(value, bool):
         return f"Pass {name}=[{value!r}]."
     return ""
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words of which an argument is one, if it is."""
+    words = [get_args(own) for own in _alternatives(kind) if get_origin(own) is Literal]
+    return [each for own in words for each in own]
+
+
+def _meant(value: str, choices: Sequence[str]) -> str:
+    """What a word that is none of the choices was probably meant to be."""
+    if value == "resid_post":
+        return "The output of block l is resid_pre of layer l + 1."
+    near = difflib.get_close_matches(value, choices, 1)
+    return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def _alternatives(kind: Any) -> list[Any]:
@@ -217,7 +230,8 @@ def _word(kind: Any) -> str:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "a dict"
     if hasattr(kind, "array_type"):
-        return f"{_article(kind.array_type.__name__)} with the axes {kind.dim_str.strip()}"
+        axes = ", ".join(kind.dim_str.split())
+        return f"{_article(kind.array_type.__name__)} with the axes ({axes})"
     own = getattr(origin or kind, "__name__", str(kind))
     if own == "Callable":
         return "a function"
@@ -229,7 +243,7 @@ def _several(kind: Any) -> str:
     """Several of a kind, in words."""
     if get_origin(kind) is tuple:
         return "pairs of " + _several(get_args(kind)[0])
-    plural = {int: "whole numbers", float: "numbers", str: "texts"}
+    plural = {int: "whole numbers", float: "numbers", str: "a list of strings"}
     return plural.get(kind) or f"a list of {expected(kind)}"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.figures.candidates import (
     HOVER,
     KLAxis,
@@ -23,6 +24,7 @@ from workbench.figures.candidates import (
 from workbench.figures.theme import INK, MUTED, legend_below, number, themed
 
 
+@checked
 def selection_plane(scores: xr.Dataset, choice: Any = None, kl_cap: float = 0.1) -> go.Figure:
     """KL against bypass: a good direction lies low and to the left.
 

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.figures.bands import band
 from workbench.figures.candidates import (
     HOVER,
@@ -47,6 +48,7 @@ _DASHED = {
 }
 
 
+@checked
 def sweep(scores: xr.Dataset, choice: Any = None) -> go.Figure:
     """Bypass, induce and KL of every candidate, by layer, with one line per position.
 

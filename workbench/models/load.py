@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from workbench.arguments import checked
 from workbench.errors import ModelError
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
 from workbench.models.tokens import ChatTemplate
 
 
+@checked
 def load_model(
     name: Any = "pocket",
     *,
