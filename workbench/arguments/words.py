@@ -1,12 +1,13 @@
 """What a wrong argument is told: what was expected, what was found, and what to do."""
 
+import contextlib
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from workbench.arguments.kinds import Misfit, Unfit
+from workbench.arguments.kinds import Misfit, Unfit, fitted
 from workbench.errors import ArtifactError, AxisError, ModelError, StudyError, WorkbenchError
 
 _VECTORS = "Make directions of it with wb.Directions.from_vector(vector, layer=…)."
@@ -106,8 +107,8 @@ def expected(kind: Any) -> str:
     """What an annotation asks for, in words."""
     kinds = [each for each in _alternatives(kind) if each not in (None, NoneType)]
     names = _names(kind)
-    if names[:1] == ["path"]:
-        words = ["a path", *(_article(each) for each in names[1:])]
+    if "path" in names:
+        words = ["a path", *(_article(each) for each in names if each not in ("path", "str"))]
     elif set(names) == {"Intervention"}:
         words = ["Ablate, Add, SetProjection or PatchHeads"]
     else:
@@ -137,15 +138,21 @@ def _hint(name: str, value: Any, kind: Any, wanted: list[str]) -> str:
         if each == "Prompts":
             continue
         if (hint := _HINTS.get((each, is_one))) is not None:
-            return hint
+            return (
+                hint.replace("load_model(name)", f"load_model({_shown(value)})")
+                if (is_one == "path")
+                else hint
+            )
     kinds = _alternatives(kind)
     if isinstance(value, str) and int in kinds and value.strip().lstrip("-").isdigit():
         return f"Pass {name}={value.strip()}."
-    if isinstance(value, float) and int in kinds and value == int(value):
+    if isinstance(value, float) and int in kinds and value.is_integer():
         return f"Pass {name}={int(value)}."
-    several = [own for own in kinds if _is_several(own)]
-    if several and isinstance(value, str | int | float) and not isinstance(value, bool):
-        return f"Pass {name}=[{value!r}]."
+    # One where several are wanted, if it is one of them.
+    for several in filter(_is_several, kinds):
+        with contextlib.suppress(Misfit, Unfit):
+            fitted([value], several)
+            return f"Pass {name}=[{_shown(value)}]."
     return ""
 
 
