@@ -283,7 +283,7 @@ def test_a_vector_of_others_compares_and_ablates(tmp_path, zoo):
         ({"site": "resid_post"}, "no site 'resid_post': resid_pre.* resid_pre of layer l \\+ 1"),
         ({"axes": "row"}, "expected the axes before d_model in their order"),
         ({"layer": -1}, "layers are numbered from 0"),
-        ({"layer": 1, "position": 3}, "position 3 cannot be read: positions are negative"),
+        ({"layer": 1, "position": 3}, "no position 3: positions are negative"),
         ({"layer": "5"}, "found '5'. Pass layer=5"),
         ({"layer": 5.0}, "found 5.0. Pass layer=5"),
     ],
@@ -305,7 +305,7 @@ def test_labels_that_are_none_are_refused(tmp_path, asked, message):
         ([1.0, np.nan], {}, "1 of its 2 numbers are NaN or infinite"),
         (ramp(), {"layer": -1}, "layers are numbered from 0"),
         (ramp(), {"layer": 1.5}, "layer must be a whole number, found 1.5"),
-        (ramp(), {"position": 0}, "position 0 cannot be read"),
+        (ramp(), {"position": 0}, "no position 0: positions are negative"),
         (ramp(), {"site": "resid_post"}, "The output of block l is resid_pre of layer l"),
     ],
 )

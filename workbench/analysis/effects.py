@@ -92,7 +92,16 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
     Args:
         replies: rows as `answer_with_and_without` returns them.
         confidence: of the intervals.
+
+    Raises:
+        StudyError: the table is another one.
     """
+    for column in ("verdict", "prompt_set", "condition"):
+        if column not in replies:
+            raise StudyError(
+                f"these replies have no column {column!r}: expected the table that "
+                "answer_with_and_without gives, such as run.replies."
+            )
     counted = replies.assign(refused=replies["verdict"].eq("refused"))
     kinds = list(dict.fromkeys(replies["prompt_set"]))
     present = set(replies["condition"])

@@ -61,15 +61,16 @@ def ranged(name: str, value: Any) -> Any:
         if name in ("layer", "layers") and each < 0:
             raise Unfit(f"no layer {each}: layers are numbered from 0 to model.n_layers - 1.")
         if name in ("position", "positions") and each >= 0:
-            raise Unfit(
-                f"position {each} cannot be read: positions are negative, counted from the end; "
-                "the last token of the prompt is -1."
+            which = (
+                f"no position {each}" if name == "position" else f"position {each} cannot be read"
             )
-        if name == "confidence" and not 0 < each < 1:
-            raise Unfit(f"{name} must be between 0 and 1, found {each}.")
+            raise Unfit(
+                f"{which}: positions are negative, counted from the end; the last token of the "
+                "prompt is -1."
+            )
         if name == "seed" and each < 0:
             raise Unfit(f"a seed is 0 or more, found {each}.")
-        if name in ("top", "top_k", "columns", "max_new_tokens", "n_bootstrap") and each < 1:
+        if name in ("columns", "n_bootstrap") and each < 1:
             raise Unfit(f"{name} must be at least 1, found {each}.")
     return value
 
