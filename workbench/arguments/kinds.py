@@ -58,6 +58,8 @@ def ranged(name: str, value: Any) -> Any:
     for each in several:
         if type(each) not in (int, float):
             continue
+        if math.isnan(each):  # compares with nothing, so that no threshold would hold
+            raise Unfit(f"{name} must be a finite number, found {each}.")
         if name in ("layer", "layers") and each < 0:
             raise Unfit(f"no layer {each}: layers are numbered from 0 to model.n_layers - 1.")
         if name in ("position", "positions") and each >= 0:
@@ -102,11 +104,7 @@ def _number(value: Any, kind: type) -> Any:
         return _held(value, kind is bool and isinstance(value, bool))
     if kind is int:
         return _held(value, isinstance(value, int))
-    if not isinstance(value, int | float):
-        raise Misfit
-    if math.isnan(value):
-        raise Unfit("it is not a number but NaN, which compares with nothing.")
-    return value
+    return _held(value, isinstance(value, int | float))
 
 
 def _one_of(value: Any, kinds: tuple[Any, ...]) -> Any:
