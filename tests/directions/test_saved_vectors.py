@@ -305,7 +305,7 @@ def test_labels_that_are_none_are_refused(tmp_path, asked, message):
         ([1.0, np.nan], {}, "1 of its 2 numbers are NaN or infinite"),
         (ramp(), {"layer": -1}, "layers are numbered from 0"),
         (ramp(), {"layer": 1.5}, "layer must be a whole number, found 1.5"),
-        (ramp(), {"position": 0}, "no position 0: positions are negative"),
+        (ramp(), {"position": 0}, "positions count from the end and are negative"),
         (ramp(), {"site": "resid_post"}, "The output of block l is resid_pre of layer l"),
     ],
 )

@@ -52,7 +52,7 @@ def ranged(name: str, value: Any) -> Any:
     """The value, where an argument of that name can have it.
 
     Raises:
-        Unfit: a layer below 0, a position that is not, a share or a count out of its range.
+        Unfit: NaN, a layer below 0, or a seed or a count out of its range.
     """
     several = value if isinstance(value, tuple) else (value,)
     for each in several:
@@ -62,14 +62,6 @@ def ranged(name: str, value: Any) -> Any:
             raise Unfit(f"{name} must be a finite number, found {each}.")
         if name in ("layer", "layers") and each < 0:
             raise Unfit(f"no layer {each}: layers are numbered from 0 to model.n_layers - 1.")
-        if name in ("position", "positions") and each >= 0:
-            which = (
-                f"no position {each}" if name == "position" else f"position {each} cannot be read"
-            )
-            raise Unfit(
-                f"{which}: positions are negative, counted from the end; the last token of the "
-                "prompt is -1."
-            )
         if name == "seed" and each < 0:
             raise Unfit(f"a seed is 0 or more, found {each}.")
         if name in ("columns", "n_bootstrap") and each < 1:
@@ -151,5 +143,5 @@ def _array(value: Any, kind: Any) -> Any:
 
 def _numbers(kind: Any) -> str:
     """The numbers of a jaxtyping annotation, in words."""
-    names = {"Float": "floating", "Int": "whole", "Bool": "true or false"}
-    return names.get(kind.__name__.split("[")[0], kind.__name__.split("[")[0].lower())
+    name = str(kind.__name__).split("[")[0]
+    return {"Float": "floating", "Int": "whole", "Bool": "true or false"}.get(name, name.lower())

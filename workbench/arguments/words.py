@@ -97,7 +97,8 @@ def complaint(
     choices = _choices(kind)
     if choices and isinstance(value, str):
         what = _CALLED.get(name, name + " {!r}").format(value)
-        return made(f"{owner}: no {what}: {', '.join(choices)}. {_meant(value, choices)}".strip())
+        text = f"{owner}: no {what}: {', '.join(choices)}. {_meant(value, choices)}"
+        return AxisError(text.strip())
     verb = "expected" if name.startswith("*") else f"{name} must be"
     text = f"{owner}: {verb} {expected(kind)}, found {found(value)}."
     return made(f"{text} {_hint(name, value, kind, wanted)}".strip())

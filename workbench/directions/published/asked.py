@@ -48,6 +48,11 @@ class Asked:
                 f"no site {self.site!r}: {', '.join(SITES)}. The output of block l is resid_pre "
                 "of layer l + 1."
             )
+        if wrong := [each for each in self.position or () if each >= 0]:
+            raise AxisError(
+                f"no position {wrong[0]}: positions are negative, counted from the end; the last "
+                "token of the prompt is -1."
+            )
         axes = self.axes or ()
         if set(axes) - set(AXES) or len(set(axes)) != len(axes) or (self.axes == ()):
             raise AxisError(
