@@ -74,6 +74,12 @@ MISTAKES = {
     "figures.save_figure": (lambda: figures.save_figure(ARRAY, ".", "a"), wb.StudyError,
         "figure must be a Figure, found a DataArray"),
     "figures.transfer": (lambda: figures.transfer("runs"), wb.StudyError, "wb.load_run"),
+    "figures.sweep choice": (lambda: figures.sweep(ARRAY.to_dataset(), 5), wb.StudyError,
+        "choice must be a Choice, found 5"),
+    "confidence": (lambda: wb.cosine_similarity_map(DIRECTION, confidence=95), wb.StudyError,
+        "confidence 95 is not between 0 and 1"),
+    "generate": (lambda: wb.HookedModel.generate(SimpleNamespace(), "hi", "5"), wb.StudyError,
+        "max_new_tokens must be a whole number, found '5'. Pass max_new_tokens=5"),
     "published": (lambda: wb.mean_projection(SimpleNamespace(), DIRECTION), wb.AxisError,
         "found a SimpleNamespace"),
 }  # fmt: skip

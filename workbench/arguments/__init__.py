@@ -67,14 +67,14 @@ def check_fields(record: Any) -> None:
         value = getattr(record, field.name)
         if value is field.default or field.name in PROMPTS:
             continue
-        fit = _fit(owner, field.name, value, hints[field.name])
+        fit = _fit(owner, field.name, value, hints[field.name], of_record=True)
         if fit is not value:
             object.__setattr__(record, field.name, fit)
 
 
-def _fit(owner: str, name: str, value: Any, kind: Any) -> Any:
+def _fit(owner: str, name: str, value: Any, kind: Any, of_record: bool = False) -> Any:
     try:
-        return ranged(name, fitted(value, kind))
+        return ranged(name, fitted(value, kind), of_record)
     except (Misfit, Unfit) as error:
         raise complaint(owner, name, value, kind, error) from None
 

@@ -8,6 +8,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 _SEVERAL = (Sequence, Collection, Iterable, tuple, list, set, frozenset)
 
+_LEAST = {"seed": 0, "columns": 1, "n_bootstrap": 1, "n_components": 1}
+"""Of counts that a function does not check by itself, the smallest."""
+
 
 class Misfit(Exception):
     """A value that is not of the kind."""
@@ -48,24 +51,33 @@ def fitted(value: Any, kind: Any) -> Any:
     return _held(value, _is(value, origin or kind))
 
 
-def ranged(name: str, value: Any) -> Any:
+def ranged(name: str, value: Any, of_record: bool = False) -> Any:
     """The value, where an argument of that name can have it.
 
+    Args:
+        name: of the argument.
+        value: what was passed.
+        of_record: whether it is a field of a record, which checks its own shares and counts.
+
     Raises:
-        Unfit: NaN, a layer below 0, or a seed or a count out of its range.
+        Unfit: NaN, a layer below 0, or a share or a count out of its range.
     """
-    several = value if isinstance(value, tuple) else (value,)
-    for each in several:
+    for each in value if isinstance(value, tuple) else (value,):
         if type(each) not in (int, float):
             continue
         if math.isnan(each):  # compares with nothing, so that no threshold would hold
             raise Unfit(f"{name} must be a finite number, found {each}.")
         if name in ("layer", "layers") and each < 0:
             raise Unfit(f"no layer {each}: layers are numbered from 0 to model.n_layers - 1.")
-        if name == "seed" and each < 0:
-            raise Unfit(f"a seed is 0 or more, found {each}.")
-        if name in ("columns", "n_bootstrap") and each < 1:
-            raise Unfit(f"{name} must be at least 1, found {each}.")
+        if of_record:
+            continue
+        if name == "confidence" and not 0 < each < 1:
+            raise Unfit(f"confidence {each} is not between 0 and 1.")
+        least = _LEAST.get(name)
+        if least is not None and each < least:
+            raise Unfit(f"{name} must be at least {least}, found {each}.")
+        if name == "regularization" and each <= 0:
+            raise Unfit(f"regularization must be above 0, found {each}.")
     return value
 
 
@@ -74,12 +86,9 @@ def _is(value: Any, kind: Any) -> bool:
         return value is None
     if getattr(kind, "__name__", "") == "Path":
         return isinstance(value, os.PathLike)
-    # A protocol says what something can do; it is asked when it is used.
-    return (
-        not isinstance(kind, type)
-        or getattr(kind, "_is_protocol", False)
-        or isinstance(value, kind)
-    )
+    if getattr(kind, "_is_protocol", False) and not getattr(kind, "_is_runtime_protocol", False):
+        return True  # it says what something can do, and cannot be asked
+    return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _held(value: Any, fits: bool) -> Any:

@@ -240,7 +240,7 @@ def _word(kind: Any) -> str:
     if hasattr(kind, "array_type"):
         axes = ", ".join(kind.dim_str.split())
         return f"{_article(kind.array_type.__name__)} with the axes ({axes})"
-    own = getattr(origin or kind, "__name__", str(kind))
+    own = getattr(origin or kind, "__name__", str(kind)).removesuffix("Like")
     if own == "Callable":
         return "a function"
     # These are plural already.

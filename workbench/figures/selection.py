@@ -9,6 +9,7 @@ import xarray as xr
 from workbench.arguments import checked
 from workbench.figures.candidates import (
     HOVER,
+    ChoiceLike,
     KLAxis,
     chosen,
     describe,
@@ -25,7 +26,9 @@ from workbench.figures.theme import INK, MUTED, legend_below, number, themed
 
 
 @checked
-def selection_plane(scores: xr.Dataset, choice: Any = None, kl_cap: float = 0.1) -> go.Figure:
+def selection_plane(
+    scores: xr.Dataset, choice: ChoiceLike | None = None, kl_cap: float = 0.1
+) -> go.Figure:
     """KL against bypass: a good direction lies low and to the left.
 
     Candidates that fail a criterion (KL above the cap, induce below its floor, a layer that the

@@ -12,6 +12,7 @@ from workbench.figures.bands import band
 from workbench.figures.candidates import (
     HOVER,
     SCORES,
+    ChoiceLike,
     KLAxis,
     chosen,
     describe,
@@ -49,7 +50,7 @@ _DASHED = {
 
 
 @checked
-def sweep(scores: xr.Dataset, choice: Any = None) -> go.Figure:
+def sweep(scores: xr.Dataset, choice: ChoiceLike | None = None) -> go.Figure:
     """Bypass, induce and KL of every candidate, by layer, with one line per position.
 
     Draws, where the dataset has them: intervals as bands, the scores without intervention and the
