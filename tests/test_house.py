@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ PACKAGE = ROOT / "workbench"
 # Each room may import those of earlier lines, and itself.
 ORDER = (
     ("errors",),
+    ("arguments",),
     ("artifact", "progress", "resampling", "heads"),
     ("prompts", "figures"),
     ("models",),
@@ -106,6 +108,60 @@ def test_exports_are_complete():
 def test_what_texts_and_docstrings_call_is_exported(path):
     named = set(re.findall(r"\bwb\.([a-z_A-Z]+)", path.read_text(encoding="utf-8")))
     assert named <= set(workbench.__all__)
+
+
+def test_type_checkers_see_the_names_that_are_loaded_lazily():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    guarded = [
+        node
+        for block in tree.body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+    ]
+    assert all(alias.asname == alias.name for node in guarded for alias in node.names)
+    seen = {alias.name: node.module for node in guarded for alias in node.names}
+    homes = {name: f"workbench.{home}" for name, home in workbench._HOMES.items()}
+    assert seen == homes | dict.fromkeys(workbench._MODULES, "workbench")
+    assert (PACKAGE / "py.typed").is_file()
+
+
+_RIGHT = """
+import workbench as wb
+
+model = wb.load_model("pocket", dtype="float32")
+acts = wb.collect_activations(model, wb.load_prompts("harmful"), layers=[1])
+with wb.intervene(model, wb.Ablate(wb.mean_difference(acts, acts), strength=0.5)):
+    replies: list[str] = model.generate(["hi"], max_new_tokens=4)
+wb.Directions.from_vector([0.0], layer=1)
+"""
+_WRONG = """
+import workbench as wb
+
+wb.load_model("pocket", dtyp="float32")
+wb.mean_differance(1, 2)
+wb.mean_difference(wb.load_prompts("harmful"), wb.load_prompts("harmless"))
+"""
+
+
+def test_pyright_finds_a_misspelt_name_and_keyword(tmp_path):
+    pytest.importorskip("pyright", reason="pyright is not installed")
+    (tmp_path / "right.py").write_text(_RIGHT)
+    (tmp_path / "wrong.py").write_text(_WRONG)
+    settings = {"include": ["."], "extraPaths": [str(ROOT)], "useLibraryCodeForTypes": True}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson"]
+    done = subprocess.run([*command, "-p", str(tmp_path)], capture_output=True, text=True)
+    if not done.stdout.startswith("{"):
+        pytest.skip(f"pyright does not run here: {done.stderr[-200:]}")
+    found = [
+        (Path(each["file"]).name, each["range"]["start"]["line"], each["rule"])
+        for each in json.loads(done.stdout)["generalDiagnostics"]
+    ]
+    assert set(found) == {
+        ("wrong.py", 3, "reportCallIssue"),
+        ("wrong.py", 4, "reportAttributeAccessIssue"),
+        ("wrong.py", 5, "reportArgumentType"),
+    }
 
 
 def test_figures_export_what_they_name():

@@ -8,6 +8,7 @@ Names are loaded on first use, so that importing the package is cheap.
 """
 
 from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 __version__ = "0.1.0"
@@ -79,17 +80,85 @@ _HOMES = {
 }
 _MODULES = ("figures",)
 
+if TYPE_CHECKING:
+    # The same names, for editors and type checkers; a test keeps the two in step.
+    from workbench import figures as figures
+    from workbench.activations import Activations as Activations
+    from workbench.activations import collect_activations as collect_activations
+    from workbench.analysis.concept import concept_or_words as concept_or_words
+    from workbench.analysis.effects import answer_with_and_without as answer_with_and_without
+    from workbench.analysis.effects import refusal_rates as refusal_rates
+    from workbench.analysis.features import rank_features as rank_features
+    from workbench.analysis.head_attention import head_attention as head_attention
+    from workbench.analysis.head_attribution import attribute_heads as attribute_heads
+    from workbench.analysis.head_patching import patch_heads as patch_heads
+    from workbench.analysis.head_patching import patch_sites as patch_sites
+    from workbench.analysis.head_screen import screen_heads as screen_heads
+    from workbench.analysis.head_sets import minimal_head_set as minimal_head_set
+    from workbench.analysis.pca import pca_projection as pca_projection
+    from workbench.analysis.projections import project_prompts as project_prompts
+    from workbench.analysis.search import search_direction as search_direction
+    from workbench.analysis.selection import Choice as Choice
+    from workbench.analysis.selection import select_direction as select_direction
+    from workbench.analysis.sweep import sweep_directions as sweep_directions
+    from workbench.analysis.transfer import transfer_matrix as transfer_matrix
+    from workbench.analysis.vocabulary import read_vocabulary as read_vocabulary
+    from workbench.analysis.wording import cluster_refusals as cluster_refusals
+    from workbench.directions.cosines import cosine_similarity_map as cosine_similarity_map
+    from workbench.directions.direction import Directions as Directions
+    from workbench.directions.estimate import mean_difference as mean_difference
+    from workbench.directions.estimate import pca_direction as pca_direction
+    from workbench.directions.estimate import probe_direction as probe_direction
+    from workbench.directions.geometry import orthogonalize as orthogonalize
+    from workbench.directions.published import load_published as load_published
+    from workbench.directions.sae import SparseAutoencoder as SparseAutoencoder
+    from workbench.directions.sae import load_sae as load_sae
+    from workbench.directions.subspaces import principal_angles as principal_angles
+    from workbench.directions.subspaces import subspace_overlaps as subspace_overlaps
+    from workbench.errors import ArtifactError as ArtifactError
+    from workbench.errors import AxisError as AxisError
+    from workbench.errors import ModelError as ModelError
+    from workbench.errors import PromptError as PromptError
+    from workbench.errors import StudyError as StudyError
+    from workbench.errors import WorkbenchError as WorkbenchError
+    from workbench.explorer.open import explore as explore
+    from workbench.interventions import Ablate as Ablate
+    from workbench.interventions import Add as Add
+    from workbench.interventions import PatchHeads as PatchHeads
+    from workbench.interventions import SetProjection as SetProjection
+    from workbench.interventions import intervene as intervene
+    from workbench.interventions import mean_projection as mean_projection
+    from workbench.models.load import HookedModel as HookedModel
+    from workbench.models.load import load_model as load_model
+    from workbench.models.tokens import Tokens as Tokens
+    from workbench.prompts.promptset import Prompt as Prompt
+    from workbench.prompts.promptset import PromptSet as PromptSet
+    from workbench.prompts.sources import load_prompts as load_prompts
+    from workbench.report.page import write_report as write_report
+    from workbench.scores.agreement import judge_agreement as judge_agreement
+    from workbench.scores.judges import judge as judge
+    from workbench.scores.judges import refusal_rate as refusal_rate
+    from workbench.scores.refusal import refusal_score as refusal_score
+    from workbench.scores.refusal import refusal_tokens as refusal_tokens
+    from workbench.study.compare import compare_directions as compare_directions
+    from workbench.study.results import Run as Run
+    from workbench.study.results import load_run as load_run
+    from workbench.study.run import run_study as run_study
+    from workbench.study.settings import Study as Study
+
 __all__ = sorted([*_HOMES, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> _Any:
-    if name in _HOMES:
-        value = getattr(_import_module(f"workbench.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in _MODULES:
-        return _import_module(f"workbench.{name}")
-    raise AttributeError(f"module 'workbench' has no attribute {name!r}")
+if not TYPE_CHECKING:  # which would take every name for one that is there
+
+    def __getattr__(name: str) -> _Any:
+        if name in _HOMES:
+            value = getattr(_import_module(f"workbench.{_HOMES[name]}"), name)
+            globals()[name] = value
+            return value
+        if name in _MODULES:
+            return _import_module(f"workbench.{name}")
+        raise AttributeError(f"module 'workbench' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

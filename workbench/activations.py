@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.artifact import load_artifact, save_artifact
 from workbench.errors import ArtifactError, AxisError, ModelError, StudyError
 from workbench.models.given import given_prompts
@@ -187,6 +188,7 @@ class Activations:
             raise ArtifactError(f"{path} does not hold complete activations: {error}.") from error
 
 
+@checked
 def collect_activations(
     model: HookedModel,
     prompts: Prompts,

@@ -79,8 +79,10 @@ def save_artifact(
     """Writes one artifact atomically; the manifest is sorted JSON, so equal data gives equal files.
 
     Raises:
-        ArtifactError: the manifest is not plain JSON, or the file cannot be written.
+        ArtifactError: the manifest is not plain JSON, the path is a folder or ends as another
+            format does, or the file cannot be written.
     """
+    path = _artifact_path(path, kind)
     header = {**manifest, "kind": kind, "schema_version": SCHEMA_VERSION}
     try:
         text = json.dumps(header, sort_keys=True, allow_nan=False)
@@ -91,7 +93,24 @@ def save_artifact(
         file.write(save(arrays, metadata={"manifest": text}))
         file.flush()
         os.fsync(file.fileno())
-    return Path(path)
+    return path
+
+
+def _artifact_path(path: str | Path, kind: str) -> Path:
+    """Where an artifact can be written: its name promises no other format."""
+    if not isinstance(path, str | os.PathLike):
+        raise ArtifactError(f"expected the path of a file, found a {type(path).__name__}.")
+    path = Path(path)
+    if path.is_dir():
+        raise ArtifactError(
+            f"{path} is a folder. Pass a file in it: {path / f'{kind}.safetensors'}."
+        )
+    if path.suffix.lower() not in (".safetensors", ""):
+        raise ArtifactError(
+            f"{path} ends in {path.suffix}, and {kind} are written as safetensors. Pass "
+            f"{path.with_suffix('.safetensors')}."
+        )
+    return path
 
 
 def load_artifact(path: str | Path, *, kind: str) -> Artifact:
@@ -101,7 +120,11 @@ def load_artifact(path: str | Path, *, kind: str) -> Artifact:
         ArtifactError: no such file; broken or truncated; not written by the workbench; another
             kind; a schema newer than this version knows.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ArtifactError(f"expected the path of a file, found a {type(path).__name__}.")
     path = Path(path)
+    if path.is_dir():
+        raise ArtifactError(f"no file {path}, which is a folder. Expected a saved {kind}.")
     if not path.is_file():
         raise ArtifactError(f"no file {path}. Expected a saved {kind}.")
     try:

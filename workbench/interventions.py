@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.activations import Activations
+from workbench.arguments import check_fields, checked
 from workbench.artifact import load_artifact, save_artifact
 from workbench.directions.direction import Directions
 from workbench.errors import ArtifactError, AxisError, ModelError
@@ -49,6 +50,9 @@ class Ablate:
     tokens: TokenSubset = "all"
     layers: tuple[int, ...] | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
         """Where and how to write, on this model."""
         unit = self.direction.unit().vector
@@ -82,6 +86,9 @@ class Add:
     tokens: TokenSubset = "all"
     site: Site | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
         """Where and how to write, on this model."""
         vector = self.direction.vector
@@ -109,6 +116,9 @@ class SetProjection:
     layer: int | None = None
     tokens: TokenSubset = "all"
     site: Site | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
         """Where and how to write, on this model."""
@@ -142,6 +152,7 @@ class PatchHeads:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         expected = (len(self.heads), len(self.positions))
         if tuple(self.values.shape[:2]) != expected or self.values.ndim != 3 or not all(expected):
             raise AxisError(
@@ -215,6 +226,7 @@ class PatchHeads:
 Intervention = Ablate | Add | SetProjection | PatchHeads
 
 
+@checked
 @contextlib.contextmanager
 def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[HookedModel]:
     """Applies interventions while the block runs; afterwards the model is bit for bit as before.
@@ -242,6 +254,7 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Hook
         yield model
 
 
+@checked
 def mean_projection(activations: Activations, direction: Directions) -> float:
     """Mean of ``r̂·x`` over prompts, at the direction's own layer and position.
 

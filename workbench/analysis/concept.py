@@ -14,6 +14,7 @@ from workbench.activations import Activations
 from workbench.analysis.components import own_categories
 from workbench.analysis.unseen import check_unseen
 from workbench.analysis.vocabulary import token_text, unembedding_rows
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import HookedModel
@@ -23,6 +24,7 @@ CONTRASTS = ("all", "harmful", "harmless")
 """Against whom a category is told apart: everybody else, other harmful prompts, harmless ones."""
 
 
+@checked
 def concept_or_words(
     model: HookedModel,
     directions: Directions | Sequence[Directions],

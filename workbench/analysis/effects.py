@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import PromptError, StudyError
 from workbench.interventions import Ablate, Add, Intervention, SetProjection, intervene
@@ -19,6 +20,7 @@ from workbench.scores.judges import judge
 CONDITIONS = ("plain", "ablated", "added", "projection set")
 
 
+@checked
 def answer_with_and_without(
     model: HookedModel,
     direction: Directions,
@@ -92,13 +94,23 @@ def answer_with_and_without(
     return pd.concat(frames, ignore_index=True)
 
 
+@checked
 def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset:
     """Share of replies judged refused, over (prompt_set, condition), with Wilson intervals.
 
     Args:
         replies: rows as `answer_with_and_without` returns them.
         confidence: of the intervals.
+
+    Raises:
+        StudyError: the table is another one.
     """
+    for column in ("verdict", "prompt_set", "condition"):
+        if column not in replies:
+            raise StudyError(
+                f"these replies have no column {column!r}: expected the table that "
+                "answer_with_and_without gives, such as run.replies."
+            )
     counted = replies.assign(refused=replies["verdict"].eq("refused"))
     kinds = list(dict.fromkeys(replies["prompt_set"]))
     present = set(replies["condition"])

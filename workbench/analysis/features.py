@@ -7,6 +7,7 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.stats import beta, rankdata, t
 
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.directions.sae import SparseAutoencoder
 from workbench.errors import AxisError, StudyError
@@ -17,6 +18,7 @@ _SLICE = 4096
 By = Literal["cosine", "difference", "auc"]
 
 
+@checked
 def rank_features(
     sae: SparseAutoencoder,
     direction: Directions | None = None,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from workbench.analysis.head_attribution import check_position
 from workbench.analysis.label_means import prompt_axes, with_label_means
+from workbench.arguments import checked
 from workbench.errors import AxisError, ModelError
 from workbench.heads import head_label
 from workbench.models.given import given_prompts
@@ -23,6 +24,7 @@ PARTS = ("pre_instruction", "instruction", "post_instruction")
 """The template's tokens before the user's words, those words, and the template's after them."""
 
 
+@checked
 def head_attention(
     model: HookedModel,
     prompts: Prompts,

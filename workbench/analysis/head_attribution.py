@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.analysis.label_means import prompt_axes, with_label_means
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError
 from workbench.models.given import given_prompts
@@ -81,6 +82,7 @@ class HeadWrites:
         return x - x.mean(-1, keepdim=True) if self.removes_mean else x
 
 
+@checked
 def attribute_heads(
     model: HookedModel,
     prompts: Prompts,

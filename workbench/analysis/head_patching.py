@@ -27,6 +27,7 @@ from workbench.analysis.patch_metric import (
     refusal_tokens_of,
     unit_vector,
 )
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import HookedModel, Prompts, Site
@@ -37,6 +38,7 @@ from workbench.scores.intervals import bootstrap_interval
 SITES: tuple[Site, ...] = ("attn_out", "mlp_out", "resid_pre")
 
 
+@checked
 def patch_heads(
     model: HookedModel,
     source: Prompts,
@@ -111,6 +113,7 @@ def patch_heads(
     return _patched(model, source, target, cells, axes, settings)
 
 
+@checked
 def patch_sites(
     model: HookedModel,
     source: Prompts,

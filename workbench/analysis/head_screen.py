@@ -18,6 +18,7 @@ from workbench.analysis.patch_metric import (
     refusal_metric,
     refusal_tokens_of,
 )
+from workbench.arguments import checked
 from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import Hook, HookedModel, Prompts, Site
 from workbench.models.tokens import Tokens
@@ -29,6 +30,7 @@ _GRADIENT_SHARE = 8
 """A forward that will be differentiated keeps its activations: batches are so much smaller."""
 
 
+@checked
 def screen_heads(
     model: HookedModel,
     source: Prompts,

@@ -18,6 +18,7 @@ from workbench.analysis.patch_metric import (
     refusal_metric,
     refusal_tokens_of,
 )
+from workbench.arguments import checked
 from workbench.errors import AxisError, StudyError
 from workbench.heads import head_labels
 from workbench.models.given import given_prompts
@@ -33,6 +34,7 @@ _COARSE = 0.5
 """Nats by which the search may differ from the joint patch, for these and for 16-bit types."""
 
 
+@checked
 def minimal_head_set(
     model: HookedModel,
     source: Prompts,

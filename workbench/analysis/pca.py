@@ -9,6 +9,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from workbench.activations import Activations
+from workbench.arguments import checked
 from workbench.errors import AxisError, StudyError
 from workbench.scores.auc import auc_interval, split_half_auc
 
@@ -17,6 +18,7 @@ _NOISE = 1e-9
 """Activations that spread less than this share of their size are one point, whatever rounding."""
 
 
+@checked
 def pca_projection(
     activations: Activations | Sequence[Activations],
     layers: Sequence[int] | None = None,

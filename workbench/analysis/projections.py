@@ -8,6 +8,7 @@ import xarray as xr
 
 from workbench.activations import Activations
 from workbench.analysis.unseen import check_unseen
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
 from workbench.scores.auc import area_under_curve, auc_interval
@@ -15,6 +16,7 @@ from workbench.scores.auc import area_under_curve, auc_interval
 _REFERENCE = "harmless"
 
 
+@checked
 def project_prompts(
     directions: Directions,
     activations: Activations | Sequence[Activations],

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from workbench.analysis.candidates import read_candidates
 from workbench.analysis.selection import Choice, first_skipped_layer, select_direction
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.models.hooked import HookedModel, Prompts
@@ -20,6 +21,7 @@ from workbench.scores.refusal import kl_divergence, refusal_score
 from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
 
 
+@checked
 def search_direction(
     model: HookedModel,
     directions: Directions,

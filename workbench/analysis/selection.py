@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 
 
@@ -41,6 +42,7 @@ class Choice:
         )
 
 
+@checked
 def select_direction(
     scores: xr.Dataset,
     kl_cap: float = 0.1,

@@ -9,6 +9,7 @@ import xarray as xr
 from torch import Tensor
 
 from workbench.analysis.candidates import read_candidates
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.models.hooked import HookedModel, Prompts
@@ -25,6 +26,7 @@ _SCORES = {
 }
 
 
+@checked
 def sweep_directions(
     model: HookedModel,
     directions: Directions,

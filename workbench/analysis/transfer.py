@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from workbench.analysis.category_means import with_category_means, with_shape
 from workbench.analysis.components import own_categories, single_vectors
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
 from workbench.interventions import Ablate, Add, Intervention, intervene
@@ -27,6 +28,7 @@ HARMLESS = "harmless"
 """The column of the harmless prompts."""
 
 
+@checked
 def transfer_matrix(
     model: HookedModel,
     directions: Directions | Sequence[Directions],

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.analysis.components import single_vectors
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError
 from workbench.models.hooked import HookedModel
@@ -16,6 +17,7 @@ from workbench.models.hooked import HookedModel
 SIGNS = ("promoted", "suppressed")
 
 
+@checked
 def read_vocabulary(
     model: HookedModel, directions: Directions | Sequence[Directions], top_k: int = 20
 ) -> xr.Dataset:

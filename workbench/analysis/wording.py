@@ -16,6 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from workbench.analysis.association import association
 from workbench.analysis.clusters import Clusters
+from workbench.arguments import checked
 from workbench.errors import StudyError
 
 GAP = "\N{HORIZONTAL ELLIPSIS}"
@@ -31,6 +32,7 @@ _FEW, _RARE = 2, 0.02
 """A word of fewer refusals, or of a smaller share of them, is nobody's way of refusing."""
 
 
+@checked
 def cluster_refusals(
     replies: pd.DataFrame,
     k: int | None = None,

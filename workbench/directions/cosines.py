@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.directions.attenuation import (
     Sample,
     between,
@@ -43,6 +44,7 @@ _BASELINES = ("reliability", "disattenuated", "ceiling", "null")
 """What a cosine is read against, where the map holds it."""
 
 
+@checked
 def cosine_similarity_map(
     directions_a: Directions,
     directions_b: Directions | None = None,

@@ -5,13 +5,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from workbench.arguments import check_fields, checked
 from workbench.artifact import load_artifact, save_artifact
 from workbench.errors import ArtifactError, AxisError
 from workbench.resampling import Resampled
+
+SITES = ("resid_pre", "attn_out", "mlp_out", "z")
+"""Where vectors are read, as `workbench.models.hooked.Site` says."""
 
 _NOISE = 1e-6
 """A vector this much shorter than the longest of its set is rounding noise, not a direction."""
@@ -45,6 +50,11 @@ class Directions:
     prompt_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.values.is_floating_point():
+            raise AxisError(
+                f"Directions are floating numbers, found {self.values.dtype}. Pass values.float()."
+            )
         labels = {"name": self.names, "layer": self.layers, "position": self.positions}
         expected = tuple(len(axis) for axis in labels.values())
         if tuple(self.values.shape[:3]) != expected or self.values.ndim != 4:
@@ -62,6 +72,42 @@ class Directions:
             )
         if any(position >= 0 for position in self.positions):
             raise AxisError(f"positions count from the end and are negative: {self.positions}.")
+
+    @classmethod
+    @checked
+    def from_vector(
+        cls,
+        vector: Any,
+        layer: int,
+        position: int = -1,
+        site: str = "resid_pre",
+        name: str = "direction",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> "Directions":
+        """One vector of your own, with the place that it belongs to.
+
+        Args:
+            vector: [d_model], a tensor, an array or a list of floats; it is copied, half precision
+                to float32, which holds it exactly.
+            layer: ``site`` of this layer. The output of block l is ``resid_pre`` of layer l + 1.
+            position: negative, from the end of the rendered prompt.
+            site: ``resid_pre``, ``attn_out``, ``mlp_out`` or ``z``.
+            name: what it stands for.
+            provenance: where it comes from.
+
+        Raises:
+            AxisError: it is no vector of floating, finite numbers, or the place is none.
+
+        >>> Directions.from_vector([0.0, 1.0], layer=3)
+        Directions(direction; layers 3; positions -1; d_model 2; site resid_pre)
+        """
+        if site not in SITES:
+            raise AxisError(
+                f"no site {site!r}: {', '.join(SITES)}. The output of block l is resid_pre of "
+                "layer l + 1."
+            )
+        values = _vector(vector)[None, None, None]
+        return cls(values, (name,), (layer,), (position,), site, provenance or {})
 
     def __len__(self) -> int:
         """Number of vectors."""
@@ -176,7 +222,14 @@ class Directions:
         Raises:
             ArtifactError: the file is absent, broken, foreign or of another kind.
         """
-        artifact = load_artifact(path, kind="directions")
+        try:
+            artifact = load_artifact(path, kind="directions")
+        except ArtifactError as error:
+            if Path(path).is_file() and "is of kind" not in str(error):
+                raise ArtifactError(
+                    f"{error} Vectors that others saved are read with wb.load_published(path)."
+                ) from error
+            raise
         manifest = artifact.manifest
         try:
             return cls(
@@ -191,6 +244,31 @@ class Directions:
             )
         except (KeyError, TypeError, AxisError) as error:
             raise ArtifactError(f"{path} does not hold complete directions: {error}.") from error
+
+
+def _vector(vector: Any) -> Float[Tensor, " d_model"]:
+    """A copy of one vector, in float32 or wider."""
+    what = "from_vector takes one vector [d_model]"
+    if isinstance(vector, Directions):
+        raise AxisError(f"{what}, found Directions, which need no making.")
+    if not isinstance(vector, Tensor):
+        try:
+            array = np.asarray(vector)
+            # Of another byte order, or read-only, they are none that torch takes.
+            vector = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+        except (TypeError, ValueError) as error:
+            raise AxisError(f"{what} of numbers, found a {type(vector).__name__}.") from error
+    if vector.ndim != 1 or not len(vector):
+        raise AxisError(
+            f"{what}, found shape {tuple(vector.shape)}. Pass one row, or for vectors of several "
+            "layers Directions(values, names, layers, positions)."
+        )
+    if not vector.is_floating_point():
+        raise AxisError(f"{what} of floating numbers, found {vector.dtype}.")
+    if lost := int((~vector.isfinite()).sum()):
+        raise AxisError(f"{what}, and {lost} of its {len(vector)} numbers are NaN or infinite.")
+    own = vector.detach()
+    return own.clone() if own.dtype == torch.float64 else own.to(torch.float32, copy=True)
 
 
 def _chosen(axis: str, labels: Sequence[Any], wanted: Any, site: str) -> list[int]:

@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Float
 
 from workbench.activations import Activations
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
 from workbench.resampling import Resampled
 
 
+@checked
 def mean_difference(
     positive: Activations, negative: Activations, by: Literal["category"] | None = None
 ) -> Directions:
@@ -88,6 +90,7 @@ def _resampled(
     return Resampled(found.halves - background.halves, found.weights, permuted, mine.seed)
 
 
+@checked
 def pca_direction(positive: Activations, negative: Activations) -> Directions:
     """First principal component of both sets together, pointing to the positive one.
 
@@ -110,6 +113,7 @@ def pca_direction(positive: Activations, negative: Activations) -> Directions:
     return _fitted(positive, negative, fit, "pca_direction")
 
 
+@checked
 def probe_direction(
     positive: Activations, negative: Activations, regularization: float = 1.0
 ) -> Directions:

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import torch
 
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 
 
+@checked
 def orthogonalize(directions: Directions, against: Directions, strength: float = 1.0) -> Directions:
     """Takes the component along another direction out: ``w' = w - strength · r̂ r̂ᵀ w``.
 

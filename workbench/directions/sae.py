@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.activations import Activations, collect_activations
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.directions.saelens import read_sae
 from workbench.errors import ArtifactError, AxisError, StudyError
@@ -95,6 +96,7 @@ class SparseAutoencoder:
         """
         return self.provenance.get("normalisation") in _BY_PROMPT
 
+    @checked
     def encode(
         self,
         model: HookedModel,
@@ -131,6 +133,7 @@ class SparseAutoencoder:
         return self.encode_activations(activations)
 
     @torch.no_grad()
+    @checked
     def encode_activations(self, activations: Activations) -> xr.DataArray:
         """Feature activations of what was collected before.
 
@@ -178,6 +181,7 @@ class SparseAutoencoder:
             },
         )
 
+    @checked
     def direction(
         self, features: int | Iterable[int], position: int = -1, scale: float = 1.0
     ) -> Directions:
@@ -248,6 +252,7 @@ class SparseAutoencoder:
             )
 
 
+@checked
 def load_sae(
     release: str | Path,
     sae_id: str | None = None,

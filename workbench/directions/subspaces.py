@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 
 from workbench.activations import Activations
+from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
 
@@ -67,6 +68,7 @@ def category_subspace(
     )
 
 
+@checked
 def principal_angles(a: Directions, b: Directions) -> xr.Dataset:
     """Angles between the subspaces that two sets of directions span, at every layer and position.
 
@@ -141,6 +143,7 @@ def principal_angles(a: Directions, b: Directions) -> xr.Dataset:
     )
 
 
+@checked
 def subspace_overlaps(
     positive: Activations, negative: Activations, n_components: int = 3, seed: int = 0
 ) -> xr.Dataset:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.explorer.jobs import check_model
 from workbench.models.hooked import HookedModel
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.explorer.panel import Panel
 
 
+@checked
 def explore(
     run_or_model: Run | HookedModel | str | Path,
     *,

@@ -1,7 +1,7 @@
 """How the figures of a sweep read it: names, hover texts, the KL axis, the marks of a selection."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import plotly.graph_objects as go
@@ -121,6 +121,21 @@ def first_skipped(scores: xr.Dataset, choice: Any) -> int | None:
     if not skip_last or n_layers is None:
         return None
     return int((1 - skip_last) * n_layers)
+
+
+@runtime_checkable
+class ChoiceLike(Protocol):
+    """Anything that names a candidate."""
+
+    @property
+    def layer(self) -> int:
+        """Of the chosen direction."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Of the chosen direction."""
+        ...
 
 
 def chosen(scores: xr.Dataset, choice: Any) -> xr.Dataset | None:

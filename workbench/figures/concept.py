@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.heat import with_interval
 from workbench.figures.theme import (
@@ -30,6 +31,7 @@ _FEW = 4
 """Up to so many lines can be followed by eye."""
 
 
+@checked
 def concept_or_words(plane: xr.Dataset, contrast: str = "all") -> go.Figure:
     """Detection of the own category against the share of refusal words, a line through the layers.
 

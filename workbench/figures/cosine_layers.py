@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.figures.bands import band
 from workbench.figures.pairs import compared, describe, selected, with_interval
 from workbench.figures.theme import (
@@ -25,6 +26,7 @@ _TITLES = (
 )
 
 
+@checked
 def cosine_by_layer(cosines: xr.Dataset, *, position: int | None = None) -> go.Figure:
     """Mean cosine over all pairs of categories by layer, with what it has to be read against.
 

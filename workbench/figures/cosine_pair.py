@@ -4,6 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.bands import band
 from workbench.figures.pairs import compared, describe, selected, with_interval
@@ -18,6 +19,7 @@ from workbench.figures.theme import (
 )
 
 
+@checked
 def cosine_pair(
     cosines: xr.Dataset, pair: tuple[str, str], *, position: int | None = None
 ) -> go.Figure:

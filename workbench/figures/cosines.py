@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.figures.pairs import (
     WORDS,
     as_words,
@@ -26,6 +27,7 @@ _PRINTED = 16
 _LEVEL = 0.05
 
 
+@checked
 def cosine_map(
     cosines: xr.Dataset,
     *,
@@ -83,6 +85,7 @@ def cosine_map(
     return figure.update_layout(coloraxis=_scale())
 
 
+@checked
 def cosine_maps_by_layer(
     cosines: xr.Dataset, *, position: int | None = None, columns: int = 4
 ) -> go.Figure:

@@ -4,6 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.figures.theme import (
     INK,
     NEUTRAL,
@@ -29,6 +30,7 @@ _CONDITION_COLOURS = {
 }
 
 
+@checked
 def effects(effects: xr.Dataset) -> go.Figure:
     """Refusal rates by prompt set, one bar per condition, with intervals and values.
 

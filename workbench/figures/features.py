@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.theme import (
     GRID,
@@ -29,6 +30,7 @@ _HOVER = (
 )
 
 
+@checked
 def sae_features(ranking: xr.Dataset, n_labels: int = 4) -> go.Figure:
     """Cosine with a direction against the difference of activations, a point per feature.
 

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.heat import cells, labels, with_interval
 from workbench.figures.theme import (
@@ -35,6 +36,7 @@ _LABELLED = 64
 """Most tokens whose text is written under the map; longer prompts show it on hover."""
 
 
+@checked
 def head_attention(view: xr.Dataset, prompts: str | Sequence[str] | None = None) -> go.Figure:
     """How much each head attends to the user's words and to the template, and to which tokens.
 

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.head_grid import (
     Head,
@@ -38,6 +39,7 @@ _NAMED = 0.1
 """A head is named if it reaches this share of the largest of either axis."""
 
 
+@checked
 def head_board(
     patching: xr.Dataset,
     attribution: xr.Dataset,

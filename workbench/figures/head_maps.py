@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.head_grid import (
     PLANTED,
@@ -40,6 +41,7 @@ _WRITTEN = "contribution (activation units)"
 _WRITERS = {"mlp_contribution": "MLP", "bias_contribution": "bias"}
 
 
+@checked
 def head_map(
     patching: xr.Dataset, planted: Iterable[Head] | None = None, top: int = 6
 ) -> go.Figure:
@@ -95,6 +97,7 @@ def head_map(
     return themed(figure, "What each head carries: patched alone", parts, height=whole + 60)
 
 
+@checked
 def head_attribution(
     attribution: xr.Dataset,
     planted: Iterable[Head] | None = None,

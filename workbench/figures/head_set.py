@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.figures.bands import band
 from workbench.figures.heat import with_interval
 from workbench.figures.theme import (
@@ -31,6 +32,7 @@ _PANEL, _GAP = 230, 58
 """Height of a panel and of what stands between them, in pixels."""
 
 
+@checked
 def head_set(curve: xr.Dataset) -> go.Figure:
     """Refusal score and judged refusal rate at every size of the set, against random sets.
 

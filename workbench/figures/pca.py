@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.panels import evenly, layers_left_out, raise_panels, title_outer_axes
 from workbench.figures.theme import (
@@ -29,6 +30,7 @@ _PANEL, _BETWEEN = 250, 62
 _COLOURS = {"harmful": PALETTE[3], "harmless": PALETTE[2], "borderline": PALETTE[5]}
 
 
+@checked
 def pca(
     projection: xr.Dataset,
     *,

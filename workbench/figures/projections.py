@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.figures.panels import evenly, layers_left_out, raise_panels, title_outer_axes
 from workbench.figures.theme import INK, PALETTE, legend_below, model_of, number, require, themed
 
@@ -17,6 +18,7 @@ _COLOURS = {"harmless": PALETTE[2], "borderline": PALETTE[5], "harmful": PALETTE
 _BINS = 24
 
 
+@checked
 def projections(projected: xr.Dataset, *, columns: int = 3) -> go.Figure:
     """Histograms of the prompts' projections on the direction of each layer, by label.
 

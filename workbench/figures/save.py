@@ -10,12 +10,14 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from workbench.arguments import checked
 from workbench.artifact import atomic_path, write_text
 from workbench.errors import ArtifactError
 
 PLOTLY_JS = "plotly.min.js"
 
 
+@checked
 def save_figure(
     figure: go.Figure, folder: str | Path, name: str, png: bool = False, width: int = 1200
 ) -> dict[str, Path]:
@@ -57,6 +59,7 @@ def save_figure(
     return written
 
 
+@checked
 def save_pictures(
     pictures: Mapping[Path, go.Figure], width: int = 1200, scale: float | int = 2
 ) -> list[Path]:

@@ -6,8 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.figures.candidates import (
     HOVER,
+    ChoiceLike,
     KLAxis,
     chosen,
     describe,
@@ -23,7 +25,10 @@ from workbench.figures.candidates import (
 from workbench.figures.theme import INK, MUTED, legend_below, number, themed
 
 
-def selection_plane(scores: xr.Dataset, choice: Any = None, kl_cap: float = 0.1) -> go.Figure:
+@checked
+def selection_plane(
+    scores: xr.Dataset, choice: ChoiceLike | None = None, kl_cap: float = 0.1
+) -> go.Figure:
     """KL against bypass: a good direction lies low and to the left.
 
     Candidates that fail a criterion (KL above the cap, induce below its floor, a layer that the

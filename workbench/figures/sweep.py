@@ -7,10 +7,12 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.figures.bands import band
 from workbench.figures.candidates import (
     HOVER,
     SCORES,
+    ChoiceLike,
     KLAxis,
     chosen,
     describe,
@@ -47,7 +49,8 @@ _DASHED = {
 }
 
 
-def sweep(scores: xr.Dataset, choice: Any = None) -> go.Figure:
+@checked
+def sweep(scores: xr.Dataset, choice: ChoiceLike | None = None) -> go.Figure:
     """Bypass, induce and KL of every candidate, by layer, with one line per position.
 
     Draws, where the dataset has them: intervals as bands, the scores without intervention and the

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from workbench.arguments import checked
+
 COLUMNS = ("value", "low", "high", "units")
 """What follows the quantity and its labels."""
 
@@ -22,6 +24,7 @@ def drawn(dataset: xr.Dataset, *names: str) -> xr.Dataset:
     return dataset[[name for name in wanted if name in dataset]]
 
 
+@checked
 def tidy(dataset: xr.Dataset) -> pd.DataFrame:
     """A result as a table: quantity, one column per label, value, low, high, units.
 
@@ -49,6 +52,7 @@ def tidy(dataset: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["quantity", *labels, *COLUMNS], dtype=object)
 
 
+@checked
 def tidy_csv(dataset: xr.Dataset) -> str:
     """The tidy table as CSV, numbers to six digits, so that equal results give equal files."""
     table = tidy(dataset)

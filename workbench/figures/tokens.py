@@ -6,6 +6,7 @@ import textwrap
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.figures.heat import ROW, cells, labels
 from workbench.figures.theme import INK, model_of, number, position_label, require, themed
 
@@ -13,6 +14,7 @@ _MOST = 120
 """Tokens that are shown; of a longer prompt, the last ones."""
 
 
+@checked
 def token_projections(projections: xr.Dataset) -> go.Figure:
     """Tokens from left to right, layers upwards, the projection as colour.
 

@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.heat import ROW, cells, dividers, labels, printed, with_interval
 from workbench.figures.theme import interval_name, model_of, number, require, themed
@@ -22,6 +23,7 @@ _BARS = {
 }
 
 
+@checked
 def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect") -> go.Figure:
     """The transfer matrix as a heat map: directions down, the categories they act on across.
 
@@ -68,6 +70,7 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
     )
 
 
+@checked
 def layer_bands(matrix: xr.Dataset, direction: str | None = None) -> go.Figure:
     """In which layers each category's refusals can be ablated: categories down, windows across.
 

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.figures.theme import INK, MUTED, PALETTE, model_of, number, require, themed
 
 _ROW, _PANEL = 19, 62
@@ -14,6 +15,7 @@ _ROW, _PANEL = 19, 62
 _COLOURS = {"promoted": PALETTE[3], "suppressed": PALETTE[2]}
 
 
+@checked
 def vocabulary(readout: xr.Dataset, top: int = 10) -> go.Figure:
     """The strongest tokens of each direction: promoted to the right, suppressed to the left.
 

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from workbench.arguments import checked
 from workbench.figures.heat import cells, labels
 from workbench.figures.theme import (
     INK,
@@ -27,6 +28,7 @@ _LABEL = 30
 """Characters of a line of a cluster's wording."""
 
 
+@checked
 def wording(clusters: xr.Dataset) -> go.Figure:
     """Clusters of refusals by harm category, and below how the number of clusters was chosen.
 

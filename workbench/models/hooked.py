@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.artifact import environment
 from workbench.errors import AxisError, ModelError
 from workbench.models.head_layout import by_head, projected_width
@@ -371,6 +372,7 @@ class HookedModel:
         self.check_finite(logits)
         return logits
 
+    @checked
     def generate(
         self,
         prompts: Prompts,

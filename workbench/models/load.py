@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from workbench.arguments import checked
 from workbench.errors import ModelError
 from workbench.models.boot import boot
 from workbench.models.checks import check_loaded, compare_with_plain
@@ -18,6 +19,7 @@ from workbench.models.reference import Reference, check_weights, read_plain
 from workbench.models.tokens import ChatTemplate
 
 
+@checked
 def load_model(
     name: Any = "pocket",
     *,

@@ -10,6 +10,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from workbench import __version__
+from workbench.arguments import checked
 from workbench.artifact import write_text
 from workbench.report import provenance
 from workbench.report.plots import Plot, gallery_plots, script_json
@@ -22,6 +23,7 @@ REPORT = "report.html"
 _HERE = Path(__file__).parent
 
 
+@checked
 def write_report(run: Run, path: str | Path | None = None) -> Path:
     """Writes a run as one HTML page that opens from disk and needs no network.
 

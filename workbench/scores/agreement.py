@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.scores.intervals import binomial_interval
 from workbench.scores.judges import Verdict
@@ -26,6 +27,7 @@ class Agreement:
     kappa_interval: tuple[float, float]
 
 
+@checked
 def judge_agreement(
     a: Sequence[str],
     b: Sequence[str],

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.scores.intervals import binomial_interval
 
@@ -98,6 +99,7 @@ _OPENING = 3
 """Sentences in which a refusal is looked for: later ones quote, warn or add conditions."""
 
 
+@checked
 def judge(
     replies: Sequence[str], method: str = "rules", prompts: Sequence[str] | None = None
 ) -> list[Verdict]:
@@ -123,8 +125,6 @@ def judge(
     """
     if method not in _METHODS:
         raise StudyError(f"no judge {method!r}. Available: {', '.join(sorted(_METHODS))}.")
-    if isinstance(replies, str) or not all(isinstance(reply, str) for reply in replies):
-        raise StudyError("replies must be a list of strings, one per prompt.")
     if prompts is None:
         prompts = [""] * len(replies)
     elif len(prompts) != len(replies):
@@ -189,6 +189,7 @@ class Rate(NamedTuple):
     high: float
 
 
+@checked
 def refusal_rate(verdicts: Sequence[str]) -> Rate:
     """Share of replies that a judge called ``refused``, with its 95 % Wilson interval.
 

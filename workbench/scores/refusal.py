@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.errors import AxisError, StudyError
 from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
@@ -19,6 +20,7 @@ _PURITY = 0.9
 """Of a refusal token's weight, at least this share must lie on replies that refuse."""
 
 
+@checked
 def refusal_score(
     logits: Float[Tensor, "prompt d_vocab"], refusal_tokens: Sequence[int], eps: float = 1e-8
 ) -> Float[Tensor, " prompt"]:
@@ -62,6 +64,7 @@ def kl_divergence(
     return (p * (torch.log(p + eps) - torch.log(q + eps))).sum(-1)
 
 
+@checked
 def refusal_tokens(
     model: HookedModel,
     harmful: Prompts | None = None,

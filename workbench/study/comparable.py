@@ -10,6 +10,7 @@ import xarray as xr
 from workbench.directions.cosines import Axis
 from workbench.directions.direction import Directions
 from workbench.directions.published import load_published
+from workbench.directions.published.files import is_ours
 from workbench.errors import ArtifactError
 from workbench.study import results
 from workbench.study.results import Run, load_run
@@ -128,7 +129,7 @@ def read_source(source: Comparable) -> Source:
     path = Path(source)
     if (path / results.STUDY).is_file():
         return _from_run(load_run(path))
-    if path.is_file() and path.suffix == ".safetensors":
+    if path.is_file() and path.suffix == ".safetensors" and is_ours(path):
         return _from_directions(str(path), Directions.load(path))
     try:
         published = load_published(path)

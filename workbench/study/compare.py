@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from workbench import figures
+from workbench.arguments import checked
 from workbench.artifact import save_dataset, write_text
 from workbench.directions.cosines import Axis, check_same_model, cosine_similarity_map
 from workbench.directions.direction import Directions
@@ -114,6 +115,7 @@ class Comparison:
         return written
 
 
+@checked
 def compare_directions(
     first: Comparable,
     second: Comparable | None = None,

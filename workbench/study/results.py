@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from workbench.analysis.selection import Choice, select_direction
+from workbench.arguments import checked
 from workbench.artifact import load_dataset
 from workbench.directions.direction import Directions
 from workbench.errors import StudyError
@@ -75,6 +76,7 @@ class Run:
         }
 
 
+@checked
 def load_run(folder: str | Path) -> Run:
     """Reads a finished run.
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from workbench import figures
+from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.models.hooked import HookedModel
 from workbench.study import results
@@ -11,6 +12,7 @@ from workbench.study.settings import Study
 from workbench.study.stages import Say, open_run
 
 
+@checked
 def run_study(
     study: Study | None = None,
     out: str | Path | None = None,

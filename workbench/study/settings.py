@@ -5,6 +5,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from workbench.arguments import check_fields
 from workbench.errors import StudyError
 from workbench.study.analyses import analyses_help, chosen_analyses
 
@@ -90,6 +91,7 @@ class Study:
     batch_tokens: int = _setting(8192, "Most tokens in one batch; lower it if memory runs out.")
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("n_train", "n_validation", "n_test", "top_k", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise StudyError(f"{name} must be at least 1, found {getattr(self, name)}.")

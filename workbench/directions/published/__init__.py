@@ -1,44 +1,84 @@
-"""Read directions, scores and replies that other projects published.
+"""Read directions, scores and replies that other projects published or saved.
 
 Each format has a reader that recognises its own; `READERS` lists them, and another format is
 another entry. Pickles are opened by torch's restricted unpickler with the few globals that arrays
 and tensors need and stand-ins for two classes, so a file can hold numbers and nothing that runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from workbench.directions.published import arditi, control_vectors, steering, zhao
+from workbench.arguments import checked
+from workbench.directions.direction import Directions
+from workbench.directions.published import (
+    arditi,
+    control_vectors,
+    persona,
+    plain,
+    steering,
+    zhao,
+)
+from workbench.directions.published.asked import Asked
 from workbench.directions.published.files import (
     Published,
     PublishedChoice,
-    finite,
-    floating,
+    is_ours,
+    read_json,
+    read_numpy,
     read_pickle,
+    read_safetensors,
 )
 from workbench.errors import ArtifactError
 
 __all__ = ["READERS", "Published", "PublishedChoice", "Reader", "load_published"]
 
 
-def load_published(path: str | Path, t_inst: int = zhao.QWEN2_T_INST) -> Published:
-    """Reads a run, a folder or a file in a format that another project published.
+@checked
+def load_published(
+    path: str | Path,
+    t_inst: int = zhao.QWEN2_T_INST,
+    *,
+    layer: int | Sequence[int] | None = None,
+    position: int | Sequence[int] | None = None,
+    site: str | None = None,
+    axes: str | Sequence[str] | None = None,
+    name: str | Sequence[str] | None = None,
+) -> Published:
+    """Reads a run, a folder or a file that another project published or saved.
 
-    Known formats:
+    Formats that say what they hold:
 
     - the folder of a run of Arditi et al. 2024 (``mean_diffs.pt``, ``direction.pt``,
       ``direction_evaluations.json``, ``completions``, whichever are there), or one of its tensors;
     - the direction files of Zhao et al. 2025, one or a folder of them. They hold one vector per
       layer. Rows 0..27 are the inputs of the blocks; row 28 follows the last block, and the files
       do not say whether before or after the final norm;
+    - persona vectors of Chen et al. 2025 (``…_response_avg_diff.pt`` and its kin), one vector per
+      layer as ``hidden_states`` has them;
     - control vectors of repeng or llama.cpp (``.gguf``; needs the package ``gguf``);
     - what steering-vectors and repeng hold in memory, saved with ``torch.save`` (``.pt``): a
-      ``SteeringVector``, a ``ControlVector``, or the vectors of either by layer.
+      ``SteeringVector``, a ``ControlVector``, or the vectors of either by layer;
+    - ``.svec`` files of activation-steering;
+    - directions that the workbench saved.
 
-    The last two number their layers by the block to whose output a vector is added: layer l is
-    ``resid_pre`` of layer l + 1 here, and the provenance says so. They hold no position and no
-    model name; they are labelled with position -1, where both projects read by default.
+    Control and steering vectors are labelled with where their project adds them, and the provenance
+    says so: vectors that are added to the output of block l are ``resid_pre`` of layer l + 1 here.
+    They hold no position and no model name; they are labelled with position -1, where these
+    projects read by default, or with ``position``.
+
+    Everything else that holds floating vectors is read by its shape, from ``.pt``, ``.pth``,
+    ``.safetensors``, ``.npy``, ``.npz`` and ``.json``:
+
+    - one vector (d_model) takes ``layer``;
+    - (layer, d_model), (layer, 1, d_model) and (1, layer, d_model) are one vector per layer, row l
+      being ``resid_pre`` of layer l as ``hidden_states[l]`` is, unless ``layer`` says otherwise;
+    - (layer, position, d_model) and (position, layer, d_model) look alike and take ``axes``;
+    - a dict with numbers or names of layers as keys (``3``, ``"3"``, ``"layer_3"``,
+      ``"model.layers.3"``) holds the outputs of these blocks, unless ``layer`` or the key says
+      otherwise (``"blocks.3.hook_resid_pre"``);
+    - several tensors of one shape under other names give one direction each.
 
     Args:
         path: the folder or file.
@@ -46,44 +86,94 @@ def load_published(path: str | Path, t_inst: int = zhao.QWEN2_T_INST) -> Publish
             with, since the files of Zhao et al. do not hold it. It is -6 in Qwen2's own chat
             template; the published code rendered prompts without the last line break, so there
             it was -5.
+        layer: where the file does not say it, the layer of its vector, or one for every layer of
+            it: ``site`` of that layer. The output of block l is ``resid_pre`` of layer l + 1.
+        position: where the file does not say it, the same of positions; -1 by default.
+        site: where the file does not say it, the site; ``resid_pre`` by default.
+        axes: the axes of an array before d_model, in their order: ``"layer"``, ``"position"``,
+            ``"layer position"`` or ``"position layer"``.
+        name: of a file with several tensors, those that are wanted; of one vector, its name.
 
     Raises:
-        ArtifactError: nothing there, no known format, broken, not finite, a pickle that asks for
-            more than arrays and tensors, or ``gguf`` is not installed.
+        ArtifactError: nothing there, no known format, broken, not finite, no floating numbers, a
+            pickle that asks for more than arrays and tensors, a shape that can be read two ways
+            or without a label that it needs, or ``gguf`` is not installed.
+        AxisError: a layer below 0, a position that is not, or an unknown site or axis.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.exists():
         raise ArtifactError(f"no file or folder {path}.")
+    asked = Asked(
+        layer=_several(layer),
+        position=_several(position),
+        site=site,
+        axes=tuple(axes.replace(",", " ").split()) if isinstance(axes, str) else _several(axes),
+        name=_several(name),
+        t_inst=t_inst,
+    )
     for reader in READERS:
         if reader.recognises(path):
-            return reader.read(path, t_inst)
+            return reader.read(path, asked)
     known = "; ".join(reader.what for reader in READERS)
     raise ArtifactError(f"{path} is in no published format that is known here. Known: {known}.")
 
 
-def _read_tensor_file(path: Path, t_inst: int) -> Published:
-    """What a file holds by itself follows from its kind and its shape."""
-    found = read_pickle(path)
-    tensor = floating(found)
+def _several(given: Any) -> Any:
+    """One label as a tuple of one."""
+    if given is None:
+        return None
+    return (given,) if isinstance(given, int | str) else tuple(given)
+
+
+def _read_contents(path: Path, found: Any, asked: Asked) -> Published:
+    """What a file holds by itself follows from its name, its kind and its shape."""
+    tensor = plain.as_array(path, found)
     if tensor is None:
-        return steering.read(path, found)
+        return steering.read(path, found, asked)
     if tensor.ndim == 2 and zhao.FILE_NAME.match(path.stem):
-        return zhao.from_layers(
-            finite(path, tensor).unsqueeze(0), (zhao.direction_name(path),), path.stem, t_inst
-        )
+        asked.only(path)
+        name = (zhao.direction_name(path),)
+        return zhao.from_layers(tensor.unsqueeze(0), name, path.stem, asked.t_inst)
+    if tensor.ndim == 2 and persona.FILE_NAME.match(path.stem):
+        return persona.from_layers(path, tensor, asked)
     provenance = {"source": path.name}
-    if tensor.ndim != 1:
+    grid = Path(arditi.RUN_FILES[1]).name
+    if tensor.ndim == 3 and path.name == grid and asked == Asked(t_inst=asked.t_inst):
         return Published(arditi.from_grid(path, provenance), provenance=provenance)
     beside = path.with_name(arditi.RUN_FILES[0])
-    if not beside.is_file():
-        raise ArtifactError(
-            f"{path} holds one vector and not its layer or position. Put {beside.name} beside it, "
-            "or load the folder of the run."
+    own = asked.layer is None or path.name == "direction.pt"
+    if tensor.ndim == 1 and beside.is_file() and path.suffix == ".pt" and own:
+        asked.only(path)
+        choice = arditi.read_choice(beside)
+        return Published(
+            arditi.from_vector(path, choice, provenance), choice=choice, provenance=provenance
         )
-    choice = arditi.read_choice(beside)
-    return Published(
-        arditi.from_vector(path, choice, provenance), choice=choice, provenance=provenance
-    )
+    name = asked.name or (path.stem,)
+    if len(name) != 1:
+        raise ArtifactError(f"{path} holds one tensor, and name= gives {len(name)}.")
+    return plain.from_array(path, {name[0]: tensor}, asked)
+
+
+def _read_safetensors(path: Path, asked: Asked) -> Published:
+    if is_ours(path):
+        asked.only(path)
+        directions = Directions.load(path)
+        return Published(directions, provenance=directions.provenance)
+    return _read_contents(path, read_safetensors(path), asked)
+
+
+def _read_json(path: Path, asked: Asked) -> Published:
+    return _read_contents(path, read_json(path, object), asked)
+
+
+def _read_run(path: Path, asked: Asked) -> Published:
+    asked.only(path)
+    return arditi.read_run(path)
+
+
+def _read_folder(path: Path, asked: Asked) -> Published:
+    asked.only(path)
+    return zhao.read_folder(path, asked.t_inst)
 
 
 @dataclass(frozen=True)
@@ -92,30 +182,39 @@ class Reader:
 
     what: str
     recognises: Callable[[Path], bool]
-    read: Callable[[Path, int], Published]
+    read: Callable[[Path, Asked], Published]
+
+
+def _ends(*suffixes: str) -> Callable[[Path], bool]:
+    return lambda path: path.is_file() and path.suffix.lower() in suffixes
 
 
 READERS = (
     Reader(
         "the folder of a run of Arditi et al. 2024",
         lambda path: any((path / name).is_file() for name in arditi.RUN_FILES),
-        lambda path, t_inst: arditi.read_run(path),
+        _read_run,
     ),
     Reader(
         "a folder of direction files of Zhao et al. 2025",
         lambda path: (
             path.is_dir() and any(zhao.FILE_NAME.match(file.stem) for file in path.glob("*.pt"))
         ),
-        zhao.read_folder,
+        _read_folder,
+    ),
+    Reader("a control vector of repeng or llama.cpp (.gguf)", _ends(".gguf"), control_vectors.read),
+    Reader(
+        "one .pt file of either, or of steering-vectors or repeng, or of vectors by themselves",
+        _ends(".pt", ".pth"),
+        lambda path, asked: _read_contents(path, read_pickle(path), asked),
+    ),
+    Reader("vectors in .safetensors", _ends(".safetensors"), _read_safetensors),
+    Reader(
+        "vectors in .npy or .npz",
+        _ends(".npy", ".npz"),
+        lambda path, asked: _read_contents(path, read_numpy(path), asked),
     ),
     Reader(
-        "a control vector of repeng or llama.cpp (.gguf)",
-        lambda path: path.is_file() and path.suffix == ".gguf",
-        lambda path, t_inst: control_vectors.read(path),
-    ),
-    Reader(
-        "one .pt file of either, or of steering-vectors or repeng",
-        lambda path: path.is_file() and path.suffix == ".pt",
-        _read_tensor_file,
+        "vectors of activation-steering (.svec), or in .json", _ends(".svec", ".json"), _read_json
     ),
 )

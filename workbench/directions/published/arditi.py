@@ -85,6 +85,13 @@ def from_grid(path: Path, provenance: Mapping[str, Any]) -> Directions:
             f"{path}: expected mean differences (position, layer, d_model), found shape "
             f"{tuple(grid.shape)}."
         )
+    if grid.shape[1] == 1 and grid.shape[0] > 1:
+        raise ArtifactError(
+            f"{path}: mean differences are (position, layer, d_model), and of shape "
+            f"{tuple(grid.shape)} they would be {grid.shape[0]} positions of layer 0. Where they "
+            "are layers pass axes='layer position'; where they are positions, axes='position "
+            "layer' and layer=…."
+        )
     values = grid.transpose(0, 1).unsqueeze(0).contiguous()
     _, n_layers, n_positions, _ = values.shape
     positions = tuple(range(-n_positions, 0))

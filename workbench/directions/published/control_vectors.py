@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.directions.published.asked import Asked
 from workbench.directions.published.files import Published, broken
 from workbench.directions.published.steering import POSITION, from_blocks, repeng_provenance
 from workbench.errors import ArtifactError
@@ -27,7 +28,7 @@ _ARCHITECTURE = "controlvector"
 _TENSOR = re.compile(r"^direction\.(0|[1-9]\d*)$")
 
 
-def read(path: Path) -> Published:
+def read(path: Path, asked: Asked) -> Published:
     """The directions of a control vector.
 
     Raises:
@@ -64,7 +65,7 @@ def read(path: Path) -> Published:
     count = reader.fields.get(f"{_ARCHITECTURE}.layer_count")
     if count is not None and count.types[0] == GGUFValueType.INT32:
         provenance = _cvector_generator(provenance)
-    return from_blocks(path, vectors, provenance)
+    return from_blocks(path, vectors, provenance, asked)
 
 
 def _wanted(name: str) -> bool:

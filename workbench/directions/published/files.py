@@ -107,6 +107,55 @@ def read_pickle(path: Path) -> Any:
         raise broken(path, "a torch file", error) from error
 
 
+def read_numpy(path: Path) -> Any:
+    """The array of a ``.npy`` file, or those of a ``.npz`` by name; no pickle is opened.
+
+    Raises:
+        ArtifactError: broken, or pickled Python objects, which could run code.
+    """
+    try:
+        start = path.read_bytes()[:6]
+        if not start.startswith((b"PK", b"\x93NUMPY")):
+            raise ValueError("it does not begin as one")  # NumPy would take it for a pickle
+        found = np.load(path, allow_pickle=False)
+        return found if isinstance(found, np.ndarray) else dict(found.items())
+    # A damaged file can raise anything.
+    except Exception as error:
+        if "allow_pickle" in str(error):
+            raise ArtifactError(
+                f"{path} holds a pickled Python object, as np.save writes a dict: that can run "
+                "code, so it was not opened. Where you trust it, load it and save its vectors with "
+                "np.savez(path, **{str(layer): vector}) or torch.save."
+            ) from error
+        raise broken(path, "a NumPy file", error) from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file, by name.
+
+    Raises:
+        ArtifactError: broken, or no such file.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except Exception as error:
+        raise broken(path, "a safetensors file", error) from error
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a ``.safetensors`` file is one that the workbench wrote."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "manifest" in (file.metadata() or {})
+    except Exception as error:
+        raise broken(path, "a safetensors file", error) from error
+
+
 def broken(path: Path, expected: str, error: Exception) -> ArtifactError:
     """The error for a file that a library could not read, in one line."""
     reason = str(error).strip().splitlines()

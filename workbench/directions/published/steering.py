@@ -1,11 +1,15 @@
-"""Vectors by layer, as steering-vectors and repeng hold them and `torch.save` writes them.
+"""Vectors by layer, as steering-vectors, repeng and activation-steering hold or write them.
 
 Both projects count blocks from 0 and add the vector of layer l to the output of block l, which is
 the input of block l + 1. Neither writes down the model or the position, and steering-vectors reads
 at whatever token its user asks for; by default both read at the last token of a text.
 
+activation-steering reads the output of block l and adds it to the input of block l. Directions are
+labelled with where they are added, so that `Add` at their own layer does what the project does.
+
 Source: github.com/steering-vectors/steering-vectors (``steering_vector.py``,
-``train_steering_vector.py``) and github.com/vgel/repeng (``extract.py``, ``control.py``).
+``train_steering_vector.py``), github.com/vgel/repeng (``extract.py``, ``control.py``) and
+github.com/IBM/activation-steering (``steering_vector.py``, ``leash_layer.py``).
 """
 
 from collections.abc import Mapping
@@ -17,12 +21,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.directions.direction import Directions
+from workbench.directions.published.asked import Asked
 from workbench.directions.published.files import (
     ControlVector,
     Published,
     SteeringVector,
     floating,
 )
+from workbench.directions.published.plain import as_array, from_mapping, layers_of, row
 from workbench.errors import ArtifactError
 
 POSITION = -1
@@ -40,12 +46,12 @@ _SITES = {
 """Of each layer type of steering-vectors: the site, what to add to the layer, and in words."""
 
 
-def read(path: Path, found: Any) -> Published:
-    """Directions from an unpickled vector of either project, told apart by what is in it.
+def read(path: Path, found: Any, asked: Asked) -> Published:
+    """Directions from vectors by layer or by name, the projects told apart by what is in them.
 
     Raises:
-        ArtifactError: neither, or not clearly one of them; a layer type that is no site here;
-            vectors that are no vectors, of several widths, or not finite.
+        ArtifactError: no vectors, or not clearly those of one project; a layer type that is no site
+            here; vectors that are no vectors, of several widths, or not finite.
     """
     if isinstance(found, SteeringVector | ControlVector):
         found = vars(found)
@@ -57,27 +63,26 @@ def read(path: Path, found: Any) -> Published:
         )
     keys = set(found)
     if keys <= {"layer_activations", "layer_type"} and "layer_activations" in keys:
-        return _steering_vectors(path, found["layer_activations"], found.get("layer_type"))
-    if keys <= {"directions", "model_type"} and "directions" in keys:
-        return _repeng(path, found["directions"], found.get("model_type"))
-    if any(type(key) is not int for key in found):
-        raise ArtifactError(
-            f"{path} holds a dict with {_some(keys)}. Expected numbers of layers, or "
-            "layer_activations and layer_type (steering-vectors), or directions and model_type "
-            "(repeng)."
-        )
+        vectors, kind = found["layer_activations"], found.get("layer_type")
+        return _steering_vectors(path, vectors, kind, asked)
+    if isinstance(found.get("directions"), Mapping) and "explained_variances" in keys:
+        return _activation_steering(path, found["directions"], found.get("model_type"), asked)
+    if keys <= {"directions", "model_type"} and isinstance(found.get("directions"), Mapping):
+        return _repeng(path, found["directions"], found.get("model_type"), asked)
     kinds = {type(value).__name__ for value in found.values()}
+    if any(type(key) is not int for key in found) or asked.layer or asked.site or asked.name:
+        return from_mapping(path, found, asked)
     if len(kinds) > 1:
         raise ArtifactError(
             f"{path} holds {' and '.join(sorted(kinds))} by layer: steering-vectors keeps tensors, "
             "repeng arrays, and this is neither."
         )
-    return (
-        _repeng(path, found, None) if "ndarray" in kinds else _steering_vectors(path, found, None)
-    )
+    if "ndarray" in kinds:
+        return _repeng(path, found, None, asked)
+    return _steering_vectors(path, found, None, asked)
 
 
-def _steering_vectors(path: Path, vectors: Any, layer_type: Any) -> Published:
+def _steering_vectors(path: Path, vectors: Any, layer_type: Any, asked: Asked) -> Published:
     # The default of the class. Bare vectors by layer do not say it, and the provenance does.
     kind = "decoder_block" if layer_type is None else layer_type
     if not isinstance(kind, str) or kind not in _SITES:
@@ -94,11 +99,22 @@ def _steering_vectors(path: Path, vectors: Any, layer_type: Any) -> Published:
         "layer": words,
         "position": f"not in the file; {POSITION} is the default of train_steering_vector",
     }
-    return from_blocks(path, vectors, provenance, site, shift)
+    return from_blocks(path, vectors, provenance, asked, site, shift)
 
 
-def _repeng(path: Path, vectors: Any, model_type: Any) -> Published:
-    return from_blocks(path, vectors, repeng_provenance(model_type))
+def _repeng(path: Path, vectors: Any, model_type: Any, asked: Asked) -> Published:
+    return from_blocks(path, vectors, repeng_provenance(model_type), asked)
+
+
+def _activation_steering(path: Path, vectors: Any, model_type: Any, asked: Asked) -> Published:
+    provenance = {
+        "source": "activation-steering, github.com/IBM/activation-steering",
+        "architecture": str(model_type) if model_type else "not in the file",
+        "layer": "their layer l is added to the input of block l, which is resid_pre of layer l; "
+        "it was read at the output of block l, which is resid_pre of layer l + 1",
+        "position": f"not in the file; {POSITION} is the default of SteeringVector.train",
+    }
+    return from_blocks(path, vectors, provenance, asked, shift=0)
 
 
 def repeng_provenance(architecture: Any) -> dict[str, Any]:
@@ -117,12 +133,17 @@ def from_blocks(
     path: Path,
     vectors: Any,
     provenance: Mapping[str, Any],
+    asked: Asked,
     site: str = "resid_pre",
     shift: int = 1,
 ) -> Published:
     """One direction, named by its file, from vectors by the number of their block."""
+    asked.only(path, "position")
     if not isinstance(vectors, Mapping) or not vectors:
         raise ArtifactError(f"{path} holds no vectors by layer but a {type(vectors).__name__}.")
+    if all(type(key) is str for key in vectors):  # text, as JSON keeps numbers
+        numbered = layers_of(path, vectors)
+        vectors = {layer: vector for layer, (_, vector) in numbered.items()} or vectors
     if wrong := [key for key in vectors if type(key) is not int or key < 0]:
         raise ArtifactError(
             f"{path} has a vector at layer {wrong[0]!r}. Expected 0-based numbers: how many blocks "
@@ -134,7 +155,7 @@ def from_blocks(
         values=values[None, :, None],
         names=(path.stem,),
         layers=tuple(layer + shift for layer in layers),
-        positions=(POSITION,),
+        positions=(asked.one_position(path, POSITION),),
         site=site,
         provenance=provenance,
     )
@@ -145,10 +166,12 @@ def _stacked(path: Path, vectors: Mapping[int, Any]) -> Float[Tensor, "layer d_m
     """Vectors of one width and finite, in float32, or in float64 where one of them is."""
     rows: list[Tensor] = []
     for layer, found in vectors.items():
-        vector = floating(found)
+        vector = as_array(path, found) if isinstance(found, list) else floating(found)
+        vector = None if vector is None else row(vector)
         if vector is None or vector.ndim != 1:
             what = getattr(found, "dtype", type(found).__name__)
-            shape = f" of shape {tuple(found.shape)}" if hasattr(found, "shape") else ""
+            axes: Any = getattr(found, "shape", None)
+            shape = "" if axes is None else f" of shape {tuple(axes)}"
             raise ArtifactError(
                 f"{path}: expected a floating vector (d_model) at layer {layer}, found "
                 f"{what}{shape}."
@@ -163,9 +186,3 @@ def _stacked(path: Path, vectors: Mapping[int, Any]) -> Float[Tensor, "layer d_m
         )
     wide = any(row.dtype == torch.float64 for row in rows)
     return torch.stack([row.to(torch.float64 if wide else torch.float32) for row in rows])
-
-
-def _some(keys: set[Any]) -> str:
-    """A few keys, for an error."""
-    shown = ", ".join(sorted(map(repr, keys))[:4])
-    return f"keys {shown}{', …' if len(keys) > 4 else ''}"

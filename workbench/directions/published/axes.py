@@ -1,0 +1,118 @@
+"""What the axes of an array without labels are: layers and positions, before d_model.
+
+The layer of a single vector is never guessed; rows without labels are the layers 0, 1, … in order,
+`resid_pre` of each, as ``hidden_states`` of Hugging Face has them. What fits two ways is refused
+with both.
+"""
+
+from pathlib import Path
+
+from workbench.directions.published.asked import Asked
+from workbench.errors import ArtifactError
+
+_READINGS: dict[int, list[tuple[str, ...]]] = {
+    0: [()],
+    1: [("layer",), ("position",)],
+    2: [("layer", "position"), ("position", "layer")],
+}
+"""By the number of axes before d_model, what they can be."""
+
+_MOST_LAYERS = 256
+"""More rows than that are no layers; a matrix of weights has them."""
+
+
+def read_axes(
+    path: Path, lead: tuple[int, ...], asked: Asked, several: bool
+) -> tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]]:
+    """What the axes before d_model are, with their labels.
+
+    Raises:
+        ArtifactError: they can be something else as well, or lack a label.
+    """
+    shown = ", ".join(map(str, (*lead, "d_model")))
+    known = _READINGS.get(len(lead), [])
+    if asked.axes is not None:
+        if len(asked.axes) != len(lead):
+            raise ArtifactError(
+                f"{path} has the shape ({shown}), and axes= names {len(asked.axes)} axes before "
+                "d_model."
+            )
+        known = [asked.axes]
+    if not known:
+        raise ArtifactError(
+            f"{path} has the shape ({shown}): expected (d_model), (layer, d_model) or layers and "
+            "positions before d_model. Make Directions(values, names, layers, positions) of it."
+        )
+    fitting = [(each, *own) for each in known if (own := _labels(each, lead, asked)) is not None]
+    if len(fitting) == 1:
+        reading, layers, positions = fitting[0]
+        if asked.layer is None and len(layers) > _MOST_LAYERS:
+            raise ArtifactError(
+                f"{path} has the shape ({shown}): no model has {len(layers)} layers. A matrix of "
+                "weights is no set of directions; if it is one, pass layer=[…]."
+            )
+        return reading, layers, positions
+    raise ArtifactError(_why_not(path, shown, lead, known, asked, bool(fitting), several))
+
+
+def _labels(
+    reading: tuple[str, ...], lead: tuple[int, ...], asked: Asked
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Layers and positions under one reading, where it goes with what was given."""
+    sizes = dict(zip(reading, lead, strict=True))
+    n_layers, n_positions = sizes.get("layer", 1), sizes.get("position", 1)
+    layers, positions = asked.layer, asked.position
+    if layers is None:
+        if n_layers == 1:
+            return None  # which one is not to be guessed
+        layers = tuple(range(n_layers))
+    if positions is None:
+        # With one layer given, many rows can as well be meant to be chosen from.
+        settled = asked.axes is not None or len(layers) > 1
+        if n_positions > 1 and not settled:
+            return None
+        positions = tuple(range(-n_positions, 0))
+    fits = (len(layers), len(positions)) == (n_layers, n_positions)
+    return (layers, positions) if fits else None
+
+
+def _why_not(
+    path: Path,
+    shown: str,
+    lead: tuple[int, ...],
+    known: list[tuple[str, ...]],
+    asked: Asked,
+    both: bool,
+    several: bool,
+) -> str:
+    """What a shape can be, and what to pass for each."""
+    if not lead:
+        of_each = " of each name" if several else ""
+        if asked.layer is None:
+            return (
+                f"{path} holds one vector{of_each} and not its layer or position. Pass layer=l "
+                "where it is resid_pre of layer l (the output of block l is resid_pre of layer "
+                "l + 1), and position= where it was not read at the last token."
+            )
+        return f"{path} holds one vector: expected one layer and one position for it."
+    ways = []
+    for reading in known:
+        sizes = dict(zip(reading, lead, strict=True))
+        layers, positions = sizes.get("layer", 1), sizes.get("position", 1)
+        words = [f"{layers} layers" if layers > 1 else "one layer"]
+        words.append(f"{positions} positions" if positions > 1 else "one position")
+        arguments = f"axes={' '.join(reading)!r}"
+        if layers == 1:
+            arguments += ", layer=…"
+        elif asked.layer is not None and len(asked.layer) != layers:
+            arguments += f" with {layers} layers in layer=, or none"
+        if asked.position is not None and len(asked.position) != positions:
+            arguments += f" with {positions} positions in position=, or none"
+        ways.append(f"{' and '.join(words)} (pass {arguments})")
+    can = "can be read two ways" if both or len(ways) > 1 else "does not go with what was given"
+    after = (
+        ""
+        if asked.layer is None
+        else (" To choose layers of a file leave layer= away, and use .directions.at(layer=…).")
+    )
+    return f"{path} has the shape ({shown}), which {can}: {', or '.join(ways)}.{after}"
