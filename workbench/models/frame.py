@@ -81,7 +81,7 @@ class TypedSpecial(NamedTuple):
     """A special token that somebody typed inside prompts."""
 
     content: str
-    count: int
+    times: int
     first: int
     """The first prompt that holds it."""
 
@@ -89,7 +89,7 @@ class TypedSpecial(NamedTuple):
     def told(self) -> str:
         """The same in words."""
         return (
-            f"the special token {self.content} is typed {self.count} times inside prompts, first "
+            f"the special token {self.content} is typed {self.times} times inside prompts, first "
             f"in prompt {self.first}, and is read as that token, as Hugging Face does. If it is "
             "meant as text, change it."
         )
@@ -121,7 +121,7 @@ def typed_specials(
             # A template that changes the words may have taken it out.
             if special[content] in own:
                 before = found.get(content, TypedSpecial(content, 0, index))
-                found[content] = before._replace(count=before.count + 1)
+                found[content] = before._replace(times=before.times + 1)
     return list(found.values())
 
 

@@ -12,7 +12,7 @@ from workbench.models.tokens import Tokens, padded
 
 
 def after_thinking(model: HookedModel, tokens: Tokens, max_thinking_tokens: int) -> Tokens:
-    """The prompts with the model's own greedy thinking, so that its answer begins at the last position.
+    """The prompts with the model's own greedy thinking, so that its answer begins at their end.
 
     White space that the model writes between its closing tag and the answer belongs to the prompt
     too: it says nothing of the answer. Interventions that are active apply to the thinking.

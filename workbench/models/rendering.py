@@ -236,14 +236,17 @@ class Rendering:
 def _chosen(own: Any, given: str | None) -> str | None:
     """The template's text: the one given, the named one, or the tokenizer's own."""
     named: Mapping[str, str] = {}
+    text: str | None = None
     if isinstance(own, Mapping):
         named = own
     elif isinstance(own, list | tuple):
         named = {each["name"]: each["template"] for each in own}
+    else:
+        text = own or None
     if given is not None and ("{" in given or "\n" in given):
         return given
     if given is None and not named:
-        return own or None
+        return text
     wanted = "default" if given is None else given
     if wanted in named:
         return named[wanted]

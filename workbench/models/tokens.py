@@ -278,7 +278,7 @@ class ChatTemplate(Rendering):
             tuple(self.tokenizer.decode([token]) for token in post),
             ends=torch.tensor(ends) if frame.shares else None,
             opened=opened_block(frame.after),
-            typed_specials={each.content: each.count for each in typed},
+            typed_specials={each.content: each.times for each in typed},
         )
 
     def _tell(self, typed: Sequence[TypedSpecial]) -> None:

@@ -1,5 +1,7 @@
 """Which prompts a study trains, validates and tests on."""
 
+import warnings
+from collections import Counter
 from typing import Any
 
 from workbench.errors import PromptError, StudyError
@@ -63,7 +65,8 @@ def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, An
     A harmful prompt stays if its refusal score is above zero, a harmless one if it is not.
 
     Returns:
-        ``kept``, ids by part and label, and the refusal tokens that decided.
+        ``kept``, ids by part and label, the refusal tokens that decided, and special tokens that
+        were typed inside prompts.
 
     Raises:
         StudyError: too few are left.
@@ -95,6 +98,18 @@ def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, An
             by_label[label] = ids
     return {
         "kept": kept,
+        "typed_specials": typed_specials(model, study, split),
         "refusal_tokens": list(tokens),
         "refusal_token_texts": [model.tokenizer.decode([token]) for token in tokens],
     }
+
+
+def typed_specials(model: HookedModel, study: Study, split: Split) -> dict[str, int]:
+    """How often special tokens are typed inside the study's prompts, test prompts included."""
+    found: Counter[str] = Counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the run says it once, for all of them
+        for parts in split.values():
+            for prompts in parts.values():
+                found.update(model.tokens(prompts, study.system).typed_specials)
+    return dict(sorted(found.items()))

@@ -21,10 +21,11 @@ from workbench.errors import StudyError, WorkbenchError
 from workbench.interventions import mean_projection
 from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
+from workbench.models.thinking import answer_after_thinking
 from workbench.prompts.promptset import PromptSet
 from workbench.study import results
 from workbench.study.analyses import Analysis, chosen_analyses
-from workbench.study.folder import check_model, open_folder
+from workbench.study.folder import check_model, open_folder, recorded_day
 from workbench.study.material import Material
 from workbench.study.prompts import Split, keep_prompts, split_prompts
 from workbench.study.results import read_replies, result_path, skipped_path
@@ -67,6 +68,9 @@ class Stages:
         if self._kept is None:
             self.say("answering a few prompts to see how this model refuses")
             self._kept = keep_prompts(self.model, self.study, self.prompts)
+            if typed := self._kept["typed_specials"]:
+                named = ", ".join(f"{token} ({n})" for token, n in typed.items())
+                self.say(f"special tokens typed inside prompts are read as tokens: {named}")
             write_text(path, json.dumps(self._kept, indent=1, sort_keys=True))
         return self._kept
 
@@ -145,6 +149,11 @@ class Stages:
             projection=self._harmful_projection(direction),
             system=self.study.system,
         )
+        if n_cut := sum(answer_after_thinking(reply) is None for reply in replies["reply"]):
+            self.say(
+                f"{n_cut} of {len(replies)} replies are cut off inside their thinking and judged "
+                "other: raise max_new_tokens, or pass thinking=False"
+            )
         lines = (json.dumps(row, ensure_ascii=False) for row in replies.to_dict("records"))
         write_text(path, "".join(line + "\n" for line in lines))
         return replies
@@ -278,6 +287,8 @@ def open_run(
             dtype=study.dtype,
             revision=study.revision,
             chat_template=study.chat_template,
+            thinking=study.thinking,
+            date=study.date or recorded_day(folder),
         )
         model.batch_tokens = study.batch_tokens
     open_folder(folder, study, model, prompts)
