@@ -31,15 +31,8 @@ def after_thinking(model: HookedModel, tokens: Tokens, max_thinking_tokens: int)
             are longer than the model can read.
         ModelError: these prompts go on with thinking already.
     """
-    if not tokens.n_post:
-        raise ModelError("these prompts go on with the model's own thinking already.")
-    thoughts: dict[int, list[int] | None] = {}
-    settings = {"max_new_tokens": max_thinking_tokens}
-    for chosen, ids in batches_of_ids(model, tokens, "thinking", 0, settings):
-        for row, own in zip(chosen, ids.tolist(), strict=True):
-            thoughts[row] = _block(model, tokens.opened, own)
-    open_ones = [row for row in range(len(tokens)) if thoughts[row] is None]
-    if open_ones:
+    blocks = own_blocks(model, tokens, max_thinking_tokens)
+    if open_ones := [row for row, block in enumerate(blocks) if block is None]:
         shown = ", ".join(map(str, open_ones[:10])) + (", …" if len(open_ones) > 10 else "")
         raise PromptError(
             f"{model.name} does not close a thinking block and go on within {max_thinking_tokens} "
@@ -47,20 +40,38 @@ def after_thinking(model: HookedModel, tokens: Tokens, max_thinking_tokens: int)
             "max_thinking_tokens, leave these prompts out, or score after the prompt where the "
             "model does not think."
         )
+    pad = model.tokenizer.pad_token_id
+    return with_blocks(tokens, [block or [] for block in blocks], pad)
+
+
+def own_blocks(
+    model: HookedModel, tokens: Tokens, max_thinking_tokens: int
+) -> list[list[int] | None]:
+    """Ids of the model's own greedy thinking about each prompt; None where it does not end."""
+    if not tokens.n_post:
+        raise ModelError("these prompts go on with the model's own thinking already.")
+    blocks: list[list[int] | None] = [None] * len(tokens)
+    settings = {"max_new_tokens": max_thinking_tokens}
+    for chosen, ids in batches_of_ids(model, tokens, "thinking", 0, settings):
+        for row, own in zip(chosen, ids.tolist(), strict=True):
+            blocks[row] = _block(model, tokens.opened, own)
+    return blocks
+
+
+def with_blocks(tokens: Tokens, blocks: Sequence[Sequence[int]], pad: int | None) -> Tokens:
+    """Prompts that go on with blocks of ids, one each."""
     own_ends = [-tokens.n_post - 1] * len(tokens) if tokens.ends is None else tokens.ends.tolist()
-    rows, ends = [], []
-    for row in range(len(tokens)):
-        block = thoughts[row] or []
-        rows.append([*tokens.ids[row, tokens.mask[row]].tolist(), *block])
-        ends.append(own_ends[row] - len(block))
-    ids, mask = padded(rows, model.tokenizer.pad_token_id)
+    rows = [
+        [*tokens.ids[row, tokens.mask[row]].tolist(), *block] for row, block in enumerate(blocks)
+    ]
+    ids, mask = padded(rows, pad)
     made = Tokens(
         ids,
         mask,
         tokens.n_pre,
         n_post=0,
         post_tokens=(),
-        ends=torch.tensor(ends),
+        ends=torch.tensor(own_ends) - torch.tensor([len(block) for block in blocks]),
         typed_specials=tokens.typed_specials,
     )
     return made.to(tokens.ids.device)

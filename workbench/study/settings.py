@@ -12,6 +12,7 @@ _CHOICES = {
     "estimator": ("mean_difference", "pca_direction", "probe_direction"),
     "site": ("resid_pre", "attn_out", "mlp_out"),
     "judge": ("rules", "substring"),
+    "score_after": ("prompt", "thinking"),
 }
 
 
@@ -70,10 +71,23 @@ class Study:
     date: str | None = _setting(
         None, "Day, such as 2026-01-31, that a template writes; by default that of the run's start."
     )
+    score_after: str = _setting(
+        "prompt",
+        "Where first tokens are scored: after the prompt, or after the model's own closed thinking "
+        "block (thinking), which it writes first.",
+    )
+    max_thinking_tokens: int = _setting(1024, "Longest thinking block that is waited for.")
     batch_tokens: int = _setting(8192, "Most tokens in one batch; lower it if memory runs out.")
 
     def __post_init__(self) -> None:
-        for name in ("n_train", "n_validation", "n_test", "top_k", "max_new_tokens"):
+        for name in (
+            "n_train",
+            "n_validation",
+            "n_test",
+            "top_k",
+            "max_new_tokens",
+            "max_thinking_tokens",
+        ):
             if getattr(self, name) < 1:
                 raise StudyError(f"{name} must be at least 1, found {getattr(self, name)}.")
         if not 0 <= self.skip_last < 1:

@@ -22,6 +22,7 @@ from workbench.interventions import mean_projection
 from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
 from workbench.models.thinking import answer_after_thinking
+from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
 from workbench.study import results
 from workbench.study.analyses import Analysis, chosen_analyses
@@ -30,6 +31,7 @@ from workbench.study.material import Material
 from workbench.study.prompts import Split, keep_prompts, split_prompts
 from workbench.study.results import read_replies, result_path, skipped_path
 from workbench.study.settings import Study
+from workbench.study.thoughts import tokens_after
 
 Say = Callable[[str], None]
 
@@ -113,14 +115,21 @@ class Stages:
         scores = sweep_directions(
             self.model,
             directions,
-            harmful=self.model.tokens(harmful, self.study.system),
-            harmless=self.model.tokens(harmless, self.study.system),
+            harmful=self._scored(harmful, "harmful"),
+            harmless=self._scored(harmless, "harmless"),
             refusal_tokens=self.refusal_tokens(),
             confidence=self.study.confidence,
             seed=self.study.seed,
         )
         save_dataset(path, scores, kind="sweep")
         return scores
+
+    def _scored(self, prompts: PromptSet, label: str) -> Tokens:
+        """Validation prompts, up to where answers are scored."""
+        if self.study.score_after == "prompt":
+            return self.model.tokens(prompts, self.study.system)
+        thoughts = self._selection()["thoughts"]["validation"][label]
+        return tokens_after(self.model, self.study, prompts, thoughts)
 
     def direction(self, directions: Directions, choice: Choice) -> Directions:
         """The selected direction, saved on its own, and the table it was selected from."""
