@@ -80,15 +80,17 @@ def test_thinking_reaches_the_template_of_a_run(dated, tmp_path):
 
 def test_typed_special_tokens_are_counted_in_a_run(pocket, tmp_path, small_study):
     token = pocket.tokenizer.eos_token
-    rows = [f"How do I bake bread number {n} {token if n % 2 else ''}?\n" for n in range(40)]
-    (tmp_path / "own.csv").write_text("prompt\n" + "".join(rows))
-    study = replace(small_study, harmless=str(tmp_path / "own.csv"), n_train=16, n_validation=8)
+    texts = list(wb.load_prompts("harmless").texts[:80])
+    texts[3:6] = [f"{text} {token}" for text in texts[3:6]]
+    lines = [json.dumps({"prompt": text}) + "\n" for text in texts]
+    (tmp_path / "own.jsonl").write_text("".join(lines))
+    study = replace(small_study, harmless=str(tmp_path / "own.jsonl"), n_test=99)
     said = []
     stages = open_run(study, tmp_path / "run", model=pocket, say=said.append)
     stages.refusal_tokens()
     kept = json.loads((tmp_path / "run" / "prompts.json").read_text())
-    assert kept["typed_specials"] == {token: 14}
-    assert f"special tokens typed inside prompts are read as tokens: {token} (14)" in said
+    assert kept["typed_specials"] == {token: 3}
+    assert f"special tokens typed inside prompts are read as tokens: {token} (3)" in said
 
 
 @pytest.fixture
@@ -119,21 +121,16 @@ def test_a_study_that_scores_after_empty_thoughts_is_one_that_scores_after_the_p
         find_heads(run.study, run.folder, model=pocket)
 
 
-def test_scores_are_read_after_the_thoughts_that_end(thoughtful, pocket):
-    block = pocket.tokenizer("<|assistant|>", add_special_tokens=False)["input_ids"]
-    study = thoughtful(lambda row: block if row else None)
+def test_prompts_whose_thinking_does_not_end_are_left_out(thoughtful, pocket):
+    study = thoughtful(lambda row: [] if row else None)
     split = split_prompts(study)
-    kept = keep_prompts(pocket, replace(study, refusal_words=None), split)
-    train = split["harmful"]["train"]
-    assert list(kept["thoughts"]["train"]["harmful"]) == list(train.ids[1:])
-    closed = train.where(label="harmful")
-    tokens = thoughts.tokens_after(
-        pocket, study, wb.PromptSet(tuple(closed)[1:]), kept["thoughts"]["train"]["harmful"]
-    )
-    assert tokens.ids[0, -len(block) :].tolist() == block
-    refuses = refusal_score(pocket.logits(tokens), kept["refusal_tokens"]) > 0
-    expected = [own for own, yes in zip(train.ids[1:], refuses.tolist(), strict=True) if yes]
-    assert kept["kept"]["train"]["harmful"] == expected
+    kept = keep_prompts(pocket, study, split)
+    for part in ("train", "validation"):
+        prompts = split["harmful"][part]
+        assert list(kept["thoughts"][part]["harmful"]) == list(prompts.ids[1:])
+        refuses = refusal_score(pocket.logits(prompts), kept["refusal_tokens"]) > 0
+        expected = [own for own, yes in zip(prompts.ids, refuses.tolist(), strict=True) if yes]
+        assert kept["kept"][part]["harmful"] == [own for own in expected if own != prompts.ids[0]]
 
 
 def test_a_model_whose_thinking_does_not_end(thoughtful, pocket):
