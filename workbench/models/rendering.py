@@ -99,10 +99,7 @@ class Rendering:
         except ModelError:
             raise
         except Exception as error:  # templates raise whatever their author chose
-            raise ModelError(
-                f"this model's chat template cannot render a prompt ({error}). Pass another "
-                "chat_template=."
-            ) from error
+            raise _cannot_render(error) from error
 
     def _apply(self, text: str, system: str | None) -> str:
         return self._rendered(text, system, self._user_form(), self._system_form(system))
@@ -140,7 +137,7 @@ class Rendering:
                 lambda form: self._rendered(_MARKER, None, user_form=form), ("text", "parts")
             )
             if shown is None and failed is not None:
-                raise failed
+                raise _cannot_render(failed) from failed
             self._forms["user"] = shown or "text"
         return self._forms["user"]
 
@@ -260,6 +257,12 @@ def _chosen(own: Any, given: str | None) -> str | None:
     raise ModelError(
         f"this tokenizer has several chat templates and none called default: {names}. Pass the "
         f"name of one, such as chat_template={min(named)!r}."
+    )
+
+
+def _cannot_render(error: Exception) -> ModelError:
+    return ModelError(
+        f"this model's chat template cannot render a prompt ({error}). Pass another chat_template=."
     )
 
 
