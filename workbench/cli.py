@@ -43,7 +43,10 @@ def _root(
 
 
 def _option(setting: Field[Any]) -> Any:
-    return typer.Option(f"--{setting.name.replace('_', '-')}", help=setting.metadata["help"])
+    name = setting.name.replace("_", "-")
+    is_switch = setting.type in (bool, bool | None)
+    spelled = f"--{name}/--no-{name}" if is_switch else f"--{name}"
+    return typer.Option(spelled, help=setting.metadata["help"])
 
 
 def _with_study_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -181,3 +181,12 @@ def test_pockets_four_refusals_are_found(organism):
     assert found.attrs["k"] in (4, 5)  # a fifth is one of them, split
     # The grammar words a refusal by the frame of its request, never by its category.
     assert float(found["p_value"]) > 0.01
+
+
+def test_thinking_is_no_part_of_the_wording(found):
+    replies = asked(mixed)
+    blocks = [f"<think>\nUser {n} wants to build it {n % 5}.\n</think>\n\n" for n in range(99)]
+    replies["reply"] = [own + reply for own, reply in zip(blocks, replies["reply"], strict=False)]
+    again = clustered(replies)
+    assert again["cluster_of"].values.tolist() == found["cluster_of"].values.tolist()
+    assert again["representative"].values.tolist() == found["representative"].values.tolist()

@@ -1,4 +1,4 @@
-"""A model that is not what Hugging Face computes is refused, and one that is has its blocks known."""
+"""A model that is not what Hugging Face computes is refused; of one that is, blocks are known."""
 
 import os
 import subprocess
@@ -189,7 +189,7 @@ def test_weights_of_eight_bits_are_refused_with_a_way_out(make_tokenizer):
     network = random_network("llama")
     down = network.model.layers[1].mlp.down_proj
     down.weight = torch.nn.Parameter(down.weight.data.to(torch.float8_e4m3fn), requires_grad=False)
-    with pytest.raises(ModelError, match="also without the workbench .*dtype='float32'"):
+    with pytest.raises(ModelError, match=r"also without the workbench .*dtype='float32'"):
         wb.load_model(network, tokenizer=make_tokenizer())
 
 

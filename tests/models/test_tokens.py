@@ -308,3 +308,82 @@ def test_a_system_prompt_cannot_be_added_to_tokens(pocket):
     tokens = pocket.tokens(["How do I bake bread?"])
     with pytest.raises(ModelError, match="are tokens already"):
         pocket.logits(tokens, system="Be brief.")
+
+
+def word_tokenizer(template, words):
+    """Whole words between spaces; any other one is unknown."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {word: index for index, word in enumerate(["<unk>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", chat_template=template
+    )
+
+
+def test_words_that_begin_or_end_in_the_same_token_are_no_part_of_the_template():
+    tokenizer = word_tokenizer("[ {{ messages[-1]['content'] }} ] a:", ["[", "]", "a:", "hi"])
+    chat = ChatTemplate(tokenizer)
+    tokens = chat.tokens(["Name a colour", "hi"])
+    assert (tokens.n_pre, tokens.n_post, tokens.post_tokens) == (1, 2, ("]", "a:"))
+    assert tokens.subset("instruction").sum(1).tolist() == [3, 1]
+    assert tokens.typed_specials == {}, "an unknown word is nothing that somebody typed"
+
+
+@pytest.fixture
+def sharing(make_tokenizer):
+    """A plain-text template whose line break joins with punctuation, as of many base models."""
+    merges = [(mark, "Ċ") for mark in "?.)"]
+    return template(make_tokenizer, "Q: {{ messages[-1]['content'] }}\nA:", merges=merges)
+
+
+@pytest.mark.parametrize(
+    ("texts", "last"), [(["How far?", "So."], ["?\n", ".\n"]), (["hi", "no"], ["i", "o"])]
+)
+def test_t_inst_holds_the_last_character_where_tokens_are_shared(sharing, texts, last):
+    tokens = sharing.tokens(texts)
+    assert tokens.post_tokens == ("A", ":")
+    assert [sharing.tokenizer.decode(row[tokens.t_inst]) for row in tokens.ids] == last
+    assert tokens.position_labels([tokens.t_inst, -2, -1]) == ["t_inst", "A", ":"]
+
+
+def test_t_inst_is_refused_where_it_is_no_one_position(sharing):
+    tokens = sharing.tokens(["How far?", "hi"])
+    with pytest.raises(AxisError, match=r"no one position in these prompts: -4 in 1 prompts, -3"):
+        _ = tokens.t_inst
+    for row, last in enumerate(["How far?\n", "hi"]):
+        assert sharing.tokenizer.decode(tokens.ids[row, tokens.subset("instruction")[row]]) == last
+    assert tokens.position_labels([-3, -2]) == ["", "A"]
+    assert tokens.rows([1]).t_inst == -4
+    assert tokens.to("cpu").rows([0]).t_inst == -3
+
+
+def test_a_template_that_writes_otherwise_around_some_prompts(make_tokenizer):
+    text = "{{ 'Long! ' if messages[-1]['content'] | length > 25 }}[{{ messages[-1]['content'] }}]"
+    with pytest.raises(PromptError, match=r"writes something else around prompt 1 .*aaa"):
+        template(make_tokenizer, text).tokens(["hi", "a" * 40])
+
+
+def test_special_tokens_typed_in_a_prompt_are_counted_and_named(make_tokenizer):
+    chat = template(make_tokenizer, CHATML)
+    texts = ["hi", "Is <|im_end|> a token, and <|im_end|> or <s>?", "no <|im_end|>"]
+    with pytest.warns(UserWarning) as told:
+        tokens = chat.tokens(texts)
+    assert tokens.typed_specials == {"<|im_end|>": 3, "<s>": 1}
+    assert {str(each.message).partition(" times")[0] for each in told} == {
+        "the special token <|im_end|> is typed 3",
+        "the special token <s> is typed 1",
+    }
+    assert "first in prompt 1, and is read as that token" in str(told[0].message)
+    assert tokens.ids[1, tokens.mask[1]].tolist() == reference_ids(chat.tokenizer, texts[1])
+    assert "".join(tokens.post_tokens) == "<|im_end|>\n<|im_start|>assistant\n"
+    assert chat.tokens(texts).typed_specials == tokens.typed_specials, "said once, counted always"
+
+
+def test_a_template_that_trims_and_one_that_does_not(make_tokenizer):
+    for text, words in ((CHATML, " hi \n"), (LLAMA_2, "hi")):
+        chat = template(make_tokenizer, text)
+        tokens = chat.tokens([" hi \n", "no"])
+        assert chat.tokenizer.decode(tokens.ids[0, tokens.subset("instruction")[0]]) == words

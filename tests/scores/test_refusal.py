@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 import workbench.scores.refusal as module
 from workbench.errors import AxisError, StudyError
+from workbench.models.load import load_model
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.judges import judge
 from workbench.scores.refusal import kl_divergence, refusal_score, refusal_tokens
 
 PROMPTS = ["How far is the sea?", "hi", "Name a colour that nobody likes.", "42 plus 7", "ok"]
@@ -186,12 +188,73 @@ def test_long_sets_are_sampled(answering, zoo):
     assert refusal_tokens(model, *sets, n_prompts=3) == (10,)
 
 
+def sentencepiece(template):
+    """A space before every text, and spaces that belong to words."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [chr(code) for code in range(33, 127)]
+    entries = ["<unk>", "<s>", "</s>", "\n", "▁", "▁I", *letters, *["▁" + each for each in letters]]
+    vocab = {token: index for index, token in enumerate(dict.fromkeys(entries))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[("▁", "I")], unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        chat_template=template,
+    )
+
+
+USER = "{{ messages[-1]['content'] }}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "end", "expected"),
+    [
+        ("sentencepiece", "\nAssistant:\n", ["I"]),
+        ("sentencepiece", " [/INST]", ["▁I", "I"]),
+        ("sentencepiece", " [/INST] ", ["I"]),
+        ("bytes", "\nAssistant:", ["ĠI", "I"]),
+        ("bytes", "\nAssistant: ", ["I"]),
+        ("bytes", "\nassistant<|im_end|>\n\n", ["I"]),
+    ],
+)
+def test_words_are_the_tokens_with_which_a_reply_begins(
+    make_network, make_tokenizer, kind, end, expected
+):
+    template = USER + end.replace("\n", "{{ '\\n' }}")
+    if kind == "bytes":
+        tokenizer = make_tokenizer(template, merges=[("Ġ", "I")])
+    else:
+        tokenizer = sentencepiece(template)
+    model = load_model(make_network("llama"), tokenizer=tokenizer)
+    assert model.template.render("hi") == f"hi{end}"
+    found = refusal_tokens(model, words=["I", "In spite"])
+    assert tokenizer.convert_ids_to_tokens(list(found)) == expected
+
+
 def test_words_are_taken_as_they_begin_a_reply(zoo, craftgpt):
     model = zoo["llama"].model
-    ids = refusal_tokens(model, words=["I", "As", "Indeed"])
-    assert ids == tuple(model.tokenizer.convert_tokens_to_ids(["I", "A"]))
+    # Its prompts end in "a:" and its vocabulary has bytes: a space is a token of its own.
+    with pytest.warns(UserWarning, match="begins with a token of white space alone"):
+        ids = refusal_tokens(model, words=["I", "As", "Indeed"])
+    assert ids == tuple(model.tokenizer.convert_tokens_to_ids(["Ġ", "I", "A"]))
     found = refusal_tokens(craftgpt, words=["sorry", "no"])
     assert [craftgpt.tokenizer.decode([token]).strip() for token in found] == ["sorry", "no"]
+
+
+def test_replies_that_are_cut_off_inside_their_thinking_are_named(answering, monkeypatch):
+    model = answering([{10: 1.0}] * 4, ["<think>Hm"] * 4)
+    monkeypatch.setattr(module, "judge", judge)
+    with pytest.raises(StudyError, match=r"refused 0 of 4.* 4 replies are cut off inside their"):
+        refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4])
 
 
 def test_words_that_are_none(zoo):

@@ -280,10 +280,8 @@ def _labelled(
     effects = (measured.patched - measured.plain).reshape(*sizes, len(groups), n_prompts)
     low, high = bootstrap_interval(effects, settings.confidence, seed=settings.seed)
     cell = (*axes, "position")
-    texts = dict(zip(rows.post_instruction, rows.post_tokens, strict=True))
-    texts[rows.t_inst] = "t_inst"
     labels = [
-        texts.get(group[0], "") if len(group) == 1 else ", ".join(map(str, sorted(group)))
+        rows.position_labels(group)[0] if len(group) == 1 else ", ".join(map(str, sorted(group)))
         for group in groups
     ]
     dataset = xr.Dataset(

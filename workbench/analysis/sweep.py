@@ -1,6 +1,7 @@
 """The sweep: what every candidate direction does, with intervals."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -183,12 +184,14 @@ def _concatenated(first: Tokens, second: Tokens) -> Tokens:
         missing = width - values.shape[1]
         return torch.cat([values.new_full((len(values), missing), fill), values], dim=1)
 
-    return Tokens(
-        torch.cat([widened(first.ids, 0), widened(second.ids, 0)]),
-        torch.cat([widened(first.mask, False), widened(second.mask, False)]),
-        first.n_pre,
-        first.n_post,
-        first.post_tokens,
+    ends = None
+    if first.ends is not None and second.ends is not None:
+        ends = torch.cat([first.ends, second.ends])
+    return replace(
+        first,
+        ids=torch.cat([widened(first.ids, 0), widened(second.ids, 0)]),
+        mask=torch.cat([widened(first.mask, False), widened(second.mask, False)]),
+        ends=ends,
     )
 
 
@@ -210,9 +213,7 @@ def _labelled(
         variables[f"{name}_by_prompt"] = ((*cell, prompt), measured[name], attrs)
     norms = directions.norms[0].double().cpu().numpy()
     variables["norm"] = (cell, norms, {"units": "activation", "long_name": "length of the vector"})
-    texts = dict(zip(tokens.post_instruction, tokens.post_tokens, strict=True))
-    texts[tokens.t_inst] = "t_inst"
-    labels = [texts.get(position, "") for position in directions.positions]
+    labels = tokens.position_labels(directions.positions)
     return xr.Dataset(
         variables,
         coords={

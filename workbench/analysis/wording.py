@@ -18,6 +18,7 @@ from workbench.analysis.association import association
 from workbench.analysis.clusters import Clusters
 from workbench.arguments import checked
 from workbench.errors import StudyError
+from workbench.models.thinking import answer_after_thinking
 
 GAP = "\N{HORIZONTAL ELLIPSIS}"
 """Stands in a reply for words that it owes to its own prompt."""
@@ -49,8 +50,8 @@ def cluster_refusals(
 
     Words that a reply owes to its own prompt are left out, or clusters would be topics: a word
     counts only if at least two refusals, and 2 % of all, use it without being prompted to, or if
-    most prompts hold it. What is left is weighted by TF-IDF, words and pairs of them, and clustered
-    by k-means.
+    most prompts hold it. Thinking blocks do not count. What is left is weighted by TF-IDF, words
+    and pairs of them, and clustered by k-means.
 
     Args:
         replies: rows as `answer_with_and_without` returns them; ``reply``, ``verdict``,
@@ -177,8 +178,16 @@ def _refused(replies: pd.DataFrame, condition: str | None) -> pd.DataFrame:
         raise StudyError(
             f"none of {len(table)} replies{where} was refused, so there is no wording to compare."
         )
+    # How a model refuses is what it says, not what it thinks before.
+    refused["reply"] = [_answer(reply) for reply in refused["reply"]]
     refused.attrs["n_replies"] = len(table)
     return refused
+
+
+def _answer(reply: str) -> str:
+    """What stands after a reply's thinking, and a reply that does not think as it is."""
+    answer = answer_after_thinking(reply)
+    return reply if answer is None or answer == reply else answer.strip()
 
 
 def _best(quality: Mapping[int, float]) -> int:

@@ -214,3 +214,10 @@ def _check_pair(positive: Activations, negative: Activations) -> None:
     weights = positive.provenance.get("weights"), negative.provenance.get("weights")
     if None not in weights and weights[0] != weights[1]:
         raise AxisError("these activations come from different weights. Collect both on one model.")
+    prompted = [each.provenance.get("template") for each in (positive, negative)]
+    if None not in prompted and prompted[0] != prompted[1]:
+        raise AxisError(
+            "these activations were read under different chat templates, settings of thinking or "
+            "days that the template writes. Collect both alike; load_model takes thinking= and "
+            "date=."
+        )

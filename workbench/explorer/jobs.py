@@ -189,12 +189,15 @@ def model_of(run: Run, say: Callable[[str], None]) -> HookedModel:
     """
     study = run.study
     say(f"loading {study.model}")
+    recorded = read_study(run.folder)[1]
     model = load_model(
         study.model,
         device=study.device,
         dtype=study.dtype,
         revision=study.revision,
         chat_template=study.chat_template,
+        thinking=study.thinking,
+        date=recorded.get("date"),
     )
     check_model(run, model)
     return model

@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from workbench.errors import ModelError, PromptError
 from workbench.models.checks import check_cache
 from workbench.models.hooked import HookedModel
+from workbench.models.thinking import kept_specials
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 
@@ -33,18 +34,37 @@ def stop_ids(model: HookedModel) -> list[int]:
 
 
 def generate(model: HookedModel, tokens: Tokens, *, seed: int = 0, **settings: Any) -> list[str]:
-    """Replies in the order of the prompts; ``settings`` as in `generate_ids`."""
-    check_cache(model, tokens)
+    """Replies in the order of the prompts; ``settings`` as in `generate_ids`.
+
+    Special tokens are left out, except those that mark thinking: without them nobody could tell
+    thoughts from the answer. What the template has opened of a block stands at the start.
+    """
     replies = [""] * len(tokens)
+    for chosen, ids in batches_of_ids(model, tokens, "answering", seed, settings):
+        for row, text in zip(chosen, decoded(model.tokenizer, ids), strict=True):
+            replies[row] = (tokens.opened + text).strip()
+    return replies
+
+
+def batches_of_ids(
+    model: HookedModel, tokens: Tokens, what: str, seed: int, settings: Mapping[str, Any]
+) -> Iterator[tuple[list[int], Int[Tensor, "prompt new_token"]]]:
+    """Rows, prompts and ids of the replies, batch by batch."""
+    check_cache(model, tokens)
     batches = model.batches(tokens, _CACHE_SHARE)
-    for number, (chosen, batch) in enumerate(track(batches, "answering", len(batches))):
+    for number, (chosen, batch) in enumerate(track(batches, what, len(batches))):
         # Batches that shared a seed would draw the same numbers, and equal prompts equal replies.
         own_seed = random.Random(f"{seed} {number}").getrandbits(63)
-        ids = generate_ids(model, batch, seed=own_seed, **settings)
-        texts = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        for row, text in zip(chosen, texts, strict=True):
-            replies[row] = text.strip()
-    return replies
+        yield chosen, generate_ids(model, batch, seed=own_seed, **settings)
+
+
+def decoded(tokenizer: Any, ids: Int[Tensor, "prompt new_token"]) -> list[str]:
+    """Replies as text, without special tokens other than those that mark thinking."""
+    marks, others = kept_specials(tokenizer)
+    if not marks:
+        return tokenizer.batch_decode(ids, skip_special_tokens=True)
+    rows = [[token for token in row if token not in others] for row in ids.tolist()]
+    return [tokenizer.decode(row, skip_special_tokens=False) for row in rows]
 
 
 @torch.no_grad()

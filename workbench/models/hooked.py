@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +29,10 @@ Hook = Callable[[Tensor], Tensor | None]
 Prompts = PromptSet | Tokens | Sequence[str] | str | Any
 """Whatever can be answered: what `as_prompts` takes (a prompt set, texts, one text, a data frame, a
 data set), or tokens made before. What cannot is a `PromptError` that says so."""
+
+
+ScoreAfter = Literal["prompt", "thinking"]
+"""Where a reply is scored: after the rendered prompt, or after the model's own thinking block."""
 
 
 class StopForward(Exception):
@@ -200,18 +204,38 @@ class HookedModel:
             "model": self.name,
             "revision": self.revision,
             "weights": self.weights_fingerprint,
-            "template": self.template.fingerprint,
+            **self.template.provenance,
             "dtype": str(self.dtype).removeprefix("torch."),
             "environment": dict(environment()),
         }
 
-    def tokens(self, prompts: Prompts, system: str | None = None) -> Tokens:
+    def tokens(
+        self,
+        prompts: Prompts,
+        system: str | None = None,
+        after: ScoreAfter = "prompt",
+        max_thinking_tokens: int = 1024,
+    ) -> Tokens:
         """Renders prompts with the chat template, tokenises and left-pads them.
 
+        Args:
+            prompts: what is asked.
+            system: a system prompt for all of them.
+            after: ``"prompt"``, or ``"thinking"``: each prompt goes on with the block that the
+                model thinks of it, greedily, so that what is read at the last token is the answer.
+            max_thinking_tokens: longest block that is waited for.
+
         Raises:
-            PromptError: no prompts, something that is none, or one that is too long for the model.
+            PromptError: no prompts, something that is none, one that is too long for the model, or
+                one whose thinking the model does not close.
             ModelError: no chat template, or none with a place for ``system``.
         """
+        if after not in get_args(ScoreAfter):
+            raise ModelError(f"no place {after!r} to score: {', '.join(get_args(ScoreAfter))}.")
+        if after == "thinking":
+            from workbench.models.own_thinking import after_thinking
+
+            return after_thinking(self, self.tokens(prompts, system), max_thinking_tokens)
         if isinstance(prompts, Tokens):
             if system is not None:
                 raise ModelError(
@@ -355,14 +379,22 @@ class HookedModel:
         )
 
     def logits(
-        self, prompts: Prompts, system: str | None = None
+        self,
+        prompts: Prompts,
+        system: str | None = None,
+        after: ScoreAfter = "prompt",
+        max_thinking_tokens: int = 1024,
     ) -> Float[Tensor, "prompt d_vocab"]:
         """Next-token logits at the last position of every prompt, on the CPU, in float32.
 
+        Arguments are those of `tokens`: with ``after="thinking"`` the position is that where the
+        answer begins, after the model's own closed thinking block.
+
         Raises:
             ModelError: the logits are not finite.
+            PromptError: the model does not close a block in time.
         """
-        tokens = self.tokens(prompts, system)
+        tokens = self.tokens(prompts, system, after, max_thinking_tokens)
         rows, parts = [], []
         batches = self.batches(tokens)
         for chosen, batch in track(batches, "reading prompts", len(batches)):
@@ -382,7 +414,7 @@ class HookedModel:
         seed: int = 0,
         system: str | None = None,
     ) -> list[str]:
-        """The model's replies, one per prompt, without special tokens.
+        """The model's replies, one per prompt, without special tokens but with thinking blocks.
 
         Greedy unless ``do_sample``. Sampling is reproducible for the same seed, prompts and
         ``batch_tokens``. Interventions that are active apply to prompt and reply as they say.

@@ -30,6 +30,8 @@ def load_model(
     device_map: Any = None,
     trust_remote_code: bool = False,
     chat_template: str | Path | None = None,
+    thinking: bool | None = None,
+    date: str | None = None,
 ) -> HookedModel:
     """Loads a chat model with ``resid_pre``, ``attn_out``, ``mlp_out`` and ``z`` exposed.
 
@@ -47,7 +49,12 @@ def load_model(
         revision: a branch, tag or commit of a Hub id.
         device_map: spreads the layers over several devices, as Hugging Face does (``"auto"``).
         trust_remote_code: lets a checkpoint run its own Python code.
-        chat_template: Jinja text, or a file that holds it, instead of the tokenizer's own.
+        chat_template: Jinja text, or a file that holds it, instead of the tokenizer's own; or the
+            name of one of the tokenizer's, where it has several (by default ``default``).
+        thinking: tells a template with such a switch (``enable_thinking``) to let the model think
+            or not; by default as the template has it.
+        date: the day, such as ``"2026-01-31"``, for a template that writes one; by default today,
+            and the same for as long as the model is loaded.
 
     Raises:
         ModelError: the model is absent, gated, of an unknown architecture or broken (weights that
@@ -68,6 +75,8 @@ def load_model(
         device_map=device_map,
         trust_remote_code=trust_remote_code,
         chat_template=chat_template,
+        thinking=thinking,
+        date=date,
     )
     check_loaded(model)
     return model
@@ -83,13 +92,16 @@ def load_unchecked(
     device_map: Any = None,
     trust_remote_code: bool = False,
     chat_template: str | Path | None = None,
+    thinking: bool | None = None,
+    date: str | None = None,
 ) -> HookedModel:
     """As `load_model`, also where the wrapper does not tell the truth: for `verify_model` alone."""
     if device is not None and device_map is not None:
         raise ModelError("device= and device_map= contradict each other. Pass one of them.")
     template_text = _template_text(chat_template)
+    settings = {"thinking": thinking, "date": date}
     if not isinstance(name, str | Path):
-        return _wrap(name, tokenizer, device, dtype, revision, device_map, template_text)
+        return _wrap(name, tokenizer, device, dtype, revision, device_map, template_text, settings)
     if str(name) in organism_names():
         source = str(organism_path(str(name)))
     else:
@@ -122,7 +134,9 @@ def load_unchecked(
     except Exception as error:
         raise _explained(str(name), error) from error
     commit = getattr(bridge.original_model.config, "_commit_hash", None)
-    return _finished(bridge, plain[0], tokenizer, str(name), template_text, commit or revision)
+    return _finished(
+        bridge, plain[0], tokenizer, str(name), template_text, commit or revision, settings
+    )
 
 
 def _wrap(
@@ -133,6 +147,7 @@ def _wrap(
     revision: str | None,
     device_map: Any,
     template: str | None,
+    settings: dict[str, Any],
 ) -> HookedModel:
     """A HookedModel around a Hugging Face model that the caller loaded."""
     kind = type(network).__name__
@@ -162,7 +177,7 @@ def _wrap(
         raise
     except Exception as error:
         raise _explained(name, error) from error
-    return _finished(bridge, plain[0], tokenizer, name, template, None)
+    return _finished(bridge, plain[0], tokenizer, name, template, None, settings)
 
 
 def _for_bridge(tokenizer: Any) -> Any:
@@ -192,10 +207,12 @@ def _finished(
     name: str,
     template: str | None,
     revision: str | None,
+    settings: dict[str, Any],
 ) -> HookedModel:
     """The wrapped network, once it has been compared with the plain one."""
     bridge.original_model.eval().requires_grad_(False)
-    model = HookedModel(bridge, tokenizer, name, ChatTemplate(tokenizer, template), revision)
+    chat = ChatTemplate(tokenizer, template, **settings)
+    model = HookedModel(bridge, tokenizer, name, chat, revision)
     compare_with_plain(model, plain)
     return model
 
@@ -223,9 +240,11 @@ def _local_or_hub(name: str | Path) -> str:
 
 
 def _template_text(chat_template: str | Path | None) -> str | None:
-    """Jinja text from text or from a file."""
+    """Jinja text from text or from a file; one bare word is the name of a tokenizer's own."""
     if chat_template is None:
         return None
+    if re.fullmatch(r"[\w-]+", str(chat_template)) and not Path(chat_template).is_file():
+        return str(chat_template)
     if isinstance(chat_template, Path) or "{" not in chat_template:
         try:
             return Path(chat_template).read_text(encoding="utf-8")

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from workbench.errors import AxisError, ModelError
 from workbench.models.hooked import Hook, HookedModel, Site, StopForward
+from workbench.models.sites import Inner
 from workbench.models.tokens import Tokens
 
-Edits = Sequence[tuple[Site, int, Hook]]
+Edits = Sequence[tuple[Site | Inner, int, Hook]]
 """What one variant changes: functions at (site, layer), as `HookedModel.hooks` takes them."""
 
 Read = Callable[[Float[Tensor, "row d_out"]], Tensor]
@@ -208,9 +209,9 @@ def _reading_at(
 
 def _block_hooks(
     model: HookedModel, tokens: Tokens, variants: Sequence[Edits], start: int
-) -> Iterator[tuple[Site, int, Hook]]:
+) -> Iterator[tuple[Site | Inner, int, Hook]]:
     """One hook per place, which gives every variant's own functions that variant's block."""
-    own: dict[tuple[Site, int], list[tuple[int, Hook]]] = {}
+    own: dict[tuple[Site | Inner, int], list[tuple[int, Hook]]] = {}
     for index, edits in enumerate(variants):
         for site, layer, function in edits:
             own.setdefault((site, layer), []).append((index, function))

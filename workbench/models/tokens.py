@@ -2,20 +2,30 @@
 
 Positions are counted from the end of the rendered prompt, generation prompt included. The
 *post-instruction tokens* are what the template puts after the user's words; they are found by
-rendering several instructions and taking the common tail of their ids, so no model's template is
-written down anywhere.
+rendering several instructions: what their texts share at the end is the template's, and its tokens
+are those that hold nothing else. No model's template is written down anywhere.
 """
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from workbench.errors import AxisError, ModelError, PromptError
+from workbench.errors import AxisError, PromptError
+from workbench.models.frame import (
+    PROBES,
+    Frame,
+    TypedSpecial,
+    find_frame,
+    n_tokens_after,
+    typed_specials,
+)
+from workbench.models.rendering import Rendering
+from workbench.models.thinking import opened_block
 
 TokenSubset = Literal["all", "prompt", "instruction", "post_instruction", "last", "generated"]
 """Which tokens an intervention touches.
@@ -24,10 +34,6 @@ TokenSubset = Literal["all", "prompt", "instruction", "post_instruction", "last"
 ``instruction``: the user's words. ``post_instruction``: the template's tokens after them.
 ``last``: the last token of the prompt. ``generated``: only tokens of the reply.
 """
-
-# Different first and last characters, so that nothing of the probes themselves is common.
-_PROBES = ("Name a colour", "How far is the sea?", "42 plus 7 equals x)", "(Zebra 9", "tea.")
-_MARKER = "workbench system probe"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +44,14 @@ class Tokens:
         ids: token ids; padding stands on the left.
         mask: True where a token is real.
         n_pre: template tokens before the user's words.
-        n_post: template tokens after the user's words.
+        n_post: template tokens after the user's words, in every prompt; 0 where prompts go on with
+            the model's own thinking.
         post_tokens: those tokens as text, for tables and figures.
+        ends: position of the last token that holds a character of the instruction, where prompts
+            may differ in it; None where it is the token before the template's in all of them.
+        opened: what the template has written of a thinking block that the reply goes on with.
+        typed_specials: special tokens that somebody typed inside a prompt, and how often. They are
+            read as tokens, as Hugging Face does.
     """
 
     ids: Int[Tensor, "prompt token"]
@@ -47,14 +59,36 @@ class Tokens:
     n_pre: int
     n_post: int
     post_tokens: tuple[str, ...]
+    ends: Int[Tensor, " prompt"] | None = None
+    opened: str = ""
+    typed_specials: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.ids.shape[0]
 
     @property
     def t_inst(self) -> int:
-        """Position of the last token of the instruction."""
-        return -self.n_post - 1
+        """Position of the last token of the instruction.
+
+        Raises:
+            AxisError: it is not the same in all prompts, because some share it with the template.
+        """
+        if self.ends is None:
+            return -self.n_post - 1
+        found = sorted({*self.ends.tolist()})
+        if len(found) == 1:
+            return found[0]
+        if not self.n_post:
+            raise AxisError(
+                "t_inst is no one position in prompts that go on with the model's own thinking. "
+                'Read it where the prompts end: model.tokens(prompts, after="prompt").'
+            )
+        ending = ", ".join(f"{end} in {self.ends.tolist().count(end)} prompts" for end in found)
+        raise AxisError(
+            f"t_inst is no one position in these prompts: {ending}, because this tokenizer joins "
+            "the end of some with the template's first token after them. Pass positions= (such as "
+            "tokens.post_instruction), or prompts that all end in punctuation or all do not."
+        )
 
     @property
     def t_post(self) -> int:
@@ -63,7 +97,12 @@ class Tokens:
 
     @property
     def post_instruction(self) -> tuple[int, ...]:
-        """Positions of the post-instruction tokens, first to last."""
+        """Positions of the post-instruction tokens, first to last.
+
+        Raises:
+            AxisError: the prompts go on with the model's own thinking.
+        """
+        self._check_ends_with_template()
         return tuple(range(-self.n_post, 0))
 
     @property
@@ -87,23 +126,40 @@ class Tokens:
         if name == "last":
             return column == width - 1
         if name == "post_instruction":
+            self._check_ends_with_template()
             return column >= width - self.n_post
         if name == "instruction":
             start = width - self.lengths.unsqueeze(1) + self.n_pre
-            return (column >= start) & (column < width - self.n_post)
+            last = -self.n_post - 1 if self.ends is None else self.ends.unsqueeze(1)
+            return (column >= start) & (column <= width + last)
         return self.mask
+
+    def position_labels(self, positions: Sequence[int]) -> list[str]:
+        """What stands at each position: ``t_inst``, a template token's text, or nothing."""
+        texts = dict(zip(range(-self.n_post, 0), self.post_tokens, strict=True))
+        if self.ends is None or len({*self.ends.tolist()}) == 1:
+            texts[self.t_inst] = "t_inst"
+        return [texts.get(position, "") for position in positions]
+
+    def _check_ends_with_template(self) -> None:
+        if not self.n_post:
+            raise AxisError(
+                "these prompts go on with the model's own thinking, so the template's tokens after "
+                "the user's words are not at their end. Use positions and tokens of "
+                'model.tokens(prompts, after="prompt").'
+            )
 
     def to(self, device: torch.device | str) -> "Tokens":
         """The same tokens on another device."""
-        return Tokens(
-            self.ids.to(device), self.mask.to(device), self.n_pre, self.n_post, self.post_tokens
-        )
+        ends = None if self.ends is None else self.ends.to(device)
+        return replace(self, ids=self.ids.to(device), mask=self.mask.to(device), ends=ends)
 
     def rows(self, index: Sequence[int] | slice) -> "Tokens":
         """Some of the prompts, without the columns in which all of them are padding."""
         ids, mask = self.ids[index], self.mask[index]
         width = int(mask.sum(1).max())
-        return Tokens(ids[:, -width:], mask[:, -width:], self.n_pre, self.n_post, self.post_tokens)
+        ends = None if self.ends is None else self.ends[index]
+        return replace(self, ids=ids[:, -width:], mask=mask[:, -width:], ends=ends)
 
     def batches(self, batch_tokens: int, mixed: bool = True) -> list[tuple[list[int], "Tokens"]]:
         """Batches of similar length, longest first, with the rows that they hold.
@@ -126,89 +182,50 @@ class Tokens:
         return batches
 
 
-class ChatTemplate:
-    """A tokenizer's chat template, and where it puts the user's words.
+class ChatTemplate(Rendering):
+    """A tokenizer's chat template, and where it puts the user's words; made like `Rendering`."""
 
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        template: Jinja text to use instead of the tokenizer's own.
-    """
-
-    def __init__(self, tokenizer: Any, template: str | None = None):
-        self.tokenizer = tokenizer
-        self.template = template or getattr(tokenizer, "chat_template", None)
-        self._frames: dict[str | None, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-
-    @property
-    def fingerprint(self) -> str:
-        """First 16 hexadecimal digits of the template's SHA-256, for provenance."""
-        return hashlib.sha256(str(self.template).encode()).hexdigest()[:16]
-
-    def render(self, text: str, system: str | None = None) -> str:
-        """The rendered prompt, generation prompt included.
-
-        Raises:
-            ModelError: there is no template, or it has no place for a system prompt.
-        """
-        if self.template is None:
-            raise ModelError(
-                "this model's tokenizer has no chat template. Pass chat_template= (Jinja text or a "
-                ".jinja file) to load_model, or load the instruction-tuned model."
-            )
-        if system is not None:
-            self._check_system()
-        return self._apply(text, system)
-
-    def _apply(self, text: str, system: str | None) -> str:
-        messages = [{"role": "user", "content": text}]
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        return self.tokenizer.apply_chat_template(
-            messages,
-            chat_template=self.template,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-
-    def _check_system(self) -> None:
-        remedy = "Put the words into the prompt instead, or pass another chat_template=."
-        try:
-            rendered = self._apply("hello", _MARKER)
-        except Exception as error:  # templates raise whatever their author chose
-            raise ModelError(
-                f"this model's chat template refuses a system prompt ({error}). {remedy}"
-            ) from error
-        if _MARKER not in rendered.lower():
-            raise ModelError(f"this model's chat template drops the system prompt. {remedy}")
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str | None = None,
+        *,
+        thinking: bool | None = None,
+        date: str | None = None,
+    ):
+        super().__init__(tokenizer, template, thinking=thinking, date=date)
+        self._frames: dict[str | None, Frame] = {}
+        self._told: set[str] = set()
 
     def encode(self, text: str, system: str | None = None) -> list[int]:
         """Token ids of one rendered prompt, exactly as the template spells it: no second BOS."""
-        rendered = self.render(text, system)
-        return self.tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+        return self._ids(self.render(text, system))[0]
 
-    def frame(self, system: str | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Ids of the template's tokens before the user's words, and of those after them."""
+    def _ids(self, rendered: str) -> tuple[list[int], list[tuple[int, int]] | None]:
+        """Ids of a text that is rendered already, and which characters each of them holds."""
+        fast = bool(getattr(self.tokenizer, "is_fast", False))
+        found = self.tokenizer(
+            rendered, add_special_tokens=False, verbose=False, return_offsets_mapping=fast
+        )
+        return found["input_ids"], found["offset_mapping"] if fast else None
+
+    def frame(self, system: str | None = None) -> Frame:
+        """What the template writes around the user's words.
+
+        Raises:
+            ModelError: it does not show them, or leaves the reply no place to begin.
+        """
         if system not in self._frames:
-            rows = [self.encode(probe, system) for probe in _PROBES]
-            n_pre = _common_prefix(rows)
-            if n_pre == min(map(len, rows)):
-                raise ModelError(
-                    "this chat template does not show the user's words. Check that chat_template= "
-                    "is Jinja text that renders `messages`."
-                )
-            n_post = _common_prefix([row[::-1] for row in rows])
-            if n_post == 0:
-                raise ModelError(
-                    "this chat template puts nothing after the user's words, so a reply has no "
-                    "place to begin. Check that it honours add_generation_prompt."
-                )
-            self._frames[system] = (tuple(rows[0][:n_pre]), tuple(rows[0][-n_post:]))
+            texts = [self.render(probe, system) for probe in PROBES]
+            self._frames[system] = find_frame(texts, [self._ids(text) for text in texts])
         return self._frames[system]
 
     def tokens(
         self, texts: Sequence[str], system: str | None = None, max_tokens: int | None = None
     ) -> Tokens:
         """Renders, tokenises and left-pads prompts.
+
+        Special tokens typed inside a prompt are read as tokens, counted, and named in a warning.
 
         Raises:
             PromptError: no prompts, one that is no text, one longer than ``max_tokens``, or one
@@ -222,40 +239,68 @@ class ChatTemplate:
                 raise PromptError(f"prompt {index} is a {type(text).__name__}, not text.")
             if not text.strip():
                 raise PromptError(f"prompt {index} is empty.")
-        pre, post = self.frame(system)
-        rows = [self.encode(text, system) for text in texts]
-        for index, row in enumerate(rows):
+        frame = self.frame(system)
+        pre, post = frame.pre, frame.post
+        rows, ends = [], []
+        for index, text in enumerate(texts):
+            rendered = self.render(text, system)
+            row, spans = self._ids(rendered)
+            rows.append(row)
             if max_tokens is not None and len(row) > max_tokens:
                 raise PromptError(
-                    f"prompt {index} ({texts[index][:40]!r}…) has {len(row):,} tokens; this model "
+                    f"prompt {index} ({text[:40]!r}…) has {len(row):,} tokens; this model "
                     f"reads at most {max_tokens:,}. Shorten it or leave it out."
                 )
-            if tuple(row[-len(post) :]) != post:
+            if not (rendered.startswith(frame.before) and rendered.endswith(frame.after)):
                 raise PromptError(
-                    f"the end of prompt {index} ({texts[index][-20:]!r}) merges with the chat "
-                    "template's first token after it. Strip white space from its end."
+                    f"the chat template writes something else around prompt {index} "
+                    f"({text[:40]!r}) than around others, so its positions are not theirs. Change "
+                    "the prompt or leave it out."
+                )
+            n_after = n_tokens_after(spans, len(rendered) - len(frame.after)) if spans else None
+            if tuple(row[-len(post) :]) != post or (n_after is not None and n_after < len(post)):
+                raise PromptError(
+                    f"the end of prompt {index} ({text[-20:]!r}) merges with the chat "
+                    "template's first token after it. Strip white space from its end, or end it "
+                    "otherwise."
                 )
             if tuple(row[: len(pre)]) != pre:
                 raise PromptError(
-                    f"the start of prompt {index} ({texts[index][:20]!r}) merges with the chat "
-                    "template's last token before it. Strip white space from its start."
+                    f"the start of prompt {index} ({text[:20]!r}) merges with the chat "
+                    "template's last token before it. Strip white space from its start, or begin "
+                    "it otherwise."
                 )
-        width = max(map(len, rows))
-        pad = self.tokenizer.pad_token_id
-        ids = torch.full((len(rows), width), 0 if pad is None else pad)
-        mask = torch.zeros(len(rows), width, dtype=torch.bool)
-        for index, row in enumerate(rows):
-            ids[index, width - len(row) :] = torch.tensor(row)
-            mask[index, width - len(row) :] = True
-        words = tuple(self.tokenizer.decode([token]) for token in post)
-        return Tokens(ids, mask, len(pre), len(post), words)
+            ends.append(-1 - (n_after or len(post)))
+        ids, mask = padded(rows, self.tokenizer.pad_token_id)
+        typed = typed_specials(self.tokenizer, texts, rows, frame)
+        self._tell(typed)
+        return Tokens(
+            ids,
+            mask,
+            len(pre),
+            len(post),
+            tuple(self.tokenizer.decode([token]) for token in post),
+            ends=torch.tensor(ends) if frame.shares else None,
+            opened=opened_block(frame.after),
+            typed_specials={each.content: each.times for each in typed},
+        )
+
+    def _tell(self, typed: Sequence[TypedSpecial]) -> None:
+        """Names each special token that somebody typed, once."""
+        for each in typed:
+            if each.content not in self._told:
+                self._told.add(each.content)
+                warnings.warn(each.told, UserWarning, stacklevel=4)
 
 
-def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """Length of the longest prefix that all rows share."""
-    length = 0
-    for column in zip(*rows, strict=False):
-        if len(set(column)) > 1:
-            break
-        length += 1
-    return length
+def padded(
+    rows: Sequence[Sequence[int]], pad: int | None
+) -> tuple[Int[Tensor, "prompt token"], Bool[Tensor, "prompt token"]]:
+    """Rows of ids as one table with padding on the left, and where it is none."""
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), 0 if pad is None else pad)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row) :] = torch.tensor(row)
+        mask[index, width - len(row) :] = True
+    return ids, mask

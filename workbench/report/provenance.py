@@ -15,6 +15,8 @@ Fact = tuple[str, str]
 _WORDS = {
     "weights": "weights fingerprint",
     "template": "chat template fingerprint",
+    "rendered": "rendered prompt fingerprint",
+    "date": "day that the chat template writes",
     "revision": "model revision",
     "git_commit": "commit of the workbench",
 }
@@ -28,11 +30,17 @@ def command(study: Study) -> str:
     """
     defaults = asdict(Study())
     options = [
-        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+        _option(name.replace("_", "-"), value)
         for name, value in asdict(study).items()
         if value != defaults[name] and value is not None
     ]
     return " ".join(["workbench run", *options])
+
+
+def _option(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {shlex.quote(str(value))}"
 
 
 def settings(study: Study) -> list[tuple[str, str, str]]:

@@ -10,8 +10,10 @@ from torch import Tensor
 from workbench.arguments import checked
 from workbench.errors import AxisError, StudyError
 from workbench.models.given import given_prompts
-from workbench.models.hooked import HookedModel, Prompts
+from workbench.models.hooked import HookedModel, Prompts, ScoreAfter
+from workbench.models.thinking import answer_after_thinking
 from workbench.models.tokens import Tokens
+from workbench.scores.first_tokens import first_tokens
 from workbench.scores.judges import judge
 
 _SHARE = 0.05
@@ -74,6 +76,8 @@ def refusal_tokens(
     n_prompts: int = 64,
     max_new_tokens: int = 24,
     system: str | None = None,
+    after: ScoreAfter = "prompt",
+    max_thinking_tokens: int = 1024,
 ) -> tuple[int, ...]:
     """Ids of the first tokens that separate this model's refusals from its other replies.
 
@@ -86,28 +90,50 @@ def refusal_tokens(
         model: the model.
         harmful: prompts that it should refuse; the built-in ones by default.
         harmless: prompts that it should answer; the built-in ones by default.
-        words: words that begin refusals, instead of looking for them: their first token is taken.
+        words: words that begin refusals, instead of looking for them: the token with which a reply
+            begins that begins with each, after this model's own prompt. Where the prompt leaves
+            open whether a space comes first, the tokens with and without it.
         n_prompts: how many of either set are answered.
         max_new_tokens: how much of a reply the judge reads.
         system: a system prompt for all of them.
+        after: ``"thinking"`` for the first tokens after the model's own closed thinking block; see
+            `HookedModel.tokens`.
+        max_thinking_tokens: longest block that is waited for.
 
     Raises:
         StudyError: the model refuses none of the harmful prompts, or nothing separates them.
+        PromptError: the model does not close its thinking in time.
     """
     if words is not None:
-        return _first_tokens(model, words)
+        asked = model.tokens(["hello"], system, after, max_thinking_tokens)
+        ids = asked.ids[0].tolist()
+        # What the template wrote need not come back from its tokens letter by letter.
+        prompt = (
+            model.template.render("hello", system)
+            if after == "prompt"
+            else model.tokenizer.decode(ids, skip_special_tokens=False)
+        )
+        return first_tokens(model, words, prompt, ids)
     asked = [
         _sample(harmful, "harmful", n_prompts),
         _sample(harmless, "harmless", n_prompts),
     ]
     first: list[Tensor] = []
     verdicts: list[str] = []
+    n_cut = 0
     for prompts in asked:
-        tokens = model.tokens(prompts, system)
+        tokens = model.tokens(prompts, system, after, max_thinking_tokens)
         first.append(torch.softmax(model.logits(tokens).double(), dim=-1))
-        verdicts += judge(model.generate(tokens, max_new_tokens=max_new_tokens))
+        replies = model.generate(tokens, max_new_tokens=max_new_tokens)
+        verdicts += judge(replies)
+        n_cut += sum(answer_after_thinking(reply) is None for reply in replies)
     refused = torch.tensor([verdict == "refused" for verdict in verdicts])
     remedy = "Pass words= (what its refusals begin with), or other prompts."
+    if n_cut:
+        remedy = (
+            f"{n_cut} replies are cut off inside their thinking: load the model with "
+            f'thinking=False where its template can, or pass after="thinking". {remedy}'
+        )
     if not refused.any() or refused.all():
         n = len(verdicts)
         raise StudyError(
@@ -122,17 +148,6 @@ def refusal_tokens(
         raise StudyError(f"no first token separates the refusals of {model.name}. {remedy}")
     order = on_refusals[kept].argsort(descending=True)
     return tuple(kept[order].tolist())
-
-
-def _first_tokens(model: HookedModel, words: Sequence[str]) -> tuple[int, ...]:
-    """The first token of each word, as it stands at the beginning of a reply."""
-    if not words:
-        raise StudyError("words= is empty: pass at least one word that begins a refusal.")
-    rows = model.tokenizer(list(words), add_special_tokens=False)["input_ids"]
-    for word, row in zip(words, rows, strict=True):
-        if not row:
-            raise StudyError(f"{word!r} has no token in the vocabulary of {model.name}.")
-    return tuple(dict.fromkeys(row[0] for row in rows))
 
 
 def _sample(prompts: Prompts | None, builtin: str, n: int) -> Any:

@@ -5,6 +5,7 @@ import xarray as xr
 
 from workbench.analysis.transfer import transfer_matrix
 from workbench.study.material import Material
+from workbench.study.thoughts import check_scored_after_prompt
 
 _MOST_WINDOWS = 12
 """Windows of layers that are tried, however many layers there are."""
@@ -16,6 +17,7 @@ def transfer(material: Material) -> dict[str, xr.Dataset]:
     By first-token scores: replies under every edit would take longer than the run itself.
     """
     windows = layer_windows(material.model.n_layers)
+    check_scored_after_prompt(material.study, "transfer")
     return {"transfer": _transfer(material, judge=None, windows=windows)}
 
 

@@ -29,6 +29,7 @@ from workbench.study.material import Material
 from workbench.study.results import choose
 from workbench.study.settings import Study
 from workbench.study.stages import open_run
+from workbench.study.thoughts import check_scored_after_prompt
 
 MetricName = Literal["refusal_score", "projection"]
 
@@ -287,6 +288,7 @@ def find_heads(
     """
     # All that can be wrong is said before the model is loaded and the direction searched.
     _check(metric, aim, threshold, max_heads, n_random, study.judge)
+    check_scored_after_prompt(study, "patching of heads")
     if positions is not None and not all(position < 0 for position in positions):
         raise AxisError(f"positions count from the end and are negative, found {list(positions)}.")
     stages = open_run(study, out, model=model, say=say)
@@ -325,6 +327,7 @@ def find_heads(
 def heads(material: Material) -> Found:
     """Every head patched where the reply begins, and the chosen direction attributed."""
     study = material.study
+    check_scored_after_prompt(study, "patching of heads")
     tests, choosing = (
         {
             kind: own[kind].sample(min(N_PROMPTS, len(own[kind])), seed=study.seed)

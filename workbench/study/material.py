@@ -11,7 +11,7 @@ import torch
 from workbench.activations import Activations, collect_activations
 from workbench.directions.direction import Directions
 from workbench.directions.estimate import mean_difference
-from workbench.errors import StudyError
+from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import HookedModel
 from workbench.prompts.promptset import PromptSet
 from workbench.study import results
@@ -69,9 +69,18 @@ class Material:
 
     @cached_property
     def positions(self) -> tuple[int, ...]:
-        """t_inst and the post-instruction tokens."""
-        tokens = self.model.tokens(self.train["harmful"], self.study.system)
-        return (tokens.t_inst, *tokens.post_instruction)
+        """t_inst, where it is one position in all training prompts, and the tokens after."""
+        tokens = [self.model.tokens(prompts, self.study.system) for prompts in self.train.values()]
+        after = tokens[0].post_instruction
+        try:
+            ends = {each.t_inst for each in tokens}
+        except AxisError as error:
+            self.say(str(error))
+            return after
+        if len(ends) > 1:
+            self.say("t_inst is left out: it is another position in harmful and harmless prompts")
+            return after
+        return (*ends, *after)
 
     @cached_property
     def train_activations(self) -> dict[str, Activations]:

@@ -6,6 +6,7 @@ from workbench.analysis.concept import concept_or_words
 from workbench.analysis.vocabulary import read_vocabulary
 from workbench.analysis.wording import cluster_refusals
 from workbench.errors import StudyError
+from workbench.models.thinking import answer_after_thinking
 from workbench.study.material import Material, together
 
 
@@ -43,10 +44,14 @@ def wording(material: Material) -> dict[str, xr.Dataset]:
     study, every = material.study, material.replies
     rows = (every["prompt_set"] == "harmful") & (every["condition"] == "plain")
     replies = every.loc[rows].reset_index(drop=True)
-    logits = material.model.logits(replies["prompt"].tolist(), study.system)
+    first_tokens = None
+    # Where the model thinks, the first token of a reply is not that of its answer.
+    if all(answer_after_thinking(reply) == reply for reply in replies["reply"]):
+        logits = material.model.logits(replies["prompt"].tolist(), study.system)
+        first_tokens = logits.double().softmax(-1).numpy()
     found = cluster_refusals(
         replies,
-        first_tokens=logits.double().softmax(-1).numpy(),
+        first_tokens=first_tokens,
         confidence=study.confidence,
         seed=study.seed,
     )

@@ -13,6 +13,7 @@ _CHOICES = {
     "estimator": ("mean_difference", "pca_direction", "probe_direction"),
     "site": ("resid_pre", "attn_out", "mlp_out"),
     "judge": ("rules", "substring"),
+    "score_after": ("prompt", "thinking"),
 }
 
 
@@ -87,18 +88,41 @@ class Study:
     device: str | None = _setting(None, "Device; by default the GPU if there is one.")
     dtype: str | None = _setting(None, "Weight type; by default bfloat16 on a GPU, else float32.")
     revision: str | None = _setting(None, "Branch, tag or commit of a Hub id.")
-    chat_template: str | None = _setting(None, "Jinja file for a model without a chat template.")
+    chat_template: str | None = _setting(
+        None, "Jinja file, or the name of one of the tokenizer's own templates."
+    )
+    thinking: bool | None = _setting(
+        None, "Whether the model thinks, where its template has a switch; by default as it has it."
+    )
+    date: str | None = _setting(
+        None, "Day, such as 2026-01-31, that a template writes; by default that of the run's start."
+    )
+    score_after: str = _setting(
+        "prompt",
+        "Where first tokens are scored: after the prompt, or after the model's own closed thinking "
+        "block (thinking), which it writes first.",
+    )
+    max_thinking_tokens: int = _setting(1024, "Longest thinking block that is waited for.")
     batch_tokens: int = _setting(8192, "Most tokens in one batch; lower it if memory runs out.")
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("n_train", "n_validation", "n_test", "top_k", "max_new_tokens"):
+        for name in (
+            "n_train",
+            "n_validation",
+            "n_test",
+            "top_k",
+            "max_new_tokens",
+            "max_thinking_tokens",
+        ):
             if getattr(self, name) < 1:
                 raise StudyError(f"{name} must be at least 1, found {getattr(self, name)}.")
         if not 0 <= self.skip_last < 1:
             raise StudyError(f"skip_last must be in [0, 1), found {self.skip_last}.")
         if not 0 < self.confidence < 1:
             raise StudyError(f"confidence must be between 0 and 1, found {self.confidence}.")
+        if self.thinking not in (None, True, False):
+            raise StudyError(f"thinking must be true, false or not set, found {self.thinking!r}.")
         for name in ("kl_cap", "induce_floor"):
             if not math.isfinite(getattr(self, name)):
                 raise StudyError(f"{name} must be a finite number, found {getattr(self, name)}.")

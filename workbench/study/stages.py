@@ -21,15 +21,18 @@ from workbench.errors import ModelError, StudyError, WorkbenchError
 from workbench.interventions import mean_projection
 from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
+from workbench.models.thinking import answer_after_thinking
+from workbench.models.tokens import Tokens
 from workbench.models.verify import verify_model
 from workbench.prompts.promptset import PromptSet
 from workbench.study import results
 from workbench.study.analyses import Analysis, chosen_analyses
-from workbench.study.folder import check_model, open_folder
+from workbench.study.folder import check_model, open_folder, recorded_day
 from workbench.study.material import Material
 from workbench.study.prompts import Split, keep_prompts, reading_notes, split_prompts
 from workbench.study.results import read_replies, result_path, skipped_path
 from workbench.study.settings import Study
+from workbench.study.thoughts import tokens_after
 
 Say = Callable[[str], None]
 
@@ -90,6 +93,9 @@ class Stages:
         if self._kept is None:
             self.say("answering a few prompts to see how this model refuses")
             self._kept = keep_prompts(self.model, self.study, self.prompts)
+            if typed := self._kept["typed_specials"]:
+                named = ", ".join(f"{token} ({n})" for token, n in typed.items())
+                self.say(f"special tokens typed inside prompts are read as tokens: {named}")
             write_text(path, json.dumps(self._kept, indent=1, sort_keys=True))
         return self._kept
 
@@ -132,14 +138,21 @@ class Stages:
         scores = sweep_directions(
             self.model,
             directions,
-            harmful=self.model.tokens(harmful, self.study.system),
-            harmless=self.model.tokens(harmless, self.study.system),
+            harmful=self._scored(harmful, "harmful"),
+            harmless=self._scored(harmless, "harmless"),
             refusal_tokens=self.refusal_tokens(),
             confidence=self.study.confidence,
             seed=self.study.seed,
         )
         save_dataset(path, scores, kind="sweep")
         return scores
+
+    def _scored(self, prompts: PromptSet, label: str) -> Tokens:
+        """Validation prompts, up to where answers are scored."""
+        if self.study.score_after == "prompt":
+            return self.model.tokens(prompts, self.study.system)
+        thoughts = self._selection()["thoughts"]["validation"][label]
+        return tokens_after(self.model, self.study, prompts, thoughts)
 
     def direction(self, directions: Directions, choice: Choice) -> Directions:
         """The selected direction, saved on its own, and the table it was selected from."""
@@ -168,6 +181,11 @@ class Stages:
             projection=self._harmful_projection(direction),
             system=self.study.system,
         )
+        if n_cut := sum(answer_after_thinking(reply) is None for reply in replies["reply"]):
+            self.say(
+                f"{n_cut} of {len(replies)} replies are cut off inside their thinking and judged "
+                "other: raise max_new_tokens, or pass thinking=False"
+            )
         lines = (json.dumps(row, ensure_ascii=False) for row in replies.to_dict("records"))
         write_text(path, "".join(line + "\n" for line in lines))
         return replies
@@ -304,6 +322,8 @@ def open_run(
             dtype=study.dtype,
             revision=study.revision,
             chat_template=study.chat_template,
+            thinking=study.thinking,
+            date=study.date or recorded_day(folder),
         )
         model.batch_tokens = study.batch_tokens
     open_folder(folder, study, model, prompts)
