@@ -21,6 +21,9 @@ ROOMS = (
     "study/settings.py",
     "models/load.py",
     "models/tokens.py",
+    "models/rendering.py",
+    "models/frame.py",
+    "scores/first_tokens.py",
     "scores/refusal.py",
 )
 # Advice of functions that no command calls with what it is about; each says what the function is.
@@ -32,6 +35,8 @@ OF_FUNCTIONS_ONLY = {
     "label": "load_prompts; a study says label_column='' instead",
     "device_map": "load_model; a study has no device map",
     "tokenizer": "load_model, of a model that is loaded already",
+    "positions": "collect_activations; a run leaves such a t_inst out by itself",
+    "after": "model.tokens; a study has score_after",
     "path": "load_prompts; a study says NAME=FILE instead",
 }
 

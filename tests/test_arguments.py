@@ -99,15 +99,13 @@ def functions():
     for home, names in ((wb, wb.__all__), (figures, figures.__all__)):
         for name in names:
             value = getattr(home, name)
-            if inspect.isfunction(value):
+            if inspect.isfunction(value) and value is not wb.load_prompts:  # reads what it can
                 yield value
 
 
 @pytest.mark.parametrize("function", list(functions()), ids=lambda each: each.__qualname__)
 def test_every_public_function_refuses_what_no_argument_is(unchecked, function):
     """Whatever is passed in the first place: no raw error, and nothing done."""
-    if function is wb.load_prompts:
-        pytest.skip("prompts have a reader of their own")
     parameters = inspect.signature(function).parameters
     name = next(iter(parameters))
     if name in PROMPTS:

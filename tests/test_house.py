@@ -144,7 +144,7 @@ wb.mean_difference(wb.load_prompts("harmful"), wb.load_prompts("harmless"))
 
 
 def test_pyright_finds_a_misspelt_name_and_keyword(tmp_path):
-    pytest.importorskip("pyright", reason="pyright is not installed")
+    pytest.importorskip("pyright", reason="no pyright -> pip install -e '.[test]'")
     (tmp_path / "right.py").write_text(_RIGHT)
     (tmp_path / "wrong.py").write_text(_WRONG)
     settings = {"include": ["."], "extraPaths": [str(ROOT)], "useLibraryCodeForTypes": True}
@@ -152,7 +152,7 @@ def test_pyright_finds_a_misspelt_name_and_keyword(tmp_path):
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson"]
     done = subprocess.run([*command, "-p", str(tmp_path)], capture_output=True, text=True)
     if not done.stdout.startswith("{"):
-        pytest.skip(f"pyright does not run here: {done.stderr[-200:]}")
+        pytest.skip(f"no pyright that runs -> pip install -e '.[test]' ({done.stderr[-200:]})")
     found = [
         (Path(each["file"]).name, each["range"]["start"]["line"], each["rule"])
         for each in json.loads(done.stdout)["generalDiagnostics"]

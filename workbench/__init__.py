@@ -131,6 +131,7 @@ if TYPE_CHECKING:
     from workbench.models.load import HookedModel as HookedModel
     from workbench.models.load import load_model as load_model
     from workbench.models.tokens import Tokens as Tokens
+    from workbench.models.verify import verify_model as verify_model
     from workbench.prompts.promptset import Prompt as Prompt
     from workbench.prompts.promptset import PromptSet as PromptSet
     from workbench.prompts.sources import load_prompts as load_prompts

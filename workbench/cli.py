@@ -353,7 +353,12 @@ def verify(
         bool, typer.Option("--trust-remote-code", help="Let the checkpoint run its own Python.")
     ] = False,
     chat_template: Annotated[
-        str | None, typer.Option(help="Jinja file for a model without a chat template.")
+        str | None,
+        typer.Option(help="Jinja file for a model without a chat template, or one's name."),
+    ] = None,
+    thinking: Annotated[
+        bool | None,
+        typer.Option("--thinking/--no-thinking", help="For a template with such a switch."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File for the result, .safetensors; none: no file.")
@@ -380,6 +385,7 @@ def verify(
         revision=revision,
         trust_remote_code=trust_remote_code,
         chat_template=chat_template,
+        thinking=thinking,
     )
     show_verification(found, _console)
     if out is not None:

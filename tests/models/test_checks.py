@@ -14,6 +14,8 @@ from workbench.models import boot, checks
 PROMPTS = ["How far is the sea?", "hi", "Name a colour that nobody likes."]
 # Blocks that write by other ways than attention and MLP, or norm or scale the stream itself.
 OTHERWISE = (*HYBRID, *MORE_WRITERS, "bloom_post_norm", "opt_post_norm")
+UNKNOWN = "gemma3n"  # TransformerLens does not wrap its text model
+
 WRONG = {
     "falcon_alibi": "first at z of layer 0",
     "falcon_alibi_parallel": "first at z of layer 0",
@@ -61,7 +63,7 @@ def streams(model, tokens):
     return [x[tokens.mask].float() for x in found]
 
 
-@pytest.mark.parametrize("name", OTHERWISE)
+@pytest.mark.parametrize("name", [name for name in OTHERWISE if name != UNKNOWN])
 def test_nothing_is_left_along_an_ablated_direction_whatever_writes(name, make_tokenizer):
     model = load(name, make_tokenizer)
     direction = some_direction(model.d_model)

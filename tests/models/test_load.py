@@ -262,7 +262,11 @@ def test_weights_that_overflow_are_seen_in_the_logits(make_network, make_tokeniz
     network = make_network("gpt2")
     with torch.no_grad():
         network.transformer.h[0].mlp.c_proj.weight.fill_(3e38)
-    model = load_model(network, tokenizer=make_tokenizer())
+    with pytest.raises(ModelError, match="the plain network gives logits that are not finite"):
+        load_model(network, tokenizer=make_tokenizer())
+    model = load_model(make_network("gpt2"), tokenizer=make_tokenizer())
+    with torch.no_grad():
+        model.bridge.blocks[0].mlp.out.weight.fill_(3e38)
     with pytest.raises(ModelError, match="gives logits that are not finite"):
         model.logits(["hi"])
     with pytest.raises(ModelError, match="gives activations that are not finite at resid_pre"):

@@ -221,8 +221,10 @@ def ablation_left(model: HookedModel) -> dict[Place, float]:
     if "resid_mid" not in model.sites.unwritable:
         seen += _middles(model)
     seen += ends[-1:]
+    plain = read_places(model, seen)
     found = read_places(model, seen, [(site, at, ablate) for site, at in places])
-    return {place: share((x @ unit).unsqueeze(-1), x) for place, x in found.items()}
+    # Of the plain length: where a token lay along the direction alone, nothing of it is left.
+    return {place: share((x @ unit).unsqueeze(-1), plain[place]) for place, x in found.items()}
 
 
 def _unwritable(model: HookedModel) -> frozenset[str]:

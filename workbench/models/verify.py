@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+import torch
 
+from workbench.arguments import checked
 from workbench.artifact import environment
 from workbench.errors import ModelError, WorkbenchError
 from workbench.models import checks
@@ -39,7 +42,20 @@ class Row:
     note: str
 
 
-def verify_model(model: HookedModel | str, **settings: Any) -> "xr.Dataset":
+@checked
+def verify_model(
+    model: Any = "pocket",
+    *,
+    tokenizer: Any = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    chat_template: str | Path | None = None,
+    thinking: bool | None = None,
+    date: str | None = None,
+) -> "xr.Dataset":
     """Compares everything that the workbench reads from a model with plain forwards.
 
     Logits and every site against the network as it was before it was wrapped; whether a block's
@@ -50,7 +66,15 @@ def verify_model(model: HookedModel | str, **settings: Any) -> "xr.Dataset":
     Args:
         model: a loaded model, or what `load_model` takes. A model that it would refuse is verified
             all the same, and the table says what is wrong.
-        settings: of `load_model`, where the model is not loaded yet.
+        tokenizer: this and all others as of `load_model`, where the model is not loaded yet.
+        device: see there.
+        dtype: see there.
+        revision: see there.
+        device_map: see there.
+        trust_remote_code: see there.
+        chat_template: see there.
+        thinking: see there.
+        date: see there.
 
     Returns:
         Dataset over ``check``: ``value``, the largest difference (logits in standard deviations,
@@ -67,13 +91,25 @@ def verify_model(model: HookedModel | str, **settings: Any) -> "xr.Dataset":
     >>> found.attrs["verdict"], float(found["value"].sel(check="logits")) < 1e-3
     ('exact', True)
     """
+    settings = {
+        "tokenizer": tokenizer,
+        "device": device,
+        "dtype": dtype,
+        "revision": revision,
+        "device_map": device_map,
+        "trust_remote_code": trust_remote_code,
+        "chat_template": chat_template,
+        "thinking": thinking,
+        "date": date,
+    }
+    given = [name for name, value in settings.items() if value not in (None, False)]
     if not isinstance(model, HookedModel):
         from workbench.models.load import load_unchecked
 
         model = load_unchecked(model, **settings)
-    elif settings:
+    elif given:
         raise ModelError(
-            f"{', '.join(settings)} would do nothing: {model.name} is loaded already. Pass its "
+            f"{', '.join(given)} would do nothing: {model.name} is loaded already. Pass its "
             "name instead."
         )
     rows = [_logits(model), *_sites(model), _sum(model), _ablation(model)]
@@ -83,7 +119,7 @@ def verify_model(model: HookedModel | str, **settings: Any) -> "xr.Dataset":
     except WorkbenchError as error:
         rows.append(Row("template", np.nan, np.nan, "lacking", str(error)))
     else:
-        rows.append(_template(model, tokens))
+        rows.append(_template(model, tokens.rows([1])))
     rows.append(_padding(model))
     if tokens is not None:
         rows += [_cache(model, tokens), *_shortcuts(model, tokens)]
@@ -186,7 +222,7 @@ def _shortcuts(model: HookedModel, tokens: Tokens) -> list[Row]:
 
 def _template(model: HookedModel, tokens: Tokens) -> Row:
     """Whether the tokens say what the template wrote, once each."""
-    row = tokens.ids[1][tokens.mask[1]].tolist()
+    row = tokens.ids[0].tolist()
     bos = model.tokenizer.bos_token_id
     if bos is not None and row[:2] == [bos, bos]:
         return Row("template", 2, 1, "wrong", "the prompt begins with two BOS tokens")
@@ -205,13 +241,14 @@ def _dataset(model: HookedModel, rows: Sequence[Row], tokens: Tokens | None) -> 
         "note": ("check", [row.note for row in rows]),
     }
     if tokens is not None:
-        ids = tokens.ids[1][tokens.mask[1]].tolist()
+        shown = tokens.rows([1])  # where it ends in a prompt may differ from prompt to prompt
+        ids = shown.ids[0].tolist()
         positions = list(range(-len(ids), 0))
         columns |= {
             "token_id": ("token", ids),
             "token_text": ("token", [model.tokenizer.decode([token]) for token in ids]),
             "token_position": ("token", positions),
-            "token_part": ("token", [_part(tokens, position, len(ids)) for position in positions]),
+            "token_part": ("token", [_part(shown, position, len(ids)) for position in positions]),
         }
     worst = max((row.verdict for row in rows), key=VERDICTS.index)
     return xr.Dataset(

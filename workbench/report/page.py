@@ -71,6 +71,7 @@ def render(run: Run, plots: Iterable[Plot], skipped: Mapping[str, str]) -> str:
         command=provenance.command(run.study),
         settings=provenance.settings(run.study),
         identity=provenance.identity(run),
+        checks=provenance.checks(run),
         files=provenance.files(run),
         css=(_HERE / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,

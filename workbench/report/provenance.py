@@ -51,6 +51,23 @@ def settings(study: Study) -> list[tuple[str, str, str]]:
     ]
 
 
+def checks(run: Run) -> list[tuple[str, str, str, str, str]]:
+    """What `verify_model` found: check, difference, what rounding may do, verdict and note."""
+    found = run.verification
+    if found is None:
+        return []
+    columns = ("value", "allowed", "verdict", "note")
+    rows = zip(found["check"].values, *(found[name].values for name in columns), strict=True)
+    return [
+        (str(name), _number(value), _number(allowed), str(verdict), str(note))
+        for name, value, allowed, verdict, note in rows
+    ]
+
+
+def _number(value: float) -> str:
+    return "" if value != value else f"{value:.1g}"
+
+
 def identity(run: Run) -> list[Fact]:
     """Model, weights, template, prompts, versions, commit and seed, as the run recorded them."""
     recorded = read_study(run.folder)[1]
