@@ -116,10 +116,9 @@ def verify_model(
     tokens: Tokens | None = None
     try:
         tokens = model.tokens(_TEXTS)
+        rows.append(_template(model, tokens.rows([1])))
     except WorkbenchError as error:
         rows.append(Row("template", np.nan, np.nan, "lacking", str(error)))
-    else:
-        rows.append(_template(model, tokens.rows([1])))
     rows.append(_padding(model))
     if tokens is not None:
         rows += [_cache(model, tokens), *_shortcuts(model, tokens)]
