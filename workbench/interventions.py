@@ -33,8 +33,9 @@ class Ablate:
 
     ``x ← x - strength · r̂ (r̂·x)`` at the input of the first block and at every ``attn_out`` and
     ``mlp_out``: no block sees the direction, and none can write it. Where a block writes otherwise
-    (a state-space mixer, a norm or a scale on the stream itself), also at what its MLP reads and at
-    its output.
+    (a state-space mixer, a norm or a scale on the stream itself), also at its output, and at what
+    its MLP reads where TransformerLens exposes that; where not, what one part of such a block
+    writes is still read by the next, and `verify_model` names those layers.
 
     Attributes:
         direction: one vector; its length does not matter.

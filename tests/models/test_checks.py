@@ -89,6 +89,39 @@ def test_alibi_that_is_counted_twice_is_refused(saved, make_tokenizer, tmp_path)
         wb.load_model(tmp_path) if saved else wb.load_model(network, tokenizer=make_tokenizer())
 
 
+def test_a_network_that_was_refused_is_refused_again(make_tokenizer):
+    network = random_network("falcon_alibi")
+    for _ in range(2):
+        with pytest.raises(ModelError, match="logits are off by"):
+            wb.load_model(network, tokenizer=make_tokenizer())
+
+
+def test_a_network_is_wrapped_twice_only_as_it_was(make_tokenizer):
+    network = random_network("llama")
+    first = wb.load_model(network, tokenizer=make_tokenizer())
+    second = wb.load_model(network, tokenizer=make_tokenizer())
+    assert second.reference is first.reference
+    assert second.weights_fingerprint == first.weights_fingerprint
+    with torch.no_grad():
+        network.lm_head.weight.mul_(2)
+    with pytest.raises(ModelError, match="wrapped already, and its weights have changed since"):
+        wb.load_model(network, tokenizer=make_tokenizer())
+
+
+def test_a_first_reply_under_a_hook_is_no_verdict_on_the_cache(make_tokenizer):
+    model = load("llama", make_tokenizer)
+
+    def push(x):
+        x = x.clone()
+        x[:, -1] += 5
+        return x
+
+    plain = model.generate("hello", max_new_tokens=4)
+    with model.hooks([("resid_pre", 1, push)]):
+        model.generate("hello", max_new_tokens=4)
+    assert model.generate("hello", max_new_tokens=4) == plain
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrapper_that_computes_something_else_is_refused_with_the_place(name, make_tokenizer):
     with pytest.raises(ModelError, match=WRONG[name]):
@@ -174,8 +207,7 @@ def test_weights_that_break_after_loading_give_no_empty_replies(make_tokenizer):
 
 
 def test_a_cache_that_is_dropped_is_no_fault_of_the_prompts(make_tokenizer, monkeypatch):
-    model = load("llama", make_tokenizer)
-    attention = type(model.bridge.blocks[0].attn)
+    attention = type(load("llama", make_tokenizer).bridge.blocks[0].attn)
     own = attention.forward
 
     def forgetful(self, *args, **kwargs):
@@ -183,6 +215,7 @@ def test_a_cache_that_is_dropped_is_no_fault_of_the_prompts(make_tokenizer, monk
         return own(self, *args, **{**kwargs, "past_key_values": None})
 
     monkeypatch.setattr(attention, "forward", forgetful)
+    model = load("llama", make_tokenizer)
     with pytest.raises(ModelError, match=r"cache is lost .* no fault of the prompts.*transformers"):
         model.generate(PROMPTS, max_new_tokens=3)
 

@@ -90,15 +90,16 @@ def test_a_site_that_is_read_wrongly_is_wrong(make_tokenizer, monkeypatch):
 
 
 def test_a_cache_that_is_lost_is_wrong(make_tokenizer, monkeypatch):
-    model = wb.load_model(random_network("llama"), tokenizer=make_tokenizer())
-    attention = type(model.bridge.blocks[0].attn)
+    attention = type(
+        wb.load_model(random_network("llama"), tokenizer=make_tokenizer()).bridge.blocks[0].attn
+    )
     own = attention.forward
     monkeypatch.setattr(
         attention,
         "forward",
         lambda self, *args, **kwargs: own(self, *args, **{**kwargs, "past_key_values": None}),
     )
-    assert verdicts(wb.verify_model(model))["cache"] == "wrong"
+    assert verdicts(verified("llama", make_tokenizer))["cache"] == "wrong"
 
 
 def test_the_shortcuts_that_were_verified_are_those_that_are_taken(zoo):
@@ -117,15 +118,22 @@ def test_without_a_template_the_rest_is_verified(make_tokenizer):
 def test_settings_of_a_loaded_model_are_refused(pocket):
     with pytest.raises(ModelError, match="dtype would do nothing: pocket is loaded already"):
         wb.verify_model(pocket, dtype="float32")
+    with pytest.raises(ModelError, match="thinking would do nothing"):
+        wb.verify_model(pocket, thinking=False)
 
 
-def test_a_run_keeps_it_and_does_not_go_on_from_what_is_wrong(small_run, pocket, tmp_path):
+def test_a_run_keeps_it_and_does_not_go_on_from_what_is_wrong(
+    small_run, pocket, tmp_path, monkeypatch
+):
     kept = load_dataset(small_run.folder / "verification.safetensors", kind="verification")
     assert kept.attrs["verdict"] == small_run.verification.attrs["verdict"] == "exact"
     wrong = kept.copy(deep=True)
     wrong["verdict"][0], wrong["note"][0] = "wrong", "off by 3"
     wrong.attrs["verdict"] = "wrong"
     open_run(small_run.study, tmp_path / "run", model=pocket)
+    save_dataset(tmp_path / "run" / "verification.safetensors", wrong, kind="verification")
+    open_run(small_run.study, tmp_path / "run", model=pocket)  # asked again, it is right
+    monkeypatch.setattr("workbench.study.stages.verify_model", lambda model: wrong)
     save_dataset(tmp_path / "run" / "verification.safetensors", wrong, kind="verification")
     with pytest.raises(ModelError, match=r"pocket would not be true \(logits: off by 3\)"):
         open_run(small_run.study, tmp_path / "run", model=pocket)

@@ -50,7 +50,7 @@ def batches_of_ids(
     model: HookedModel, tokens: Tokens, what: str, seed: int, settings: Mapping[str, Any]
 ) -> Iterator[tuple[list[int], Int[Tensor, "prompt new_token"]]]:
     """Rows, prompts and ids of the replies, batch by batch."""
-    check_cache(model, tokens)
+    check_cache(model)
     batches = model.batches(tokens, _CACHE_SHARE)
     for number, (chosen, batch) in enumerate(track(batches, what, len(batches))):
         # Batches that shared a seed would draw the same numbers, and equal prompts equal replies.
@@ -190,8 +190,8 @@ def _counting_columns(model: HookedModel, tokens: Tokens) -> Iterator[None]:
         contexts.enter_context(model.reading(tokens, seen))
         width = kwargs["input_ids"].shape[1]
         seen += width
-        if "logits_to_keep" in kwargs:
-            kwargs = {**kwargs, **model.last_only(width)}
+        if kwargs.pop("logits_to_keep", None) is not None:
+            kwargs |= model.last_only(width)
         return args, kwargs
 
     handle = model.network.register_forward_pre_hook(before, with_kwargs=True)

@@ -1,7 +1,6 @@
 """HookedModel: a chat model with every site of its residual stream exposed."""
 
 import contextlib
-import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from workbench.arguments import checked
 from workbench.artifact import environment
 from workbench.errors import AxisError, ModelError
 from workbench.models.head_layout import by_head, projected_width
-from workbench.models.reference import Reference
+from workbench.models.reference import Reference, weights_fingerprint
 from workbench.models.sites import Inner, Site, Sites
 from workbench.models.tokens import ChatTemplate, Tokens
 from workbench.progress import track
@@ -183,19 +182,7 @@ class HookedModel:
         A strided sample of some 4,096 values per tensor: enough to tell a fine-tuned or quantised
         copy from its base, without reading every weight.
         """
-        digest = hashlib.sha256()
-        # The wrapper's part of a name is not the model's: it may change with its version, and a
-        # model that is wrapped twice has it twice.
-        weights = {
-            key.replace("._original_component", ""): weight
-            for key, weight in self.network.state_dict().items()
-        }
-        for name, weight in sorted(weights.items()):
-            digest.update(f"{name}{tuple(weight.shape)}".encode())
-            flat = weight.detach().flatten()
-            sample = flat[:: max(1, flat.numel() // 4096)]
-            digest.update(sample.float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_fingerprint(self.network)
 
     @property
     def provenance(self) -> dict[str, Any]:

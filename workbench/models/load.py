@@ -15,7 +15,13 @@ from workbench.models.boot import boot
 from workbench.models.checks import check_loaded, compare_with_plain
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
-from workbench.models.reference import Reference, check_weights, read_plain
+from workbench.models.reference import (
+    Reference,
+    check_weights,
+    read_plain,
+    remember,
+    remembered,
+)
 from workbench.models.tokens import ChatTemplate
 
 
@@ -195,9 +201,9 @@ def _for_bridge(tokenizer: Any) -> Any:
 
 
 def _read_sound(network: torch.nn.Module, tokenizer: Any, name: str) -> Reference:
-    """What the plain network gives, if its weights are finite."""
+    """What the plain network gives, or gave before it was wrapped, if its weights are finite."""
     check_weights(network, name)
-    return read_plain(network, tokenizer, name)
+    return remembered(network, name) or read_plain(network, tokenizer, name)
 
 
 def _finished(
@@ -214,6 +220,7 @@ def _finished(
     chat = ChatTemplate(tokenizer, template, **settings)
     model = HookedModel(bridge, tokenizer, name, chat, revision)
     compare_with_plain(model, plain)
+    remember(bridge.original_model, model.reference)
     return model
 
 
@@ -229,6 +236,11 @@ def _local_or_hub(name: str | Path) -> str:
         if not (path / "config.json").is_file():
             raise ModelError(f"{path} has no config.json, so it is not a model folder.")
         return str(path)
+    if path.suffix.lower() == ".gguf":
+        raise ModelError(
+            f"{path} is a GGUF file, which is not read as a model. Load it with transformers "
+            "(from_pretrained(folder, gguf_file=…)) and pass that network with tokenizer=."
+        )
     looks_local = isinstance(name, Path) or path.is_absolute() or str(name).startswith((".", "~"))
     if looks_local or path.is_file() or str(name).count("/") != 1:
         known = ", ".join(organism_names())
@@ -243,6 +255,8 @@ def _template_text(chat_template: str | Path | None) -> str | None:
     """Jinja text from text or from a file; one bare word is the name of a tokenizer's own."""
     if chat_template is None:
         return None
+    if not str(chat_template).strip():
+        raise ModelError("chat_template is empty: pass Jinja text, a file, or the name of one.")
     if re.fullmatch(r"[\w-]+", str(chat_template)) and not Path(chat_template).is_file():
         return str(chat_template)
     if isinstance(chat_template, Path) or "{" not in chat_template:

@@ -7,7 +7,7 @@ import torch
 from workbench.errors import ModelError, PromptError
 from workbench.models.generate import batches_of_ids, decoded, stop_ids
 from workbench.models.hooked import HookedModel
-from workbench.models.thinking import closes_block
+from workbench.models.thinking import closes_block, may_open_answer, opens_answer
 from workbench.models.tokens import Tokens, padded
 
 
@@ -90,7 +90,12 @@ def _block(model: HookedModel, opened: str, ids: Sequence[int]) -> list[int] | N
         middle = (low + high) // 2
         low, high = (low, middle) if closed(middle) else (middle, high)
     stops = set(stop_ids(model))
+    first: int | None = None
     for n in range(high, len(ids)):
-        if ids[n] in stops or model.tokenizer.decode([ids[n]]).strip():
-            return list(ids[:n])
+        said = model.tokenizer.decode(ids[high : n + 1])
+        if first is None and (ids[n] in stops or said.strip()):
+            first = n
+        if first is not None and (ids[n] in stops or not may_open_answer(said)):
+            # What only looked like the tag of an answer is the answer.
+            return list(ids[: n if opens_answer(model.tokenizer.decode(ids[high:n])) else first])
     return None

@@ -1,6 +1,7 @@
 """What a network gives before anybody wraps it: the truth that a wrapper is compared with."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from workbench.models.sites import Inner, Site, Sites
 _TEXT = "How far is the sea from here, and what is the weather like?"
 _MOST = 24
 """Tokens of the text that are read: enough to be past a first token's peculiarities."""
+_KEPT_AS = "_refusal_workbench_reference"
 KEPT = 4
 """Positions, from the end, that are kept of every module."""
 
@@ -39,6 +41,46 @@ class Reference:
     sites: Mapping[tuple[str, int], Float[Tensor, "_ _"]] = field(default_factory=dict)
 
 
+def weights_fingerprint(network: torch.nn.Module) -> str:
+    """16 hexadecimal digits from the names, shapes and a strided sample of all weights."""
+    digest = hashlib.sha256()
+    # The wrapper's part of a name is not the model's: it may change with its version, and a model
+    # that is wrapped twice has it twice.
+    weights = {
+        key.replace("._original_component", ""): weight
+        for key, weight in network.state_dict().items()
+    }
+    for name, weight in sorted(weights.items()):
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        flat = weight.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 4096)]
+        digest.update(sample.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def remember(network: torch.nn.Module, reference: Reference) -> None:
+    """Keeps what a network gave on the network itself: once wrapped, it cannot be asked again."""
+    network.__dict__[_KEPT_AS] = (weights_fingerprint(network), reference)
+
+
+def remembered(network: torch.nn.Module, name: str) -> Reference | None:
+    """What a network gave before it was wrapped for the first time; None where it never was.
+
+    Raises:
+        ModelError: it is wrapped, and nobody knows what it gave before, or its weights changed.
+    """
+    if not any(hasattr(part, "original_component") for part in network.modules()):
+        return None
+    weights, reference = network.__dict__.get(_KEPT_AS, ("", None))
+    if reference is None or weights != weights_fingerprint(network):
+        why = "by something else" if reference is None else "and its weights have changed since"
+        raise ModelError(
+            f"{name} is wrapped already, {why}, so what it computes by itself cannot be told any "
+            "more. Load it anew, and pass it as it comes."
+        )
+    return reference
+
+
 @torch.no_grad()
 def read_plain(network: torch.nn.Module, tokenizer: Any, name: str) -> Reference:
     """Reads the text with forward hooks on every module, through the network's own attention.
@@ -53,10 +95,12 @@ def read_plain(network: torch.nn.Module, tokenizer: Any, name: str) -> Reference
     # Whatever a network objects to, it objects to without the workbench.
     except Exception as error:
         first = next(iter(str(error).splitlines()), "no message")[:200]
+        few = any(weight.element_size() < 2 for weight in network.parameters())
         raise ModelError(
             f"{name} cannot read {ids.shape[1]} tokens, also without the workbench "
-            f"({type(error).__name__}: {first}). Weights in 8 bits or fewer need their own "
-            "kernels: load it dequantised, or with dtype='float32'."
+            f"({type(error).__name__}: {first})."
+            + " Weights of 8 bits need their own kernels: load them as dtype='float32'."
+            * few
         ) from error
     if not logits.isfinite().all():
         raise ModelError(

@@ -3,7 +3,7 @@
 import datetime
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from workbench.errors import ModelError
@@ -191,14 +191,22 @@ class Rendering:
                 days = (datetime.date(2001, 2, 3), datetime.date(2014, 11, 25))
                 try:
                     form = self._user_form()
-                    texts = {
-                        self._rendered(_MARKER, None, form, workbench_clock=clock_at(each))
-                        for each in days
-                    }
                 except Exception:  # whatever its author chose; `render` says so
                     return False
-                self._dated = len(texts) > 1
+                self._dated = any(self._differs(system, form, days) for system in (None, _MARKER))
         return self._dated
+
+    def _differs(self, system: str | None, form: Any, days: Sequence[datetime.date]) -> bool:
+        """Whether a prompt is another one on another day; not where there is none."""
+        try:
+            forms = (form,) if system is None else (form, self._system_form(system))
+            texts = {
+                self._rendered(_MARKER, system, *forms, workbench_clock=clock_at(each))
+                for each in days
+            }
+        except Exception:  # a template without a place for a system prompt
+            return False
+        return len(texts) > 1
 
     def _today(self) -> datetime.date:
         """The fixed day: as given, or as Hugging Face's own clock showed it at first."""

@@ -34,6 +34,10 @@ _WRAPPER = re.compile(
     r"|<\|start_response\|>|\[begin final response\])",
     re.IGNORECASE,
 )
+_WRAPPERS = (
+    "<answer>", "<response>", "<output>", "<solution>", "<|begin_of_solution|>",
+    "<|start_response|>", "[begin final response]",
+)  # fmt: skip
 _AFTER_ANSWER = re.compile(
     r"(?:</(?:answer|response|output|solution)>|<\|end_of_solution\|>|<\|end_response\|>"
     r"|\[end final response\]|<\|end\|>|<\|return\|>)\s*$",
@@ -59,6 +63,17 @@ def answer_after_thinking(reply: str) -> str | None:
     if _opens_line(rest):
         return None
     return _AFTER_ANSWER.sub("", _WRAPPER.sub("", rest))
+
+
+def opens_answer(text: str) -> bool:
+    """Whether a text is the tag with which some models open their answer, and nothing more."""
+    return bool(text.strip()) and not _WRAPPER.sub("", text).strip()
+
+
+def may_open_answer(text: str) -> bool:
+    """Whether a text is such a tag, or the beginning of one."""
+    own = text.strip().lower()
+    return opens_answer(text) or any(each.startswith(own) for each in _WRAPPERS)
 
 
 def closes_block(text: str) -> bool:

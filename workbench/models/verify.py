@@ -102,7 +102,8 @@ def verify_model(
         "thinking": thinking,
         "date": date,
     }
-    given = [name for name, value in settings.items() if value not in (None, False)]
+    unset = {"trust_remote_code": False}
+    given = [name for name, value in settings.items() if value is not unset.get(name)]
     if not isinstance(model, HookedModel):
         from workbench.models.load import load_unchecked
 
@@ -112,16 +113,17 @@ def verify_model(
             f"{', '.join(given)} would do nothing: {model.name} is loaded already. Pass its "
             "name instead."
         )
-    rows = [_logits(model), *_sites(model), _sum(model), _ablation(model)]
-    tokens: Tokens | None = None
+    rows = [_logits(model), *_sites(model), _sum(model), _ablation(model), _cache(model)]
+    tokens = None
     try:
-        tokens = model.tokens(_TEXTS)
-        rows.append(_template(model, tokens.rows([1])))
+        made = model.tokens(_TEXTS)
+        rows.append(_template(model, made.rows([1])))
+        tokens = made
     except WorkbenchError as error:
         rows.append(Row("template", np.nan, np.nan, "lacking", str(error)))
     rows.append(_padding(model))
     if tokens is not None:
-        rows += [_cache(model, tokens), *_shortcuts(model, tokens)]
+        rows += _shortcuts(model, tokens)
     return _dataset(model, rows, tokens)
 
 
@@ -131,7 +133,7 @@ def _row(check: str, value: float, allowed: float, note: str = "", otherwise: st
 
 
 def _logits(model: HookedModel) -> Row:
-    gap = checks.logits_gap(checks.wrapped_logits(model), model.reference.logits)
+    gap = checks.logits_gap(model, checks.wrapped_logits(model), model.reference.logits)
     note = f"of {model.reference.ids.shape[1]} tokens, wrapped and plain, in standard deviations"
     return _row("logits", gap, checks.tolerance(model, *checks.LOGITS), note)
 
@@ -179,8 +181,15 @@ def _sum(model: HookedModel) -> Row:
 
 def _ablation(model: HookedModel) -> Row:
     left = checks.ablation_left(model)
-    (site, layer), worst = max(left.items(), key=lambda item: item[1])
+    (site, layer), worst = checks.largest(left)
     note = f"left along a direction after Ablate, most at {site} of layer {layer}"
+    inside = sorted(
+        own
+        for own in model.sites.mixed
+        if "resid_mid" in model.sites.unwritable or not model.sites.has("resid_mid", own)
+    )
+    if inside:
+        note += f"; within layers {_ranges(inside)} what one part writes the next still reads"
     return _row("ablation", worst, checks.tolerance(model, *checks.ABLATION), note)
 
 
@@ -192,11 +201,13 @@ def _padding(model: HookedModel) -> Row:
     return _row("padding", gap, allowed, note, otherwise="slower")
 
 
-def _cache(model: HookedModel, tokens: Tokens) -> Row:
+def _cache(model: HookedModel) -> Row:
     allowed = checks.tolerance(model, *checks.CACHE)
     note = f"logits of {checks.N_STEPS} generated tokens, with a cache and by plain forwards"
     try:
-        gap = checks.cache_gap(model, tokens)
+        gap = checks.cache_gap(model)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # an architecture may object in any way it likes
         return Row("cache", np.nan, allowed, "wrong", f"generation fails: {_line(error)}")
     return _row("cache", gap, allowed, note)
@@ -220,12 +231,16 @@ def _shortcuts(model: HookedModel, tokens: Tokens) -> list[Row]:
 
 
 def _template(model: HookedModel, tokens: Tokens) -> Row:
-    """Whether the tokens say what the template wrote, once each."""
+    """Whether the tokens say what the template wrote, with one BOS."""
     row = tokens.ids[0].tolist()
     bos = model.tokenizer.bos_token_id
     if bos is not None and row[:2] == [bos, bos]:
         return Row("template", 2, 1, "wrong", "the prompt begins with two BOS tokens")
     post = "".join(tokens.post_tokens)
+    written, read = model.template.render(_TEXTS[1]), model.tokenizer.decode(row)
+    if "".join(written.split()).lower() != "".join(read.split()).lower():
+        note = f"the tokenizer reads {written!r} as {read!r}"
+        return Row("template", np.nan, np.nan, "lacking", note)
     note = f"n_post = {tokens.n_post}, t_inst = {tokens.t_inst}, t_post = -1; after it: {post!r}"
     return Row("template", np.nan, np.nan, "exact", note)
 

@@ -9,7 +9,7 @@ from workbench.prompts.delimited import records
 from workbench.prompts.folders import of_data_set
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.promptset import PromptSet
-from workbench.prompts.reading import Reading, has_labels, read_prompts
+from workbench.prompts.reading import NOTES, Reading, has_labels, read_prompts
 from workbench.prompts.table import Table
 from workbench.prompts.texts import Texts
 
@@ -105,10 +105,23 @@ def _from_table(source: Any, name: str) -> PromptSet | Texts:
         one_label="read it first with load_prompts(…, label=…)",
     )
     if has_labels(table, Reading()):
-        return read_prompts(table, Reading(), name, {"kind": "table"})
+        return _complete(read_prompts(table, Reading(), name, {"kind": "table"}), table)
     # The label is needed to check the rows as those of a file, and forgotten after that.
     checked = read_prompts(table, Reading(label="harmless"), name, {"kind": "table"})
+    _complete(checked, table)
     return Texts(checked.texts, checked.ids, checked.categories)
+
+
+def _complete(found: PromptSet, table: Table) -> PromptSet:
+    """Refuses to leave rows out where the result goes back beside them."""
+    if len(found) < len(table.rows):
+        told = " ".join(found.provenance.get(NOTES, ()))
+        raise PromptError(
+            f"{len(table.rows) - len(found)} of {len(table.rows)} rows would be left out, so what "
+            f"comes out would not stand beside them. {told} Read them first with load_prompts(…), "
+            "which leaves them out and says so."
+        )
+    return found
 
 
 def _is_table(source: Any) -> bool:

@@ -14,7 +14,7 @@ from workbench.activations import collect_activations
 from workbench.analysis.effects import answer_with_and_without, planted_cosine, refusal_rates
 from workbench.analysis.selection import Choice
 from workbench.analysis.sweep import sweep_directions
-from workbench.artifact import load_dataset, save_dataset, write_text
+from workbench.artifact import environment, load_dataset, save_dataset, write_text
 from workbench.directions import estimate
 from workbench.directions.direction import Directions
 from workbench.errors import ModelError, StudyError, WorkbenchError
@@ -59,9 +59,13 @@ class Stages:
             ModelError: something that would be read is not.
         """
         path = self.folder / results.VERIFICATION
-        if path.is_file():
-            found = load_dataset(path, kind="verification")
-        else:
+        found = load_dataset(path, kind="verification") if path.is_file() else None
+        # Other versions may compute something else, and what was wrong may have been mended.
+        if (
+            found is None
+            or found.attrs["verdict"] == "wrong"
+            or found.attrs["environment"] != dict(environment())
+        ):
             self.say("comparing the wrapped model with Hugging Face's own")
             found = verify_model(self.model)
             save_dataset(path, found, kind="verification")
