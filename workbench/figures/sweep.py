@@ -82,7 +82,7 @@ def sweep(scores: xr.Dataset, choice: ChoiceLike | None = None) -> go.Figure:
                 figure.add_trace(band, row, 1)
             figure.add_trace(line.update(showlegend=row == 1), row, 1)
         cell = chosen(scores, choice)
-        if cell is not None and np.isfinite(cell[panel].item()):
+        if choice is not None and cell is not None and np.isfinite(cell[panel].item()):
             value = np.array([cell[panel].item()])
             y = axis.drawn(value)[0] if panel == "kl" else value[0]
             figure.add_trace(star(choice.layer, y, cell, scores, showlegend=row == 1), row, 1)

@@ -76,7 +76,7 @@ def direction_effects(model: "HookedModel", planted: "Directions") -> dict[str, 
     sets = {name: wb.load_prompts(name).split(128, 32, seed=0) for name in ("harmful", "harmless")}
     harmful, harmless = sets["harmful"], sets["harmless"]
     acts = [wb.collect_activations(model, prompts) for prompts in (harmful[0], harmless[0])]
-    candidates = wb.mean_difference(*acts)
+    candidates = wb.mean_difference(acts[0], acts[1])
     candidates = candidates.at(position=[p for p in candidates.positions if p >= -4])
     scores = wb.sweep_directions(model, candidates, harmful=harmful[1], harmless=harmless[1])
     choice = wb.select_direction(scores)
@@ -118,7 +118,7 @@ def component_effects(
             wb.collect_activations(model, prompts, layers=[layer], positions=[position])
             for prompts in (train.where(category=own["categories"]), harmless)
         ]
-        found = wb.mean_difference(*acts)
+        found = wb.mean_difference(acts[0], acts[1])
         cosine = found.unit().vector.double() @ vector.unit().vector.double()
         effects[name] = {"mean_difference_cosine": round(float(cosine), 4)}
         for ablated, direction in (("planted", vector), ("mean_difference", found)):
