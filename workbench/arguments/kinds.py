@@ -122,6 +122,10 @@ def _one_of(value: Any, kinds: tuple[Any, ...]) -> Any:
 
 def _several(value: Any, origin: Any, inner: tuple[Any, ...]) -> Any:
     """Each of several, as a tuple; a tuple of fixed length has that length."""
+    if inner and get_origin(inner[0]) is Literal:
+        if isinstance(value, str):
+            return value  # which words, and how often, is asked where they are used
+        inner = (str, *inner[1:])
     if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
         raise Misfit
     if getattr(value, "ndim", 1) != 1:

@@ -80,6 +80,7 @@ _AXES = (
     "heads",
     "over",
     "by",
+    "modes",
     "axes",
 )
 
