@@ -37,6 +37,7 @@ OF_FUNCTIONS_ONLY = {
     "tokenizer": "load_model, of a model that is loaded already",
     "positions": "collect_activations; a run leaves such a t_inst out by itself",
     "after": "model.tokens; a study has score_after",
+    "gguf_file": "transformers' own from_pretrained",
     "path": "load_prompts; a study says NAME=FILE instead",
 }
 

@@ -1,5 +1,6 @@
 """Tiny random networks of many architectures, by name."""
 
+from copy import deepcopy
 from typing import Any
 
 from architectures.dense import DENSE, MORE_DENSE, ODD
@@ -40,9 +41,9 @@ def random_network(name: str, seed: int = 0) -> Any:
 
     kind = KINDS[name]
     torch.manual_seed(seed)
-    settings = dict(kind.settings)
+    settings = deepcopy(kind.settings)  # some configs change the lists that they are given
     if kind.text:
-        settings["text_config"] = dict(kind.text)
+        settings["text_config"] = deepcopy(kind.text)
     model = getattr(hf, kind.model, None) or getattr(hf, f"{kind.model}ForCausalLM")
     network = model(getattr(hf, kind.config)(**settings))
     with torch.no_grad():
