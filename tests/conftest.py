@@ -13,6 +13,7 @@ from typing import Any
 import jaxtyping
 import pytest
 from architectures import DENSE, random_network
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -264,12 +265,14 @@ def small_study():
 
 
 @pytest.fixture(scope="session")
-def small_run(pocket, small_study, tmp_path_factory):
-    """One small finished run on the shipped model; read-only."""
+def small_run(pocket, small_study, tmp_path_factory, worker_id):
+    """One small finished run on the shipped model; read-only. All processes read the same."""
     import workbench as wb
 
-    folder = tmp_path_factory.mktemp("runs") / "small"
-    return wb.run_study(small_study, folder, model=pocket)
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent
+    with FileLock(base / "small.lock"):
+        return wb.run_study(small_study, base / "small", model=pocket)
 
 
 @pytest.fixture(scope="session")
