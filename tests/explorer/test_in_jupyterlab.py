@@ -98,7 +98,9 @@ def test_select_click_and_type_in_jupyterlab(lab, chromium, small_run):
     )
     ring = "document.querySelector('.workbench-sweep .js-plotly-plot').data.at(-1)"
     assert page.evaluate(f"{ring}.x[0]") == small_run.choice.layer - 1
-    assert f"layer {small_run.choice.layer - 1}" in " ".join(page.evaluate(STATUS))
+    page.wait_for_function(
+        f"{STATUS}.join(' ').includes('layer {small_run.choice.layer - 1}')", timeout=PATIENCE
+    )
 
     # A click on a point of the sweep: that candidate's replies.
     point = page.evaluate(
