@@ -301,13 +301,24 @@ def prompts(
         str | None, typer.Option(help="Column of what follows the text; '' for none.")
     ] = None,
     label: Annotated[
-        str | None, typer.Option(help="harmful, harmless or borderline, for a file without labels.")
+        str | None,
+        typer.Option(
+            help="harmful, harmless or borderline: keeps its rows, or is that of all in a file "
+            "without labels."
+        ),
     ] = None,
-    category: Annotated[str | None, typer.Option(help="Category of every prompt.")] = None,
+    category: Annotated[
+        str | None,
+        typer.Option(help="Keeps its rows, or is that of all in a file without categories."),
+    ] = None,
+    label_values: Annotated[
+        str | None,
+        typer.Option(help="What values of the label column mean: 1=harmful,0=harmless."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="At most so many prompts, in the source's own mix.")
     ] = None,
-    show: Annotated[int, typer.Option(help="How many prompts to print.")] = 5,
+    show: Annotated[int, typer.Option(help="How many prompts to print; 0 for none.")] = 5,
 ) -> None:
     """List the sources of prompts, or look into one.
 
@@ -329,6 +340,7 @@ def prompts(
         context_column=context_column,
         label=label,
         category=category,
+        label_values=label_values,
         limit=limit,
     )
     frame = loaded.to_dataframe()

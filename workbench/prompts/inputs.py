@@ -7,7 +7,7 @@ from typing import Any
 from workbench.errors import PromptError
 from workbench.prompts.delimited import records
 from workbench.prompts.folders import of_data_set
-from workbench.prompts.prompt import Prompt
+from workbench.prompts.prompt import Prompt, is_missing
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import NOTES, Reading, has_labels, read_prompts
 from workbench.prompts.table import Table
@@ -102,12 +102,13 @@ def _from_table(source: Any, name: str) -> PromptSet | Texts:
         )
     table = table_of(source)._replace(
         remedy="Read it first with load_prompts(…, {}=…).",
-        one_label="read it first with load_prompts(…, label=…)",
     )
     if has_labels(table, Reading()):
         return _complete(read_prompts(table, Reading(), name, {"kind": "table"}), table)
     # The label is needed to check the rows as those of a file, and forgotten after that.
-    checked = read_prompts(table, Reading(label="harmless"), name, {"kind": "table"})
+    checked = read_prompts(
+        table, Reading(label="harmless", label_column=""), name, {"kind": "table"}
+    )
     _complete(checked, table)
     return Texts(checked.texts, checked.ids, checked.categories)
 
@@ -176,7 +177,7 @@ def _texts(found: Sequence[Any]) -> tuple[str, ...]:
     if not found:
         raise PromptError("no prompts: the list is empty.")
     for index, text in enumerate(found):
-        if _is_missing(text):
+        if is_missing(text):
             raise PromptError(f"prompt {index} is missing. Leave it out.")
         if not isinstance(text, str):
             raise PromptError(
@@ -185,12 +186,6 @@ def _texts(found: Sequence[Any]) -> tuple[str, ...]:
         if not text.strip():
             raise PromptError(f"prompt {index} is empty.")
     return tuple(map(str, found))
-
-
-def _is_missing(value: Any) -> bool:
-    """Whether a cell of a table is empty: None, NaN, or the like of pandas."""
-    named = type(value).__name__ in ("NAType", "NaTType", "NoneType")
-    return named or (isinstance(value, float) and value != value)
 
 
 def _turns(item: Any) -> str:

@@ -67,6 +67,12 @@ def checked(what: str, value: object) -> str:
     return value.strip()
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a cell of a table is empty: None, NaN, or the like of pandas."""
+    named = type(value).__name__ in ("NAType", "NaTType", "NoneType")
+    return named or (isinstance(value, float) and value != value)
+
+
 def row_id(name: str, row: int) -> str:
     """The id of a prompt whose source gives none; rows count from 1."""
     return f"{name}-{row:04d}"

@@ -1,13 +1,23 @@
 """From a table's rows to prompts: which column is what, and what of a row is the request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from workbench.errors import PromptError
 from workbench.prompts.chats import ROLES, check_no_turns, conversation, opening
+from workbench.prompts.labels import (
+    Kept,
+    Values,
+    in_spite,
+    is_empty,
+    kept,
+    labels_of,
+    one_label,
+    suspects,
+)
 from workbench.prompts.presets import Preset
-from workbench.prompts.prompt import LABELS, UNSPECIFIED, Prompt, checked, row_id
+from workbench.prompts.prompt import LABELS, UNSPECIFIED, Prompt, checked, listed, row_id
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.table import (
     CATEGORY_COLUMNS,
@@ -21,8 +31,11 @@ from workbench.prompts.table import (
     Row,
     Table,
 )
-from workbench.prompts.taxonomy import to_categories, to_labels
+from workbench.prompts.taxonomy import spelled, to_categories
 
+ANYWAY = "Pass label_column='' too, to take them for what they are not said to be."
+"""What can be done about a benchmark of another label, where columns can be named."""
+Notes = list[str]
 NOTES = "notes"
 """Where the provenance of a prompt set says what reading a file did beside reading it."""
 
@@ -34,8 +47,9 @@ _NOTHING = {"", "<noinput>"}
 class Reading:
     """What the caller said about a table's columns and about all of its prompts.
 
-    A column is found by its name where None is given; ``label_column`` and ``context_column`` may
-    be "", for none.
+    A column is found by its name where None is given; ``label_column``, ``category_column`` and
+    ``context_column`` may be "", for none. ``label`` and ``category`` are those of all prompts where
+    the table says nothing; where it does, they choose the rows that have them.
     """
 
     text_column: str | None = None
@@ -45,6 +59,7 @@ class Reading:
     context_column: str | None = None
     label: str | None = None
     category: str | None = None
+    label_values: Values | None = None
 
     def given(self) -> list[str]:
         """Names of the fields that the caller filled."""
@@ -77,14 +92,16 @@ def read_prompts(
     try:
         for column in table.known(ROLES):
             check_no_turns(column, (row.get(column) for row in table.rows))
-        labels = _labels(table, reading, preset)
-        categories = _categories(table, reading, preset)
+        labels, left_out = _labels(table, reading, preset, requests.column)
+        categories, of_others = _categories(table, reading, preset)
     except PromptError as error:
         raise PromptError(_placed(table.origin, error)) from error
     prompts = []
     for row, (values, label, category) in enumerate(
         zip(table.rows, labels, categories, strict=True), start=1
     ):
+        if label is None or category is None:
+            continue
         own = _plain(values.get(id_column)) if id_column else None
         if own is None:
             own = row_id(name, row)
@@ -99,7 +116,7 @@ def read_prompts(
             prompts.append(Prompt(own, checked("the text", request), label, kind))
         except PromptError as error:
             raise PromptError(f"{table.origin}, row {row}: {error}") from error
-    notes = requests.notes()
+    notes = [*left_out, *of_others, *requests.notes()]
     if not prompts:
         raise PromptError(f"{table.origin} holds no prompts: {'; '.join(notes)}.")
     if notes:
@@ -112,9 +129,10 @@ def read_prompts(
 
 def has_labels(table: Table, reading: Reading) -> bool:
     """Whether the rows say themselves what they are, as far as the columns' names tell."""
-    if reading.label is not None or reading.label_column == "":
+    if reading.label_column == "":
         return False
-    return table.find("label", reading.label_column, LABEL_COLUMNS) is not None
+    column = table.find("label", reading.label_column, LABEL_COLUMNS)
+    return column is not None and not is_empty(table, column)
 
 
 class _Requests:
@@ -122,9 +140,9 @@ class _Requests:
 
     def __init__(self, table: Table, reading: Reading, preset: Preset | None) -> None:
         self._n = len(table.rows)
-        self._text = _text_column(table, reading, preset)
+        self.column = _text_column(table, reading, preset)
         # A benchmark's layout is known: nothing of it goes on elsewhere.
-        self._context = None if preset else _context_column(table, reading, self._text)
+        self._context = None if preset else _context_column(table, reading, self.column)
         self._system = table.known(SYSTEM_COLUMNS)
         self._history = table.known((_HISTORY_COLUMN,))
         self._counts = dict.fromkeys(("joined", "turns", "system", "history"), 0)
@@ -137,7 +155,7 @@ class _Requests:
 
     def of(self, row: Row) -> Any:
         """The request of a row, which may turn out to be no text."""
-        text = row.get(self._text)
+        text = row.get(self.column)
         system = any(_said(row.get(column)) for column in self._system)
         turns = conversation(text)
         if turns is not None:
@@ -155,7 +173,7 @@ class _Requests:
     def notes(self) -> list[str]:
         """What was done beside reading, one sentence each, without a full stop."""
         said = {
-            "joined": f"{self._text} and {self._context} joined, a blank line between them",
+            "joined": f"{self.column} and {self._context} joined, a blank line between them",
             "turns": "only the first of the user's turns kept",
             "system": "a system prompt left out",
             "history": f"left out, for by {_HISTORY_COLUMN} they go on from earlier turns",
@@ -206,27 +224,67 @@ def _context_column(table: Table, reading: Reading, text: str) -> str | None:
     return found[0] if found else None
 
 
-def _labels(table: Table, reading: Reading, preset: Preset | None) -> Sequence[str]:
-    if reading.label is not None:
-        return [reading.label] * len(table.rows)
-    if preset is not None and reading.label_column is None:
-        if preset.to_labels is None:
-            return [preset.label] * len(table.rows)
+def _labels(table: Table, reading: Reading, preset: Preset | None, text: str) -> Kept:
+    unlike = (text, reading.id_column, reading.category_column)
+    label = reading.label or (preset.label if preset and not preset.to_labels else None)
+    if reading.label_column == "":
+        if label is None:
+            raise PromptError("label_column='' reads no labels. Pass label= for the whole file.")
+        return in_spite(table, label, unlike)
+    if preset is not None and reading.label_column is None and preset.to_labels is not None:
         column = table.require("category", None, preset.category_columns, prefer_first=True)
-        return preset.to_labels(row.get(column) for row in table.rows)
-    column = table.find("label", reading.label_column or None, LABEL_COLUMNS)
-    if column is None or reading.label_column == "":
+        own = [row.get(column) for row in table.rows]
+        found = preset.to_labels(own)
+        there = ", ".join(sorted({*found}))
+        return kept(
+            found, own, label, f"there are {there}. Ask for one of these, or give another source."
+        )
+    column = table.find("label", reading.label_column, LABEL_COLUMNS)
+    if column is not None and not (label and is_empty(table, column)):
+        return labels_of(table, column, label, reading.label_values)
+    if reading.label_values is not None:
         raise PromptError(
-            f"no label column. Pass label= ({', '.join(LABELS)}) for the whole file, or "
+            "there is no label column whose values label_values= could mean. Pass label_column=. "
+            f"Columns: {', '.join(map(repr, table.columns))}."
+        )
+    if label is None:
+        seeming = "".join(f" It may be {own!r}." for own in suspects(table, unlike)[:1])
+        raise PromptError(
+            f"no label column.{seeming} Pass label= ({', '.join(LABELS)}) for the whole file, or "
             f"label_column=. Columns: {', '.join(map(repr, table.columns))}. A known benchmark's "
             "file is read with its layout: 'NAME=FILE'."
         )
-    return to_labels((row.get(column) for row in table.rows), table.one_label)
+    if preset is not None and label != preset.label:
+        raise PromptError(
+            f"no row is labelled {label}: those of {preset.name} are {preset.label}. {ANYWAY}"
+        )
+    return one_label(table, label, unlike)
 
 
-def _categories(table: Table, reading: Reading, preset: Preset | None) -> Sequence[Any]:
-    if reading.category is not None:
-        return [reading.category] * len(table.rows)
+def _categories(table: Table, reading: Reading, preset: Preset | None) -> tuple[list[Any], Notes]:
+    """The category of each row, None for rows of others than the one that was asked for."""
+    own, asked = _own_categories(table, reading, preset), reading.category
+    if asked is None:
+        return own, []
+    if all(value == UNSPECIFIED for value in own):
+        return [asked] * len(own), []
+    if not isinstance(asked, str):
+        raise PromptError(f"category={asked!r} is not text. Pass the name of one.")
+    found = [asked if spelled(value) == spelled(asked) else None for value in own]
+    others = [value for value, kept in zip(own, found, strict=True) if kept is None]
+    there = listed(sorted({*map(str, others)}), limit=8)
+    if len(others) == len(own):
+        raise PromptError(
+            f"no row is of the category {asked!r}: there are {there}. Pass one of these, or "
+            "category_column='' too, to give all rows this one."
+        )
+    note = f"{len(others)} of {len(own)} rows left out: not of the category {asked} but {there}"
+    return found, [note] if others else []
+
+
+def _own_categories(table: Table, reading: Reading, preset: Preset | None) -> list[Any]:
+    if reading.category_column == "":
+        return [UNSPECIFIED] * len(table.rows)
     if preset is None or reading.category_column is not None:
         column = table.find("category", reading.category_column, CATEGORY_COLUMNS)
         own = (_plain(row.get(column)) if column else None for row in table.rows)
@@ -234,7 +292,7 @@ def _categories(table: Table, reading: Reading, preset: Preset | None) -> Sequen
     if not preset.category_columns:
         return [UNSPECIFIED] * len(table.rows)
     column = table.require("category", None, preset.category_columns, prefer_first=True)
-    return to_categories(preset.name, (row.get(column) for row in table.rows))
+    return list(to_categories(preset.name, (row.get(column) for row in table.rows)))
 
 
 def _said(value: Any) -> bool:

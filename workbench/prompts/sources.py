@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from workbench.errors import PromptError
 from workbench.prompts.files import SUFFIXES, parse_text, read_table
 from workbench.prompts.inputs import table_of
+from workbench.prompts.labels import Values
 from workbench.prompts.presets import PRESETS, Preset, fetch, fetch_data_set
 from workbench.prompts.prompt import LABELS, UNSPECIFIED, whole_number
 from workbench.prompts.promptset import PromptSet
@@ -41,6 +42,7 @@ def load_prompts(
     context_column: str | None = None,
     label: str | None = None,
     category: str | None = None,
+    label_values: Values | None = None,
     name: str | None = None,
     limit: int | None = None,
 ) -> PromptSet:
@@ -65,13 +67,17 @@ def load_prompts(
         text_column: where the text stands; found from common names if not given.
         category_column: where the category stands. Given for a benchmark, it keeps the values as
             they are; otherwise they become our categories (see `workbench.prompts.taxonomy`).
+            ``""`` reads none.
         label_column: where the label stands. Harmful may be spelled unsafe or malicious, harmless
-            safe or benign, borderline pseudo-harmful.
+            safe or benign, borderline pseudo-harmful. ``""`` reads no labels.
         id_column: where the ids stand; without one, prompts are numbered from 1.
         context_column: what follows the text; by default ``input`` or ``context``, ``""`` for none.
-        label: the label of every prompt, whatever the file says. A file without labels needs it.
-        category: the category of every prompt, whatever the file says. To pick prompts of one
-            category, use ``.where(category=...)`` on the result.
+        label: of a source that says labels, only the prompts that have this one; how many were left
+            out stands in ``provenance["notes"]``. Of one that says none, the label of every prompt.
+        category: likewise, the prompts of one category, or the category of every prompt.
+        label_values: what the values of the label column mean, where they are others: ``{1:
+            "harmful", 0: "harmless"}`` or ``"1=harmful, 0=harmless"``. With ``label=`` rows of
+            other values are left out.
         name: what to call the set; the source's name or the file's stem if not given.
         limit: at most so many prompts, drawn with the source's mix of labels and categories; the
             same ones every time.
@@ -88,16 +94,14 @@ def load_prompts(
     if limit is not None:
         limit = whole_number("limit", limit, least=1)
     reading = Reading(
-        text_column, category_column, label_column, id_column, context_column, label, category
-    )
-    for fixed in ("label", "category"):
-        if {fixed, f"{fixed}_column"} <= set(reading.given()):
-            raise PromptError(f"pass {fixed}= or {fixed}_column=, not both.")
+        text_column, category_column, label_column, id_column, context_column, label, category,
+        label_values,
+    )  # fmt: skip
     opened = open_source(source, path=path, split=split)
     if opened.preset is None and opened.provenance["kind"] == "built-in" and reading.given():
         raise PromptError(
-            f"{source!r} is built in and takes no {', '.join(reading.given())}. To pick some of "
-            "it in Python, use .where(label=..., category=...) on the result."
+            f"{source!r} is built in and takes no {', '.join(reading.given())}: its prompts say "
+            "all of it. In Python, .where(…) on the result picks some of them."
         )
     prompts = opened.read(reading, name)
     return prompts if limit is None or limit >= len(prompts) else prompts.sample(limit)

@@ -1,11 +1,11 @@
 """Rows with named columns, and which column holds what."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from workbench.errors import PromptError
-from workbench.prompts.taxonomy import ONE_LABEL
 
 TEXT_COLUMNS = (
     "text", "prompt", "goal", "instruction", "forbidden_prompt", "behavior", "question", "query",
@@ -30,8 +30,7 @@ class Table(NamedTuple):
 
     ``split`` is the part of the source that the rows are from, None where it has no parts. ``hint``
     is what else may be the matter where a column is not there. ``remedy`` tells how a column is
-    named where the table is read, ``{}`` being the option, and ``one_label`` how a table is read
-    whose labels are missing or are others.
+    named where the table is read, ``{}`` being the option.
     """
 
     origin: str
@@ -40,7 +39,6 @@ class Table(NamedTuple):
     split: str | None = None
     hint: str = ""
     remedy: str = "Pass {}=."
-    one_label: str = ONE_LABEL
 
     @classmethod
     def of(cls, origin: str, rows: list[Row], **more: Any) -> "Table":
@@ -113,9 +111,10 @@ class Table(NamedTuple):
             f"{self.advice(f'{what}_column')} Columns: {self._listed()}."
         )
 
-    def advice(self, option: str) -> str:
-        """How the option is passed where this table is read."""
-        return self.remedy.format(option)
+    def advice(self, option: str, value: str = "") -> str:
+        """How the option is passed where this table is read, with a value if one is known."""
+        said = self.remedy.format(option)
+        return re.sub("=…?", lambda _: f"={value}", said, count=1) if value else said
 
     def _listed(self) -> str:
         return ", ".join(map(repr, self.columns))

@@ -120,11 +120,15 @@ LABEL_SPELLINGS: Mapping[str, str] = {
     "borderline": "borderline",
     "pseudo_harmful": "borderline",
 }
-"""How files spell the three labels; capitals, spaces, ``-`` and ``_`` make no difference."""
+"""How files spell the three labels; capitals, spaces, ``-`` and ``_`` make no difference.
+
+``safe`` alone means harmless: of safe prompts that look harmful the caller has to say so.
+Numbers are no labels: which of 0 and 1 is the harmful one is not for us to guess.
+"""
 
 
-OWN_CATEGORIES = "pass category_column= to keep the file's own labels"
-ONE_LABEL = "pass label= for the whole file"
+OWN_CATEGORIES = "pass category_column= for its own categories"
+OWN_LABELS = "pass label_column= and category_column= to read its columns as those of any file"
 """What else can be done about labels that are not known."""
 
 
@@ -143,7 +147,7 @@ def to_categories(benchmark: str, own: Iterable[object]) -> tuple[str, ...]:
         own,
         CROSSWALK[benchmark],
         f"{benchmark} labels without a category",
-        f"Map them in workbench.prompts.taxonomy.CROSSWALK[{benchmark!r}], or {OWN_CATEGORIES}",
+        f"To read it, {OWN_CATEGORIES}",
     )
 
 
@@ -160,28 +164,7 @@ def xstest_labels(types: Iterable[object]) -> tuple[str, ...]:
         types,
         XSTEST_LABELS,
         "xstest types that are neither safe nor a contrast",
-        f"Map them in workbench.prompts.taxonomy, or {ONE_LABEL}",
-    )
-
-
-def to_labels(spellings: Iterable[object], remedy: str = ONE_LABEL) -> tuple[str, ...]:
-    """A file's label column as harmful, harmless or borderline, by `LABEL_SPELLINGS`.
-
-    ``safe`` alone means harmless: a file of safe prompts that look harmful has to say so, with
-    ``borderline`` or with ``label="borderline"``. Numbers are no labels: which of 0 and 1 is the
-    harmful one is not for us to guess. ``remedy`` is what else can be done where this is called.
-
-    Raises:
-        PromptError: some spellings are unknown; all of them are named.
-
-    >>> to_labels(["unsafe", "Safe", "pseudo-harmful"])
-    ('harmful', 'harmless', 'borderline')
-    """
-    return _translated(
-        spellings,
-        LABEL_SPELLINGS,
-        "labels that nobody knows",
-        f"Known: {', '.join(LABEL_SPELLINGS)}. Rewrite them, or {remedy}",
+        f"To read it, {OWN_LABELS}",
     )
 
 
@@ -189,12 +172,13 @@ def _translated(
     values: Iterable[object], table: Mapping[str, str], problem: str, remedy: str
 ) -> tuple[str, ...]:
     values = list(values)
-    lookup = {_normal(key): value for key, value in table.items()}
-    unknown = {reprlib.repr(value) for value in values if _normal(value) not in lookup}
+    lookup = {spelled(key): value for key, value in table.items()}
+    unknown = {reprlib.repr(value) for value in values if spelled(value) not in lookup}
     if unknown:
         raise PromptError(f"{problem}: {listed(unknown)}. {remedy}.")
-    return tuple(lookup[_normal(value)] for value in values)
+    return tuple(lookup[spelled(value)] for value in values)
 
 
-def _normal(value: object) -> str:
+def spelled(value: object) -> str:
+    """A value without what makes no difference: capitals, spaces, ``-`` and ``_``."""
     return re.sub(r"[\s_-]+", "_", str(value).strip().casefold())

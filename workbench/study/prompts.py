@@ -11,12 +11,13 @@ from typing import Any
 from workbench.errors import PromptError, StudyError
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
+from workbench.prompts.labels import meanings
 from workbench.prompts.presets import BY_PATH
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import NOTES, Reading, has_labels
 from workbench.prompts.sources import Opened, open_source
 from workbench.prompts.table import Table
-from workbench.prompts.taxonomy import ONE_LABEL, OWN_CATEGORIES
+from workbench.prompts.taxonomy import OWN_CATEGORIES, OWN_LABELS
 from workbench.scores.refusal import refusal_score, refusal_tokens
 from workbench.study.settings import Study
 from workbench.study.thoughts import Thoughts, think, tokens_after
@@ -28,10 +29,9 @@ _FEWEST = 8
 """With fewer prompts than this left after filtering, an estimate is not worth the name."""
 
 
-_ALL_ROWS = "set label_column='' to take all rows for what their setting says"
 _ADVICE = {
     BY_PATH: "",
-    ONE_LABEL: _ALL_ROWS,
+    OWN_LABELS: "give it by itself, without NAME=, and its label_column= and category_column=",
     OWN_CATEGORIES: "give its file by itself, without NAME=, and its category_column=",
 }
 _COLUMNS = ("text", "category", "label", "id", "context")
@@ -109,32 +109,22 @@ def _loaded(study: Study) -> dict[str, PromptSet]:
 
 def _of_label(study: Study, opened: Opened, label: str) -> PromptSet:
     """The prompts of one label; a source that names no labels holds that label only."""
-    table = opened.table
-    if _has_layout(opened):
-        reading = Reading()
-    else:
-        columns = {f"{what}_column": _column(study, table, what) for what in _COLUMNS}
-        reading = Reading(**columns)
-        if not has_labels(table, reading):
-            columns["label_column"] = None
-            reading = Reading(**columns, label=label)
-    prompts = opened.read(reading)
-    if label not in prompts.labels:
-        there = ", ".join(sorted(set(prompts.labels)))
-        raise PromptError(
-            f"no prompt of {getattr(study, label)!r} is labelled {label}: there are {there}. Give "
-            f"another source, or {_ALL_ROWS}."
-        )
-    chosen = prompts.where(label=label)
+    reading = Reading(label=label)
+    if not _has_layout(opened):
+        columns = {f"{what}_column": _column(study, opened.table, what) for what in _COLUMNS}
+        reading = Reading(**columns, label=label)
+        if has_labels(opened.table, reading):
+            reading = replace(reading, label_values=study.label_values)
+    chosen = opened.read(reading)
     # A text that stands twice would leak from training into the test.
     unique = chosen.unique()
-    notes = list(unique.provenance.get(NOTES, ()))
-    if len(chosen) < len(prompts):
-        notes.append(f"{len(prompts) - len(chosen)} of {len(prompts)} rows: labelled otherwise")
-    if len(unique) < len(chosen):
-        notes.append(f"{len(chosen) - len(unique)} of {len(chosen)} rows: texts that stand twice")
-    if not notes:
+    if len(unique) == len(chosen):
         return unique
+    twice = len(chosen) - len(unique)
+    notes = [
+        *unique.provenance.get(NOTES, ()),
+        f"{twice} of {len(chosen)} rows left out: texts that stand twice",
+    ]
     return replace(unique, provenance={**unique.provenance, NOTES: notes})
 
 
@@ -188,6 +178,17 @@ def _check_named(study: Study, opened: Mapping[str, Opened]) -> None:
             raise StudyError(
                 f"no file has a column {' or '.join(map(repr, absent))}, which {what}_column "
                 f"names ({shown})."
+            )
+    if study.label_values is not None:
+        meanings(study.label_values)
+        labelled = (
+            has_labels(own, Reading(label_column=_column(study, own, "label")))
+            for own in tables.values()
+        )
+        if not any(labelled):
+            raise StudyError(
+                f"no file has a label column whose values label_values could mean ({shown}). Pass "
+                "label_column=."
             )
     if study.split is not None and all(table.split is None for table in tables.values()):
         raise StudyError(

@@ -56,6 +56,11 @@ class Study:
         "Column of the label, in the files that have it; of a file with labels only the rows are "
         "used that are labelled as its option says. '' ignores labels: all rows are used.",
     )
+    label_values: str | None = _setting(
+        None,
+        "What values of the label column mean, where they are others than harmful, unsafe, harmless, "
+        "safe and the like: 1=harmful,0=harmless.",
+    )
     id_column: str | None = _setting(
         None, "Column of the ids, in the files that have it; several with commas between."
     )
