@@ -106,9 +106,8 @@ def _from_table(source: Any, name: str) -> PromptSet | Texts:
     if has_labels(table, Reading()):
         return _complete(read_prompts(table, Reading(), name, {"kind": "table"}), table)
     # The label is needed to check the rows as those of a file, and forgotten after that.
-    checked = read_prompts(
-        table, Reading(label="harmless", label_column=""), name, {"kind": "table"}
-    )
+    unlabelled = Reading(label="harmless", label_column="")
+    checked = read_prompts(table, unlabelled, name, {"kind": "table"})
     _complete(checked, table)
     return Texts(checked.texts, checked.ids, checked.categories)
 

@@ -89,8 +89,8 @@ def labels_of(table: Table, column: str, asked: str | None, values: Values | Non
         )
     if blank and asked is None:
         raise PromptError(
-            f"{len(blank)} of {len(own)} rows have no label in {column!r}. Fill it in, leave them "
-            "out, or pass label= to keep the rows of one label."
+            f"{len(blank)} of {len(own)} rows have no label in {column!r}. Fill it in, or keep the "
+            f"rows of one label: {_lower(table.advice('label'))}"
         )
     return kept(labels, own, asked, f"{_holds(column, own)}. {_say(table, own)}")
 
@@ -202,11 +202,15 @@ def _say(table: Table, own: Sequence[object]) -> str:
     if len(distinct) > _MANY:
         pairs += ", …"
     said = table.advice("label_values", repr(pairs))
-    less = " If it holds something else, label_column='' with label= takes all rows as one label."
+    less = " If it holds something else, label_column='' takes all rows as one label."
     return (
         f"Say what each means, LABEL being {', '.join(LABELS[:-1])} or {LABELS[-1]}: "
-        f"{said[:1].lower()}{said[1:]}{less if len(distinct) > _MANY else ''}"
+        f"{_lower(said)}{less if len(distinct) > _MANY else ''}"
     )
+
+
+def _lower(advice: str) -> str:
+    return advice[:1].lower() + advice[1:]
 
 
 def _no_meaning(values: object) -> PromptError:

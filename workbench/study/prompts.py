@@ -14,7 +14,7 @@ from workbench.models.tokens import Tokens
 from workbench.prompts.labels import meanings
 from workbench.prompts.presets import BY_PATH
 from workbench.prompts.promptset import PromptSet
-from workbench.prompts.reading import NOTES, Reading, has_labels
+from workbench.prompts.reading import ANYWAY, NOTES, Reading, has_labels
 from workbench.prompts.sources import Opened, open_source
 from workbench.prompts.table import Table
 from workbench.prompts.taxonomy import OWN_CATEGORIES, OWN_LABELS
@@ -31,6 +31,7 @@ _FEWEST = 8
 
 _ADVICE = {
     BY_PATH: "",
+    ANYWAY: "Give another source.",
     OWN_LABELS: "give it by itself, without NAME=, and its label_column= and category_column=",
     OWN_CATEGORIES: "give its file by itself, without NAME=, and its category_column=",
 }

@@ -58,8 +58,8 @@ class Study:
     )
     label_values: str | None = _setting(
         None,
-        "What values of the label column mean, where they are others than harmful, unsafe, harmless, "
-        "safe and the like: 1=harmful,0=harmless.",
+        "What values of the label column mean, where they are others than harmful, unsafe, "
+        "harmless, safe and the like: 1=harmful,0=harmless.",
     )
     id_column: str | None = _setting(
         None, "Column of the ids, in the files that have it; several with commas between."
