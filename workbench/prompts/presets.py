@@ -1,6 +1,7 @@
 """The benchmarks that the workbench knows by name, each a small frozen record."""
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +96,8 @@ _ALL = (
         label="borderline",
     ),
 )
+_PATIENCE = 5.0
+"""Seconds for the Hub to answer before it is taken to be out of reach."""
 BY_PATH = "path= or "
 """A way to give a benchmark's file that there is in `load_prompts` only."""
 
@@ -131,7 +134,10 @@ def fetch_data_set(hub: str, split: str | None, *, optional: bool = False) -> Ta
 def _downloaded(
     hub: str, config: tuple[Any, ...], split: str | None, what: str, remedy: str
 ) -> Any:
-    """What `datasets.load_dataset` gives, or one line about why it does not."""
+    """What `datasets.load_dataset` gives, or one line about why it does not.
+
+    Where the Hub does not answer, the cache alone is asked.
+    """
     try:
         import datasets
     except ImportError as error:
@@ -139,12 +145,18 @@ def _downloaded(
             f"{what} comes from the Hugging Face Hub, which needs the package 'datasets'. "
             f"Run: pip install 'refusal-workbench[data]', or {remedy}."
         ) from error
+    import huggingface_hub as hub_client
+
+    online = _is_reachable()
+    caches = () if online else (hub_client.constants, datasets.config)
     try:
         load: Any = datasets.load_dataset  # its types forget that no split is all of them
-        return load(hub, *config, split=split)
+        with _offline(*caches):
+            return load(hub, *config, split=split)
     # What goes wrong here is the network's, the Hub's or its client's, each with its own classes.
     except Exception as error:
-        reason = shortened(error)
+        cached = "" if online else "no connection, and not found in the cache. "
+        reason = f"{cached}{shortened(error)}"
         page = f"https://huggingface.co/datasets/{hub}"
         if any(word in reason.lower() for word in ("gated", "401", "403", "authenticated")):
             raise PromptError(
@@ -158,3 +170,27 @@ def _downloaded(
         raise PromptError(
             f"cannot get {what} from {page}: {reason} Go online once, or {remedy}."
         ) from error
+
+
+def _is_reachable() -> bool:
+    """Whether the Hub answers at all: its client tries again and again before it says that not."""
+    import huggingface_hub as hub
+
+    try:
+        hub.utils.get_session().head(hub.constants.ENDPOINT, timeout=_PATIENCE)
+    except Exception:  # the network's, a proxy's or a certificate's, each with its own classes
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _offline(*modules: Any) -> Iterator[None]:
+    """Lets the Hub's client and `datasets` look into their caches only, inside the block."""
+    before = [module.HF_HUB_OFFLINE for module in modules]
+    try:
+        for module in modules:
+            module.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for module, own in zip(modules, before, strict=True):
+            module.HF_HUB_OFFLINE = own

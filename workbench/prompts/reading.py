@@ -48,8 +48,8 @@ class Reading:
     """What the caller said about a table's columns and about all of its prompts.
 
     A column is found by its name where None is given; ``label_column``, ``category_column`` and
-    ``context_column`` may be "", for none. ``label`` and ``category`` are those of all prompts where
-    the table says nothing; where it does, they choose the rows that have them.
+    ``context_column`` may be "", for none. ``label`` and ``category`` are those of all prompts
+    where the table says nothing; where it does, they choose the rows that have them.
     """
 
     text_column: str | None = None
