@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from workbench import __version__
-from workbench.errors import StudyError
+from workbench.arguments.kinds import EMPTY_PATH, is_blank
+from workbench.errors import ArtifactError, StudyError
 from workbench.heads import head_labels
 from workbench.study.settings import Study
 
@@ -24,6 +25,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 _console = Console()
+
+
+def _path(given: str) -> Path:
+    """A path, which is not empty: an empty one would mean the folder that one is in."""
+    if is_blank(given):
+        raise ArtifactError(EMPTY_PATH)
+    return Path(given)
 
 
 def _version(wanted: bool | None) -> None:
@@ -74,7 +82,8 @@ def _with_study_options(command: Callable[..., None]) -> Callable[..., None]:
 @_with_study_options
 def run(
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for results; default runs/MODEL.")
+        Path | None,
+        typer.Option("--out", parser=_path, help="Folder for results; default runs/MODEL."),
     ] = None,
     png: Annotated[
         bool, typer.Option("--png", help="Also draw pictures; needs kaleido and Chromium.")
@@ -134,7 +143,8 @@ def patch_heads(
         int, typer.Option(help="Random sets of the same size, to compare the smallest set with.")
     ] = 20,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run; default runs/MODEL.")
+        Path | None,
+        typer.Option("--out", parser=_path, help="Folder of the run; default runs/MODEL."),
     ] = None,
     png: Annotated[
         bool, typer.Option("--png", help="Also draw pictures; needs kaleido and Chromium.")
@@ -197,10 +207,11 @@ def _numbers(text: str) -> list[int]:
 @app.command()
 def compare(
     first: Annotated[
-        Path, typer.Argument(help="A run's folder, a file of directions, or others'.")
+        Path, typer.Argument(parser=_path, help="A run's folder, a file of directions, or others'.")
     ],
     second: Annotated[
-        Path | None, typer.Argument(help="Another one of the same model; none: the first alone.")
+        Path | None,
+        typer.Argument(parser=_path, help="Another one of the same model; none: the first alone."),
     ] = None,
     over: Annotated[
         str, typer.Option(help="What is compared: name (harm categories), layer or position.")
@@ -215,7 +226,10 @@ def compare(
         str | None, typer.Option(help="One direction, where layers or positions are compared.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the artifact, CSV and figures; none: no files.")
+        Path | None,
+        typer.Option(
+            parser=_path, help="Folder for the artifact, CSV and figures; none: no files."
+        ),
     ] = None,
     png: Annotated[
         bool, typer.Option("--png", help="Also draw pictures; needs --out, kaleido and Chromium.")
@@ -258,17 +272,21 @@ def compare(
 
 @app.command()
 def figures(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the gallery.")] = Path("figures"),
+    out: Annotated[Path, typer.Option("--out", parser=_path, help="Folder of the gallery.")] = Path(
+        "figures"
+    ),
     runs: Annotated[
         list[Path] | None,
         typer.Option(
             "--run",
+            parser=_path,
             help="Folder of a finished run, as often as wanted; by default runs/ of the shipped "
             "models, made where they are not there.",
         ),
     ] = None,
     published: Annotated[
-        Path | None, typer.Option(help="Folder with results that other projects published.")
+        Path | None,
+        typer.Option(parser=_path, help="Folder with results that other projects published."),
     ] = None,
 ) -> None:
     """Draw every figure of the gallery again, with its data and a page that shows them.
@@ -291,7 +309,9 @@ def prompts(
             help="A built-in set, a benchmark, a file, a folder or a Hub data set; none lists all."
         ),
     ] = None,
-    path: Annotated[Path | None, typer.Option(help="A downloaded file of the benchmark.")] = None,
+    path: Annotated[
+        Path | None, typer.Option(parser=_path, help="A downloaded file of the benchmark.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Split, where there are several.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     category_column: Annotated[str | None, typer.Option(help="Column of the category.")] = None,
@@ -373,7 +393,8 @@ def verify(
         typer.Option("--thinking/--no-thinking", help="For a template with such a switch."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File for the result, .safetensors; none: no file.")
+        Path | None,
+        typer.Option(parser=_path, help="File for the result, .safetensors; none: no file."),
     ] = None,
 ) -> None:
     """Check that what is read from a model is what the model computes.
@@ -449,9 +470,12 @@ def _short(value: Any, limit: int = 200) -> str:
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=_path, metavar="RUN", help="Folder of a finished run.")
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Page to write; default RUN/report.html.")
+        Path | None,
+        typer.Option("--out", parser=_path, help="Page to write; default RUN/report.html."),
     ] = None,
 ) -> None:
     """Write a finished run as one HTML page that needs no network.

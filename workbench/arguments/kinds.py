@@ -3,13 +3,19 @@
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 _SEVERAL = (Sequence, Collection, Iterable, tuple, list, set, frozenset)
 
+EMPTY_PATH = "the path is empty. Pass that of a file or folder; the current folder is '.'."
 _LEAST = {"seed": 0, "columns": 1, "n_bootstrap": 1, "n_components": 1}
 """Of counts that a function does not check by itself, the smallest."""
+
+
+_NAMED = ("model", "name", "revision", "release", "sae_id", "device", "dtype")
+"""Arguments that name something, where they are text."""
 
 
 class Misfit(Exception):
@@ -51,6 +57,11 @@ def fitted(value: Any, kind: Any) -> Any:
     return _held(value, _is(value, origin or kind))
 
 
+def is_blank(value: Any) -> bool:
+    """Whether a value is text that says nothing."""
+    return isinstance(value, str) and not value.strip()
+
+
 def ranged(name: str, value: Any, of_record: bool = False) -> Any:
     """The value, where an argument of that name can have it.
 
@@ -60,8 +71,10 @@ def ranged(name: str, value: Any, of_record: bool = False) -> Any:
         of_record: whether it is a field of a record, which checks its own shares and counts.
 
     Raises:
-        Unfit: NaN, a layer below 0, or a share or a count out of its range.
+        Unfit: NaN, a layer below 0, a share or a count out of its range, or an empty name.
     """
+    if name in _NAMED and is_blank(value):
+        raise Unfit(f"{name} is empty. Pass one, or leave it out.")
     for each in value if isinstance(value, tuple) else (value,):
         if type(each) not in (int, float):
             continue
@@ -109,6 +122,8 @@ def _number(value: Any, kind: type) -> Any:
 
 
 def _one_of(value: Any, kinds: tuple[Any, ...]) -> Any:
+    if Path in kinds and is_blank(value):  # it would mean the folder that one is in
+        raise Unfit(EMPTY_PATH)
     unfit: Unfit | None = None
     for kind in kinds:
         try:

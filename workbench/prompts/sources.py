@@ -16,7 +16,7 @@ from workbench.prompts.files import SUFFIXES, parse_text, read_table
 from workbench.prompts.inputs import table_of
 from workbench.prompts.labels import Values
 from workbench.prompts.presets import PRESETS, Preset, fetch, fetch_data_set
-from workbench.prompts.prompt import LABELS, UNSPECIFIED, whole_number
+from workbench.prompts.prompt import LABELS, UNSPECIFIED, checked, whole_number
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import Reading, read_prompts
 from workbench.prompts.table import Table
@@ -91,6 +91,8 @@ def load_prompts(
     """
     if label is not None and label not in LABELS:
         raise PromptError(f"label={label!r} is not a label. Expected {', '.join(LABELS)}.")
+    if name is not None:
+        name = checked("the name of the set", name)
     if limit is not None:
         limit = whole_number("limit", limit, least=1)
     reading = Reading(
@@ -146,10 +148,14 @@ def open_source(
         PromptError: the source is not known, or cannot be reached or read.
     """
     preset = PRESETS.get(source) if isinstance(source, str) else None
+    if isinstance(source, str) and not source.strip():
+        raise PromptError("the name of the source is empty. Pass a name, a file or a folder.")
     if isinstance(source, str) and path is None and "=" in source:
         known, file = source.split("=", 1)
         if known in PRESETS:
             preset, path = PRESETS[known], file
+    if isinstance(path, str) and not path.strip():
+        raise PromptError("the path of the file is empty. Pass that of a file.")
     if path is not None and preset is None:
         raise PromptError(
             f"path= goes with a benchmark's name ({', '.join(PRESETS)}), not with "

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from workbench.arguments import check_fields
+from workbench.arguments.kinds import is_blank
 from workbench.errors import StudyError
 from workbench.study.analyses import analyses_help, chosen_analyses
 
@@ -112,6 +113,9 @@ class Study:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name in ("harmful", "harmless"):
+            if is_blank(getattr(self, name)):
+                raise StudyError(f"{name} is empty. Name a source of prompts, or leave it out.")
         for name in (
             "n_train",
             "n_validation",
