@@ -200,6 +200,10 @@ def _numbers(text: str) -> list[int]:
                 "such as -1,-2, or a range, such as 8-15."
             )
         first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise StudyError(
+                f"the range {part.strip()} holds nothing: it runs down. Turn it round."
+            )
         found += range(first, last + 1)
     return found
 
@@ -344,8 +348,10 @@ def prompts(
 
     Example: [bold]workbench prompts requests.csv --text-column request --label harmful[/bold]
     """
+    from workbench.prompts.prompt import whole_number
     from workbench.prompts.sources import load_prompts, prompt_sources
 
+    whole_number("--show", show)
     if source is None:
         _console.print(_frame_table(prompt_sources(), "Sources of prompts"))
         return
@@ -366,7 +372,8 @@ def prompts(
     frame = loaded.to_dataframe()
     counts = frame.value_counts(["label", "category"], sort=False).reset_index(name="prompts")
     _console.print(_frame_table(counts, f"{source}: {len(loaded)} prompts"))
-    _console.print(_frame_table(frame.head(show), "First prompts"))
+    if show:
+        _console.print(_frame_table(frame.head(show), "First prompts"))
     for note in loaded.provenance.get("notes", ()):
         _say(note)
 

@@ -100,6 +100,7 @@ class Comparison:
             table = table.loc[first < second].reset_index(drop=True)
         return table
 
+    @checked
     def save(self, folder: str | Path, png: bool = False) -> list[Path]:
         """Writes the map, its table and its figures; nothing before all of them are made."""
         folder = Path(folder)

@@ -16,6 +16,7 @@ from workbench.analysis.head_patching import patch_heads
 from workbench.analysis.head_screen import screen_heads
 from workbench.analysis.head_sets import check_search, minimal_head_set
 from workbench.analysis.patch_metric import Aim
+from workbench.arguments import checked
 from workbench.artifact import save_dataset, write_text
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, WorkbenchError
@@ -90,6 +91,7 @@ class Heads:
         order = ["position", "layer", "head"]
         return xr.Dataset(columns).to_dataframe(dim_order=order).reset_index()
 
+    @checked
     def save(self, folder: str | Path, png: bool = False) -> list[Path]:
         """Writes the artifacts, the table and the figures.
 
