@@ -201,9 +201,7 @@ def _numbers(text: str) -> list[int]:
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise StudyError(
-                f"the range {part.strip()} holds nothing: it runs down. Turn it round."
-            )
+            raise StudyError(f"the range {part.strip()} runs down. Pass {last}-{first}.")
         found += range(first, last + 1)
     return found
 

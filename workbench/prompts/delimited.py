@@ -40,7 +40,8 @@ def read_csv(text: str, path: Path) -> tuple[list[Row], str]:
         PromptError: rows of different length, a quote that is never closed, or a delimiter that
             cannot be told.
     """
-    text, delimiter = _delimited(text, path)
+    whole, (text, delimiter) = text, _delimited(text, path)
+    before = whole[: len(whole) - len(text)].count("\n")
     import pandas as pd
 
     try:
@@ -55,11 +56,10 @@ def read_csv(text: str, path: Path) -> tuple[list[Row], str]:
                 index_col=False,
             )
     except (ValueError, pd.errors.ParserWarning) as error:
-        raise PromptError(
-            f"{path} is not a proper CSV file: {shortened(error)} Fields are taken to be "
-            f"separated by {_DELIMITERS.get(delimiter, repr(delimiter))}; a text that holds one "
-            "must stand in double quotes."
-        ) from error
+        raise _improper(path, delimiter, _fault(text, delimiter, before, error)) from error
+    fault = _fault(text, delimiter, before)
+    if fault:
+        raise _improper(path, delimiter, fault)
     names = [str(name) for name in frame.columns]
     twice = [name for name in names if f"{name}.1" in names and _n_known([name])]
     if twice:
@@ -127,6 +127,43 @@ def _delimited(text: str, path: Path) -> tuple[str, str]:
         f"{' or '.join(_DELIMITERS[own] for own in best)}. Name the columns plainly (such as "
         "text, category), or save it with commas."
     )
+
+
+def _improper(path: Path, delimiter: str, fault: str) -> PromptError:
+    return PromptError(
+        f"{path} is not a proper CSV file: {fault} Fields are taken to be separated by "
+        f"{_DELIMITERS.get(delimiter, repr(delimiter))}; a text that holds one, or a line break, "
+        "must stand in double quotes."
+    )
+
+
+def _fault(text: str, delimiter: str, before: int, error: Exception | None = None) -> str:
+    """What is wrong with the first row that has not as many fields as the column names; or "".
+
+    Args:
+        text: the table.
+        delimiter: between its fields.
+        before: lines of the file that stand above the table.
+        error: what its reader said, for faults that are none of this kind.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    n_fields, line = 0, before + 1
+    try:
+        for row in reader:
+            n_fields = n_fields or len(row)
+            last, here = reader.line_num + before, line
+            line = last + 1
+            if not row or len(row) == n_fields:
+                continue
+            if error is not None and "EOF inside string" in str(error) and last > here:
+                return f"a double quote in line {here} is never closed."
+            found = f"{len(row)} {'field' if len(row) == 1 else 'fields'}"
+            return (
+                f"expected {n_fields} fields in line {here}, as in its first line, found {found}."
+            )
+    except csv.Error:
+        pass  # such as a text of more characters than it takes
+    return "" if error is None else shortened(error)
 
 
 def _fields(header: str, delimiter: str) -> list[str]:

@@ -103,7 +103,7 @@ def load_prompts(
     if opened.preset is None and opened.provenance["kind"] == "built-in" and reading.given():
         raise PromptError(
             f"{source!r} is built in and takes no {', '.join(reading.given())}: its prompts say "
-            "all of it. In Python, .where(…) on the result picks some of them."
+            "all of it. Leave it out."
         )
     prompts = opened.read(reading, name)
     return prompts if limit is None or limit >= len(prompts) else prompts.sample(limit)
