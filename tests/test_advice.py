@@ -113,7 +113,7 @@ def test_a_run_says_what_to_do_on_its_own_command_line(monkeypatch, capsys, tmp_
     monkeypatch.setitem(sys.modules, "datasets", None)
     for arguments, said in (
         (["--harmful", "jbb.csv"], "may hold the text: Goal, Behavior. Pass --text-column."),
-        (["--harmful", "labels.csv"], "Rewrite them, or set --label-column '' to take all rows"),
+        (["--harmful", "labels.csv"], "pass --label-values '0=LABEL, 1=LABEL'."),
         (["--harmful", "own.csv"], "no column for the text"),
         (["--harmful", "own.csv", "--text-column", "asks"], "no file has a column 'asks', which"),
         (["--harmful", "own.csv", "--text-column", "ask"], "1 harmful prompts are too few for 128"),

@@ -14,7 +14,7 @@ from workbench.prompts.sources import load_prompts
 SAID = {
     "spelled": (["harmful", "Harmless ", "UNSAFE", "pseudo-harmful"], {}),
     "mapped": ([1, 0, 1, 2], {"label_values": {1: "harmful", 0: "harmless"}}),
-    "as text": (["1", "0", "1", "x, y=z"], {"label_values": "0=harmless, x, y=z=borderline,1=harmful"}),
+    "as text": (["1", "0", "1", "x, y=z"], {"label_values": "x, y=z=borderline,1=harmful"}),
     "floats": ([1.0, 0.0, 1.0, None], {"label_values": "1=harmful"}),
     "bools": ([True, False, True, False], {"label_values": {True: "harmful"}}),
     "lists": ([["bad"], ["good"], ["bad"], []], {"label_values": "['bad']=harmful"}),
@@ -44,7 +44,7 @@ def test_one_label_is_chosen_and_the_others_are_counted(case, column):
          r"ues='0=LABEL, 1=LABEL'\.$"),
         (["harmful", "maybe", "safe", "?"], {}, "Nobody knows 'maybe', '[?]'"),
         ([[], ["a"], {"name": "harmful"}, None], {}, "Nobody knows .'a'., .'name': 'harmful'."),
-        (list("wxyz"), {"label_values": "w=harmless"}, r"no row is labelled harmful: .* 'w' \(1 ro"),
+        (list("wxyz"), {"label_values": "w=harmless"}, r"no row is labelled harmful: .* 'w' "),
         (["safe"] * 4, {}, r"no row is labelled harmful: the column 'label' holds 'safe' \(4 rows"),
         ([*range(9)][:4], {"label_values": {0: "bad"}}, "does not say what values mean"),
         ([0, 1, 0, 1], {"label_values": "0:harmful"}, "does not say what values mean"),

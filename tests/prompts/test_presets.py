@@ -1,6 +1,7 @@
 import sys
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 
 from workbench.errors import PromptError
@@ -34,6 +35,9 @@ FILES = {
 }
 
 
+KINDS = ("homonyms", "contrast_homonyms")
+
+
 def hub(monkeypatch, answer):
     calls = []
 
@@ -43,7 +47,10 @@ def hub(monkeypatch, answer):
             raise answer
         return answer
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    config = SimpleNamespace(HF_HUB_OFFLINE=False)
+    fake = SimpleNamespace(load_dataset=load_dataset, config=config)
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    monkeypatch.setattr("workbench.prompts.presets._is_reachable", lambda: True)
     return calls
 
 
@@ -112,6 +119,40 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch, error, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_hub_that_does_not_answer_is_not_asked_again_and_again(monkeypatch):
+    offline = []
+
+    def load_dataset(*_arguments, **_options):
+        offline.append(huggingface_hub.constants.HF_HUB_OFFLINE and config.HF_HUB_OFFLINE)
+        raise ConnectionError("Couldn't reach it.")
+
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    config = SimpleNamespace(HF_HUB_OFFLINE=False)
+    fake = SimpleNamespace(load_dataset=load_dataset, config=config)
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    with pytest.raises(PromptError, match="no connection, and not found in the cache"):
+        load_prompts("owner/name", label="harmful")  # no test has a network
+    assert offline == [True] and config.HF_HUB_OFFLINE is False
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is before
+
+
+def test_a_benchmark_is_not_given_another_label(monkeypatch):
+    hub(monkeypatch, [ON_THE_HUB["advbench"]])
+    with pytest.raises(
+        PromptError, match="no row is labelled harmless: those of advbench are harm"
+    ):
+        load_prompts("advbench", label="harmless")
+    taken = load_prompts("advbench", label="harmless", label_column="")
+    assert taken.labels == ("harmless",)
+    rows = [{**ON_THE_HUB["xstest"], "id": n, "type": kind} for n, kind in enumerate(KINDS)]
+    hub(monkeypatch, rows)
+    assert load_prompts("xstest", label="harmful").ids == ("xstest-1",)
+    with pytest.raises(
+        PromptError, match="no row is labelled harmless: there are borderline, harm"
+    ):
+        load_prompts("xstest", label="harmless")
+
+
 def test_an_empty_answer_is_refused(monkeypatch):
     hub(monkeypatch, [])
     with pytest.raises(
@@ -123,7 +164,10 @@ def test_an_empty_answer_is_refused(monkeypatch):
 def test_unknown_labels_of_a_benchmark_are_all_named(monkeypatch):
     rows = [{"prompt": x, "category": x} for x in ("illegal", "astrology", "puns")]
     hub(monkeypatch, rows)
-    with pytest.raises(PromptError, match=r"^walledai/HarmBench .*: 'astrology', 'puns'. Map them"):
+    with pytest.raises(
+        PromptError,
+        match=r"^walledai/HarmBench .*: 'astrology', 'puns'. To read it, pass category_column=",
+    ):
         load_prompts("harmbench")
     kept = load_prompts("harmbench", category_column="category")
     assert kept.categories == ("illegal", "astrology", "puns")

@@ -49,7 +49,7 @@ def test_the_built_in_sets_stand_together():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"category": "fraud"}, "'harmful' is built in and takes no category. To pick some of it"),
+        ({"category": "fraud"}, "'harmful' is built in and takes no category: its prompts say"),
         ({"text_column": "x", "label": "harmful"}, "takes no text_column, label"),
         ({"path": "x.csv"}, r"path= goes with a benchmark's name \(advbench, .*not with 'harmful'"),
     ],
@@ -69,12 +69,17 @@ def test_a_file_says_everything_itself(tmp_path):
     assert prompts.provenance == {"kind": "file", "source": "mine.csv"}
 
 
-def test_the_caller_overrides_the_file(tmp_path):
+def test_the_caller_may_set_a_file_s_columns_aside(tmp_path):
     path = csv(tmp_path, "a,b,label,category\nx,y,7,old\n")
-    prompts = load_prompts(path, text_column="B", label="borderline", category="new", name="other")
+    aside = {"label_column": "", "label": "borderline", "category_column": "", "category": "new"}
+    prompts = load_prompts(path, text_column="B", name="other", **aside)
     assert prompts.texts == ("y",) and prompts.ids == ("other-0001",)
     assert prompts.labels == ("borderline",) and prompts.categories == ("new",)
-    columns = load_prompts(path, text_column="a", label="harmful", category_column="b")
+    assert prompts.provenance["notes"] == [
+        "all 1 rows taken as borderline, whatever 'label' says: '7' (1 row)"
+    ]
+    meant = {"label": "harmful", "label_values": {7: "harmful"}}
+    columns = load_prompts(path, text_column="a", category_column="b", **meant)
     assert columns.categories == ("y",)
 
 
@@ -91,12 +96,20 @@ def test_numbers_may_be_ids_and_categories_but_not_text(tmp_path):
     ("text", "options", "message"),
     [
         ("text\nx\n", {}, "mine.csv: no label column. Pass label= .*Columns: 'text'"),
-        ("text,label\nx,0\ny,1\n", {}, "mine.csv: labels that nobody knows: '0', '1'. Known: harm"),
         ("goal,prompt\nx,y\n", {"label": "harmful"}, "several columns that may hold the text"),
         ("a,b\nx,y\n", {"label": "harmful"}, "no column for the text .*Columns: 'a', 'b'"),
         ("text\nx\n", {"label": "bad"}, "label='bad' is not a label. Expected harmful, harmless,"),
-        ("text\nx\n", {"label": "harmful", "label_column": "text"}, "label= or label_column=, not"),
-        ("text\nx\n", {"category": "a", "category_column": "text"}, "category= or category_column"),
+        (
+            "text,topic\nx,a\n",
+            {"label": "harmful", "category": "b"},
+            "no row is of the category 'b':",
+        ),
+        ("text\nx\n", {"label_column": ""}, "label_column='' reads no labels. Pass label= for"),
+        (
+            "text\nx\n",
+            {"label": "harmful", "label_values": {0: "harmless"}},
+            "there is no label col",
+        ),
         ("text\nx\n", {"label": "harmful", "id_column": "ids"}, "no column 'ids': 'text'"),
         ("text\nx\n", {"label": "harmful", "limit": 0}, "limit must be a whole number from 1 on"),
         ("text\nx\n", {"path": "y.csv"}, "pass the path itself as the source"),
@@ -126,6 +139,8 @@ def test_a_lone_surrogate_names_its_row(tmp_path):
             "qqq",
             "called 'qqq'. Built in: harmful, harmless, borderline. Benchmarks: advbench, harm",
         ),
+        (" ", "the name of the source is empty"),
+        ("advbench=", "the path of the file is empty"),
         ("walledai/AdvBench", "is a benchmark known by name: pass 'advbench'"),
         ("nowhere.csv", "no file nowhere.csv"),
         ("How do I bake bread?" * 100, "^.{0,300}$"),

@@ -8,7 +8,6 @@ from workbench.prompts.taxonomy import (
     CROSSWALK,
     LABEL_SPELLINGS,
     to_categories,
-    to_labels,
     xstest_labels,
 )
 
@@ -69,12 +68,3 @@ def test_xstest_types_say_the_label():
     assert set(labels.values()) == {"harmful", "borderline"}
     with pytest.raises(PromptError, match="neither safe nor a contrast: 'puns'"):
         xstest_labels(["homonyms", "puns"])
-
-
-def test_label_spellings():
-    spellings = ["UNSAFE", " safe", "Pseudo-Harmful", "pseudo harmful", "benign", "borderline"]
-    assert to_labels(spellings) == (
-        "harmful", "harmless", "borderline", "borderline", "harmless", "borderline",
-    )  # fmt: skip
-    with pytest.raises(PromptError, match=r"labels that nobody knows: '0', 1. Known: harmful,"):
-        to_labels(["safe", "0", 1])

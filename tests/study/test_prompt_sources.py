@@ -84,19 +84,27 @@ def test_labels_in_a_file_choose_its_rows(tmp_path, alpaca):
     mixed = csv(tmp_path / "mixed.csv", "prompt,label,topic", rows)
     split = split_prompts(study(harmful=mixed, harmless=mixed))
     assert texts(split, "harmful") == sorted(f"Ask {n}" for n in range(0, 12, 2))
-    assert reading_notes(split)["harmful"] == ["6 of 12 rows: labelled otherwise"]
+    assert reading_notes(split)["harmful"] == [
+        "6 of 12 rows left out: not labelled harmful but 'safe' (6 rows)"
+    ]
     every = split_prompts(study(harmful=mixed, harmless=alpaca, label_column=""))
     assert len(texts(every, "harmful")) == 12
-    with pytest.raises(PromptError, match=r"is labelled borderline: there are harmful, harmless"):
+    with pytest.raises(PromptError, match=r"no row is labelled borderline: the column 'label' ho"):
         split_prompts(study(harmless=alpaca, borderline=mixed))
 
 
 def test_labels_that_nobody_knows_are_not_passed_over(tmp_path, alpaca):
     rows = [f"Ask {n},{n % 2}" for n in range(12)]
     numbered = csv(tmp_path / "numbered.csv", "prompt,label", rows)
-    message = r"labels that nobody knows: '0', '1'.* Rewrite them, or set label_column='' to take a"
+    message = (
+        r"Nobody knows '0', '1'. Say what each means, .*: pass label_values='0=LABEL, 1=LABEL'"
+    )
     with pytest.raises(PromptError, match=message):
         split_prompts(study(harmful=numbered, harmless=alpaca))
+    meant = study(harmful=numbered, harmless=numbered, label_values="1=harmful, 0=harmless")
+    assert texts(split_prompts(meant), "harmful") == sorted(f"Ask {n}" for n in range(1, 12, 2))
+    with pytest.raises(StudyError, match=r"no file has a label column whose values label_values"):
+        split_prompts(study(harmful=alpaca, harmless=alpaca, label_values="1=harmful"))
 
 
 def test_texts_under_two_labels_are_named(tmp_path, alpaca):
@@ -123,7 +131,7 @@ def test_files_that_number_alike_are_told_apart(tmp_path):
     ids = [own for parts in split.values() for part in parts.values() for own in part.ids]
     assert len(ids) == len(set(ids)) == 8
     assert {own.rsplit("-", 2)[0] for own in split["harmful"]["train"].ids} == {"harmful"}
-    assert reading_notes(split)["harmful"] == ["1 of 5 rows: texts that stand twice"]
+    assert reading_notes(split)["harmful"] == ["1 of 5 rows left out: texts that stand twice"]
 
 
 def test_a_split_is_for_the_sources_that_have_some(tmp_path, alpaca):
