@@ -372,7 +372,7 @@ def _check(model: HookedModel, intervention: Intervention) -> None:
 
 
 def _check_place(model: HookedModel, intervention: Ablate | Add | SetProjection) -> None:
-    """Refuses a direction of a place that the model does not have, or at which nothing is edited."""
+    """Refuses a direction of a place that the model does not have, or that is not edited."""
     direction, layer = intervention.direction, intervention.direction.layers[0]
     if direction.site != "resid_pre" or layer != model.n_layers:
         model.hook_name(direction.site, layer)  # pyright: ignore[reportArgumentType]
@@ -388,7 +388,7 @@ def _check_place(model: HookedModel, intervention: Ablate | Add | SetProjection)
         )
         raise AxisError(
             f"a direction at layer {layer} of {model.name} is the output of the last block (layers "
-            f"0..{last} are inputs of blocks), where nothing is edited; Hugging Face's "
+            f"0..{last} are inputs of blocks), where nothing is edited; in most models "
             f"hidden_states hold it after the final norm. {remedy}; to edit elsewhere, choose a "
             "direction that was read there."
         )

@@ -221,6 +221,8 @@ def show_comparison(found: "Comparison", console: Console) -> None:
     console.print(
         " and ".join(escape(each) for each in found.sources), style="bold", soft_wrap=True
     )
+    for line in found.read:
+        console.print(f"read: {escape(line)}", soft_wrap=True, highlight=False)
     if found.estimated:
         console.print(f"directions {found.estimated}", highlight=False)
     if len(found.sources) == 2:

@@ -51,9 +51,8 @@ def check_number(path: Path, number: Any, asked: Asked) -> None:
             f"{path} holds one vector and says layer {number}, but not whether that is {sides}.",
             layer=True,
         )
-    raise ArtifactError(
-        f"{path} says layer {number}, which is {sides}, and layer= gives {', '.join(map(str, asked.layer))}."
-    )
+    given = ", ".join(map(str, asked.layer))
+    raise ArtifactError(f"{path} says layer {number}, which is {sides}, and layer= gives {given}.")
 
 
 def check_said(path: Path, found: Mapping[Any, Any], asked: Asked) -> None:
