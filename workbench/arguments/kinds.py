@@ -75,7 +75,7 @@ def ranged(name: str, value: Any, of_record: bool = False) -> Any:
             raise Unfit(f"no layer {each}: layers are numbered from 0 to model.n_layers - 1.")
         if name in _FINITE and math.isinf(each):
             raise Unfit(f"{name} must be a finite number, found {each}.")
-        if name == "strength" and not 0 <= each <= 1:
+        if name == "strength" and of_record and not 0 <= each <= 1:
             raise Unfit(
                 "strength is the share of the component that is removed: expected 0 to 1, found "
                 f"{each}."

@@ -23,7 +23,6 @@ def orthogonalize(directions: Directions, against: Directions, strength: float =
 
     Raises:
         AxisError: widths, sites, layers or positions do not match, or ``against`` is zero.
-        StudyError: a strength below 0 or above 1.
 
     Source: Wang et al. 2025, section 3.2.
     """

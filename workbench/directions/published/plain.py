@@ -160,7 +160,7 @@ def from_mapping(path: Path, found: Mapping[Any, Any], asked: Asked) -> Publishe
         return _by_layer(path, by_layer, asked)
     if asked.name is not None and len(asked.name) == 1 == len(arrays):
         arrays = {asked.name[0]: next(iter(arrays.values()))}  # its name is the caller's
-    elif asked.name is not None:
+    elif asked.name is not None and (asked.axes != ("name",) or len(arrays) > 1):
         if missing := [name for name in asked.name if name not in arrays]:
             raise ArtifactError(f"{path} has no tensor {missing[0]!r}: {', '.join(arrays)}.")
         arrays = {name: arrays[name] for name in asked.name}
