@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from workbench.activations import collect_activations
 from workbench.directions.direction import Directions
-from workbench.errors import AxisError, ModelError
+from workbench.errors import AxisError, ModelError, StudyError
 from workbench.interventions import Ablate, Add, SetProjection, intervene, mean_projection
 from workbench.models.generate import generate_ids
 from workbench.models.load import load_model
@@ -260,7 +260,7 @@ def test_ablation_is_idempotent(specimen):
 
 
 @settings(max_examples=20)
-@given(scale=st.floats(1e-3, 1e3), strength=st.floats(0, 1.5), seed=st.integers(0, 99))
+@given(scale=st.floats(1e-3, 1e3), strength=st.floats(0, 1), seed=st.integers(0, 99))
 def test_ablation_takes_its_share_whatever_the_length(zoo, scale, strength, seed):
     model = zoo["llama"].model
     tokens = model.tokens(PROMPTS)
@@ -412,6 +412,16 @@ def zero(model):
         (lambda m: Add(direction(m, layer=7)), r"no layer 7 in LlamaForCausalLM: layers 0\.\.2"),
         (lambda m: SetProjection(direction(m), 1.0, layer=-1), r"no layer -1"),
         (lambda m: Ablate(direction(m), layers=(0, 3)), r"no layer 3"),
+        (lambda m: Ablate(direction(m, layer=7)), r"no layer 7 in LlamaForCausalLM: layers 0\.\.2"),
+        (lambda m: Ablate(direction(m, layer=3, site="mlp_out")), "no layer 3"),
+        (lambda m: Add(direction(m, layer=7), layer=1), "no layer 7"),
+        (lambda m: Add(zero(m)), "r at layer 0, position -1 is zero or not finite"),
+        (lambda m: Ablate(direction(m, layer=3)), r"the output of the last block .* for cosines"),
+        (lambda m: SetProjection(direction(m, layer=3), 1.0), r"last block .* for cosines"),
+        (
+            lambda m: Add(direction(m, layer=3)),
+            r"pass layer=2 and site='mlp_out', which is written",
+        ),
     ],
 )
 def test_what_would_write_nonsense(zoo, make, message):
@@ -420,6 +430,33 @@ def test_what_would_write_nonsense(zoo, make, message):
     with pytest.raises(AxisError, match=message), intervene(model, make(model)):
         pass
     assert n_hooks(model) == hooks
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "message"),
+    [
+        (Ablate, {"strength": 2.0}, "expected 0 to 1, found 2"),
+        (Ablate, {"strength": -0.5}, "expected 0 to 1, found -0.5"),
+        (Add, {"coefficient": float("inf")}, "coefficient must be a finite number"),
+        (SetProjection, {"value": float("-inf")}, "value must be a finite number"),
+    ],
+)
+def test_numbers_outside_their_meaning(zoo, kind, number, message):
+    with pytest.raises(StudyError, match=message):
+        kind(direction(zoo["llama"].model), **number)
+
+
+def test_a_direction_after_the_last_block_is_added_where_the_error_says(zoo):
+    model = zoo["llama"].model
+    tokens, r = model.tokens(PROMPTS), direction(model, layer=model.n_layers)
+    last = model.n_layers - 1
+    found = {}
+    point = [("resid_post", last, lambda x: found.__setitem__(len(found), x.clone()))]
+    with model.hooks(point):
+        model.forward(tokens)
+        with intervene(model, Add(r, layer=last, site="mlp_out")):
+            model.forward(tokens)
+    torch.testing.assert_close(found[1], found[0] + r.vector, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_no_intervention(zoo, unchecked):

@@ -219,13 +219,30 @@ def compare(
         str, typer.Option(help="What is compared: name (harm categories), layer or position.")
     ] = "name",
     layer: Annotated[
-        int | None, typer.Option(help="Where to look; by default where the run chose.")
+        int | None,
+        typer.Option(
+            help="Where to look, and the layer of a vector whose file has none; by default where "
+            "the run chose."
+        ),
     ] = None,
     position: Annotated[
         int | None, typer.Option(help="Token, counted from the end; by default as the run chose.")
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="One direction, where layers or positions are compared.")
+    ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(help="Rows of others' matrix: layer, position, 'layer position' or name."),
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Where others' vectors were read; by default resid_pre.")
+    ] = None,
+    read_at: Annotated[
+        str | None,
+        typer.Option(
+            help="What a row or number l of others' file means: block l's input or output."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -241,8 +258,9 @@ def compare(
 
     One source: how alike the directions of its harm categories are. Two: how alike the two sets
     are, at the layers and positions that both have. A source is the folder of a run, a saved
-    .safetensors of directions (such as a run's directions.safetensors), or a folder or .pt file
-    that another project published. Cosines of different models mean nothing and are refused.
+    .safetensors of directions (such as a run's directions.safetensors), or a folder or file that
+    another project published or you saved: a single vector takes --layer, a matrix --axes, and what
+    was taken for granted is printed. Cosines of different models mean nothing and are refused.
 
     A cosine carries noise: more prompts, higher cosine. Where vectors were resampled, intervals and
     the cosine without noise are shown; where not, the last line says why there are none. Two runs
@@ -262,6 +280,9 @@ def compare(
         layer=layer,
         position=position,
         name=name,
+        axes=axes,
+        site=site,
+        read_at=read_at,
     )
     if png and out is None:
         raise StudyError("pictures need a folder: pass --out with --png.")

@@ -39,9 +39,12 @@ class Ablate:
 
     Attributes:
         direction: one vector; its length does not matter.
-        strength: 1 removes the whole component, 0 nothing.
+        strength: the share of the component that is removed: 1 all of it, 0 nothing.
         tokens: which tokens; see `TokenSubset`.
         layers: only these blocks' inputs and outputs; all by default.
+
+    Raises:
+        StudyError: a strength below 0 or above 1.
 
     Source: Arditi et al. 2024, section 2.4.
     """
@@ -144,7 +147,8 @@ class PatchHeads:
         provenance: where the values come from.
 
     Raises:
-        AxisError: labels and values disagree, a label appears twice, or a position is not negative.
+        AxisError: labels and values disagree, a value is not finite, a label appears twice, or a
+            position is not negative.
     """
 
     heads: tuple[tuple[int, int], ...]
@@ -160,6 +164,8 @@ class PatchHeads:
                 f"values of shape {tuple(self.values.shape)} do not fit {expected[0]} heads and "
                 f"{expected[1]} positions: expected {expected} and d_head."
             )
+        if not bool(self.values.isfinite().all()):
+            raise AxisError("values are not all finite: a patch of NaN writes NaN everywhere.")
         for axis, labels in (("head", self.heads), ("position", self.positions)):
             if len(set(labels)) != len(labels):
                 raise AxisError(f"a {axis} appears twice: {list(labels)}.")
@@ -235,8 +241,9 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Hook
     Interventions act in the order given, and blocks can be nested.
 
     Raises:
-        AxisError: a direction of another width, a layer or head that the model does not have, or
-            a direction that was read where nothing is written to the stream.
+        AxisError: a direction of another width, of a place that the model does not have, or that
+            points nowhere; a layer or head that the model does not have; or a direction that was
+            read where nothing is written to the stream.
 
     >>> import workbench as wb                                            # doctest: +SKIP
     >>> with wb.intervene(model, wb.Ablate(refusal)):                     # doctest: +SKIP
@@ -341,6 +348,7 @@ def _check(model: HookedModel, intervention: Intervention) -> None:
             f"{model.d_model}."
         )
     direction.vector  # noqa: B018  (says how to choose if there are several)
+    direction.check_points_somewhere()
     layers: Sequence[int] = ()
     if isinstance(intervention, Ablate):
         layers = intervention.layers or ()
@@ -353,12 +361,36 @@ def _check(model: HookedModel, intervention: Intervention) -> None:
             )
     for layer in layers:
         model.hook_name("resid_pre", layer)
+    _check_place(model, intervention)
     if not isinstance(intervention, Ablate):
         site, layer, _ = _at(intervention, lambda x: None)
         model.hook_name(site, layer)  # says which layers have the site if this one has not
     if intervention.tokens not in get_args(TokenSubset):
         raise AxisError(
             f"no token subset {intervention.tokens!r}: {', '.join(get_args(TokenSubset))}."
+        )
+
+
+def _check_place(model: HookedModel, intervention: Ablate | Add | SetProjection) -> None:
+    """Refuses a direction of a place that the model does not have, or that is not edited."""
+    direction, layer = intervention.direction, intervention.direction.layers[0]
+    if direction.site != "resid_pre" or layer != model.n_layers:
+        model.hook_name(direction.site, layer)  # pyright: ignore[reportArgumentType]
+        return
+    if isinstance(intervention, Ablate) or intervention.layer is None:
+        last = layer - 1
+        adds = isinstance(intervention, Add) and model.sites.adds_up(last)
+        remedy = (
+            f"To add it there, pass layer={last} and site='mlp_out', which is written to the "
+            "output of the last block"
+            if adds
+            else "It serves for cosines"
+        )
+        raise AxisError(
+            f"a direction at layer {layer} of {model.name} is the output of the last block (layers "
+            f"0..{last} are inputs of blocks), where nothing is edited; in most models "
+            f"hidden_states hold it after the final norm. {remedy}; to edit elsewhere, choose a "
+            "direction that was read there."
         )
 
 

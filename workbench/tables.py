@@ -221,6 +221,8 @@ def show_comparison(found: "Comparison", console: Console) -> None:
     console.print(
         " and ".join(escape(each) for each in found.sources), style="bold", soft_wrap=True
     )
+    for line in found.read:
+        console.print(f"read: {escape(line)}", soft_wrap=True, highlight=False)
     if found.estimated:
         console.print(f"directions {found.estimated}", highlight=False)
     if len(found.sources) == 2:
@@ -231,6 +233,13 @@ def show_comparison(found: "Comparison", console: Console) -> None:
         if found.cosines.sizes["layer"] > 1:
             console.print(_by_layer(found))
         console.print(_pairs(found))
+    if _unmeasured(found):
+        console.print(
+            "not measured: a vector there is zero but for rounding, as a difference of means is at "
+            "layer 0 on a token that all prompts share",
+            soft_wrap=True,
+            highlight=False,
+        )
     if found.angles is not None:
         console.print(_overlap(found), soft_wrap=True, highlight=False)
     if found.left_out:
@@ -353,6 +362,14 @@ def _overlap(found: "Comparison") -> str:
     return f"subspaces of all names: overlap {float(at['overlap']):.2f} ({random}), smallest " + (
         f"principal angle {smallest:.0f} degrees" if smallest == smallest else "angle not measured"
     )
+
+
+def _unmeasured(found: "Comparison") -> bool:
+    """Whether the tables show a place where there is no cosine."""
+    shown = found.at
+    if found.over == "name" and len(found.sources) == 1:
+        shown = found.cosines.sel(position=found.position)  # every layer has its row
+    return bool(np.isnan(shown["cosine"].values).any())
 
 
 def _diagonal(at: Any) -> Any:

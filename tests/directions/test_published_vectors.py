@@ -134,18 +134,22 @@ def test_pickled_objects_are_read_without_their_projects(tmp_path, zipped):
     assert wb.load_published(two).provenance["layer_type"] == "decoder_block"
 
 
-@pytest.mark.parametrize("keyed", [True, False])
-def test_plain_dicts_are_told_apart_by_what_they_hold(tmp_path, keyed):
+def test_dicts_of_the_fields_of_either_are_told_apart_and_bare_numbers_are_layers(tmp_path):
     arrays = vectors([3, 1])
     tensors = {layer: torch.from_numpy(array) for layer, array in arrays.items()}
-    torch.save({"directions": arrays} if keyed else arrays, tmp_path / "r.pt")
-    torch.save({"layer_activations": tensors} if keyed else tensors, tmp_path / "s.pt")
+    torch.save({"directions": arrays, "model_type": "llama"}, tmp_path / "r.pt")
+    torch.save({"layer_activations": tensors}, tmp_path / "s.pt")
     repeng, steering = (wb.load_published(tmp_path / name) for name in ("r.pt", "s.pt"))
     assert repeng.provenance["source"].startswith("repeng")
     assert steering.provenance["source"].startswith("steering-vectors")
     assert steering.provenance["layer_type"].startswith("not in the file")
     assert_holds(repeng.directions, arrays)
     assert_holds(steering.directions, arrays)
+    for bare in (arrays, tensors, {"directions": arrays}):
+        torch.save(bare, tmp_path / "b.pt")
+        assert_holds(wb.load_published(tmp_path / "b.pt").directions, arrays, shift=0)
+        told = wb.load_published(tmp_path / "b.pt", read_at="output")
+        assert_holds(told.directions, arrays)
 
 
 @pytest.mark.parametrize("kind", ["decoder_block", "self_attn", "mlp", "repeng", "gguf"])
@@ -229,8 +233,7 @@ def test_a_class_that_is_not_on_the_list_is_named(tmp_path):
         (ONES * 1j, r"no floating tensor but numbers of type torch\.complex64"),
         ({"weight": "a"}, "no vectors but a dict with keys 'weight'"),
         ({1: ONES, "layer_type": "mlp"}, "what layer_type='mlp' says of its vectors is not known"),
-        ({"directions": {1: ONES}, "layer_activations": {1: ONES}}, "a dict with keys"),
-        ({1: ONES, 2: np.ones(WIDTH)}, "holds Tensor and ndarray by layer"),
+        ({"directions": {1: ONES}, "layer_activations": {1: ONES}}, "a dict of dicts with keys"),
         ({"layer_activations": ONES, "layer_type": "mlp"}, "no vectors by layer but a Tensor"),
         ({"layer_activations": {}, "layer_type": "mlp"}, "no vectors by layer"),
         ({"layer_activations": {1: ONES}, "layer_type": "input_layernorm"}, "is no site here"),
@@ -238,10 +241,13 @@ def test_a_class_that_is_not_on_the_list_is_named(tmp_path):
         ({-1: ONES}, "a vector at layer -1. Expected 0-based numbers"),
         ({True: ONES}, "holds one vector and not its layer"),
         ({1: ONES, 2: torch.ones(WIDTH + 1)}, r"found widths 8, 9\."),
-        ({1: torch.ones(2, WIDTH)}, r"at layer 1, found torch\.float32 of shape \(2, 8\)"),
-        ({1: ONES.long()}, r"at layer 1, found torch\.int64 of shape \(8,\)"),
-        ({1: "a"}, "at layer 1, found str"),
-        ({1: ONES, 2: ONES * torch.nan}, "vector at layer 2 is not finite"),
+        ({1: torch.ones(2, WIDTH)}, r"\(d_model\) at every layer, found \(2, 8\)"),
+        ({1: ONES.long()}, r"no floating tensor but numbers of type torch\.int64"),
+        ({1: "a"}, "holds no vectors but a dict with keys 1"),
+        ({1: ONES, 2: "a"}, "expected a floating vector .* at layer 2, found a str"),
+        ({1: ONES, 2: ONES * torch.nan}, "not finite: 8 of its 8 numbers"),
+        ({"layer_activations": {1: ONES.long()}}, r"at layer 1, found torch\.int64 of shape"),
+        ({"layer_activations": {1: torch.ones(2, WIDTH)}}, r"found torch\.float32 of shape \(2"),
     ],
 )
 def test_what_is_no_steering_vector_is_refused_in_one_line(tmp_path, held, message):

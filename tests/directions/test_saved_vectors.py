@@ -47,7 +47,11 @@ N = tuple(range(29))
         ((), {"layer": 5}, (5,), (-1,)),
         ((1,), {"layer": np.int64(5), "position": -3}, (5,), (-3,)),
         ((1, 1), {"layer": 0}, (0,), (-1,)),
-        ((29,), {}, N, (-1,)),
+        ((29,), {"axes": "layer"}, N, (-1,)),
+        ((29,), {"position": -1}, N, (-1,)),
+        ((28,), {"axes": "layer", "read_at": "output"}, N[1:], (-1,)),
+        ((28, 1), {"read_at": "output"}, N[1:], (-1,)),
+        ((3,), {"layer": 4, "position": (-3, -2, -1)}, (4,), (-3, -2, -1)),
         ((29, 1), {}, N, (-1,)),
         ((1, 29), {}, N, (-1,)),
         ((28,), {"layer": range(1, 29)}, N[1:], (-1,)),
@@ -79,6 +83,13 @@ def test_an_array_is_read_by_its_shape_and_what_is_asked(
         (ramp(), {}, "holds one vector and not its layer or position. Pass layer=l where it is"),
         (ramp(2, 3), {}, r"read two ways: 2 layers and 3 positions \(pass axes='layer position'\), "
          r"or 3 layers and 2 positions \(pass axes='position layer'\)"),
+        (ramp(29), {}, r"\(29, d_model\), which can be read three ways: 29 layers and one position "
+         r"\(pass axes='layer'\), or one layer and 29 positions \(pass axes='position', layer=…\), "
+         r"or 29 vectors of one place \(pass axes='name', layer=…\)\. There are more rows than"),
+        (ramp(2), {"read_at": "output"}, "can be read three ways"),
+        ([ramp(), ramp()], {}, "can be read three ways"),
+        ({"v": ramp(2)}, {}, "can be read three ways"),
+        ({"a": ramp(2), "b": ramp(2)}, {}, "can be read three ways"),
         (ramp(29), {"layer": 5}, r"29 layers and one position .* or one layer and 29 positions .* "
          r"use \.directions\.at\(layer"),
         (ramp(29, 1), {"layer": 5}, r"or one layer and 29 positions \(pass axes='position layer'"),
@@ -103,8 +114,20 @@ def test_an_array_is_read_by_its_shape_and_what_is_asked(
         ({"a": ramp(), "b": ramp()}, {"name": "c"}, "no tensor 'c': a, b"),
         ({"a": ramp(), "b": ramp()}, {}, "one vector of each name and not its layer"),
         ({"vector": ramp(), "layer": 7}, {}, r"pass layer=7\) or its output \(pass layer=8\)"),
-        ({"layers": [3, 4], "v": ramp(2)}, {}, r"what layers=\[3, 4\] says .* Pass layer= and"),
-        ({"v": {"1": ramp()}, "site": "mlp"}, {}, "what site='mlp' says of its vectors is"),
+        ({"vector": ramp(), "layer": 7}, {"layer": 3}, "says layer 7, .* and layer= gives 3"),
+        ({"layers": [3, 4], "v": ramp(2)}, {}, r"what layers=\[3, 4\] says .* Pass layer=\[3, 4\] "
+         r"for the inputs of these blocks, layer=\[4, 5\] for their outputs"),
+        ({"layers": torch.tensor([3, 4]), "v": ramp(2)}, {}, r"what layers=\[3, 4\] says"),
+        ({"v": {"1": ramp()}, "site": "mlp"}, {}, r"what site='mlp' says .* Pass site=\."),
+        ({"v": ramp(), "pos": -3}, {"layer": 2}, r"what pos=-3 says .* Pass position=\."),
+        ({"1": ramp(), "2": None}, {}, "floating vector .* at layer '2', found a NoneType"),
+        ({"a": {1: ramp()}, "b": {1: ramp()}}, {}, "a dict of dicts with keys 'a', 'b'"),
+        ({"1.hook_resid_post": ramp()}, {"read_at": "input"}, "by itself on which side"),
+        (ramp(), {"read_at": "output"}, "one vector and no number that counts blocks"),
+        (torch.zeros(D), {"layer": 3}, "holds nothing that points anywhere: v is zero"),
+        (ramp() * 1e-30, {"layer": 3}, "holds nothing that points anywhere"),
+        (ramp() * 1e30, {"layer": 3}, "holds nothing that points anywhere"),
+        ({"3": torch.zeros(D)}, {}, "holds nothing that points anywhere"),
     ],
 )  # fmt: skip
 def test_what_is_not_clear_is_refused_in_one_line(tmp_path, held, asked, message):
@@ -116,12 +139,12 @@ def test_what_is_not_clear_is_refused_in_one_line(tmp_path, held, asked, message
 @pytest.mark.parametrize(
     ("key", "site", "shift"),
     [
-        ("{}", "resid_pre", 1),
-        ("layer_{}", "resid_pre", 1),
+        ("{}", "resid_pre", 0),
+        ("layer_{}", "resid_pre", 0),
         ("layers.{}", "resid_pre", 1),
         ("model.layers.{}", "resid_pre", 1),
         ("transformer.h.{}", "resid_pre", 1),
-        ("L{}", "resid_pre", 1),
+        ("L{}", "resid_pre", 0),
         ("blocks.{}.hook_resid_pre", "resid_pre", 0),
         ("blocks.{}.hook_resid_post", "resid_pre", 1),
         ("blocks.{}.hook_attn_out", "attn_out", 0),
@@ -143,13 +166,19 @@ def test_layers_as_text_are_layers(tmp_path, name, key, site, shift):
     assert (relabelled.layers, relabelled.positions) == ((2, 10), (-4,))
     assert relabelled.names == ("refusal",)
     assert relabelled.provenance["layer"] == "given by the reader"
+    if "_" not in key.partition(".")[2] and not key.endswith("mlp"):
+        for side, add in (("input", 0), ("output", 1)):
+            told = load(tmp_path, name, rows, read_at=side)
+            assert told.layers == (2 + add, 10 + add)
+            assert told.provenance["layer"].startswith(f"given by the reader: the {side} of block")
 
 
 def test_number_keys_and_text_keys_mean_the_same(tmp_path):
     rows = {3: ramp(), 1: ramp() + 1}
     numbers = load(tmp_path, "a.pt", rows)
     text = load(tmp_path, "b.pt", {str(layer): row for layer, row in rows.items()})
-    assert numbers.layers == text.layers == (2, 4)
+    assert numbers.layers == text.layers == (1, 3)
+    assert "where it is the output of block l" in numbers.provenance["layer"]
     assert torch.equal(numbers.values, text.values)
 
 
@@ -160,8 +189,41 @@ def test_names_that_are_no_layers_are_names(tmp_path):
     assert both.at(name="harm").vector.tolist() == held["harm"].tolist()
     one = load(tmp_path, "v.safetensors", {**held, "W": ramp(4)}, layer=3, name="harm")
     assert one.names == ("harm",)
-    layered = load(tmp_path, "v.pt", {"evil": ramp(4), "kind": ramp(4), "model": "m"})
+    layered = load(tmp_path, "v.pt", {"evil": ramp(4), "kind": ramp(4), "model": "m"}, axes="layer")
     assert (layered.names, layered.layers) == (("evil", "kind"), (0, 1, 2, 3))
+
+
+def test_rows_can_be_directions_of_one_place(tmp_path):
+    found = load(tmp_path, "v.pt", ramp(3), axes="name", layer=2)
+    assert (found.names, found.layers) == (("v 0", "v 1", "v 2"), (2,))
+    assert found.at(name="v 1").vector.tolist() == ramp(3)[1].tolist()
+    named = load(tmp_path, "v.npz", {"x": ramp(2).numpy()}, axes="name", layer=2, name=("a", "b"))
+    assert named.names == ("a", "b")
+    with pytest.raises(ArtifactError, match="has 3 rows, and name= gives 2"):
+        load(tmp_path, "v.pt", ramp(3), axes="name", layer=2, name=("a", "b"))
+
+
+def test_the_note_says_which_blocks_rows_can_belong_to(tmp_path):
+    note = load(tmp_path, "v.pt", ramp(8), axes="layer").provenance["layer"]
+    assert "Of a model of 8 blocks these are all inputs" in note
+    assert "of one of 7 blocks row 7 follows the last" in note
+    assert "outputs of blocks 0..7 pass read_at='output'" in note
+    told = load(tmp_path, "v.pt", ramp(8), axes="layer", read_at="output").provenance["layer"]
+    assert told == (
+        "given by the reader: row l is the output of block l, which is resid_pre of layer l + 1"
+    )
+
+
+def test_zeros_among_others_are_noted(tmp_path):
+    found = load(tmp_path, "v.pt", {0: torch.zeros(D), 1: ramp()})
+    assert "layers [0] are zero but for rounding" in found.provenance["zero"]
+
+
+def test_a_vector_beside_a_run_of_arditi_is_not_its_choice(tmp_path):
+    (tmp_path / "direction_metadata.json").write_text('{"pos": -2, "layer": 1}')
+    assert load(tmp_path, "direction.pt", ramp()).layers == (1,)
+    with pytest.raises(ArtifactError, match="holds one vector and not its layer"):
+        load(tmp_path, "other.pt", ramp())
 
 
 def test_what_a_run_of_arditi_holds_is_told_by_its_name(tmp_path):
@@ -230,6 +292,22 @@ def test_pickled_arrays_are_named_and_not_opened(tmp_path, name, held):
         load(tmp_path, name, held)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a torch file: it is empty"),
+        (b"e\n", "not a torch file: it begins with b'e.n', and none that torch"),
+        (b"<html>", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS, so fetch"),
+        (b"\x80\x02", "not a torch file: it is cut off or damaged"),
+    ],
+)
+def test_what_torch_did_not_write_is_told_by_what_it_is(tmp_path, content, message):
+    (tmp_path / "v.pt").write_bytes(content)
+    with pytest.raises(ArtifactError, match=message):
+        wb.load_published(tmp_path / "v.pt")
+
+
 @pytest.mark.parametrize("name", ["v.npy", "v.npz", "v.safetensors", "v.pt", "v.json"])
 def test_what_is_broken_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"<html>not found</html>")
@@ -243,7 +321,7 @@ def test_what_is_broken_is_refused(tmp_path, name):
     [(torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float64,) * 2],
 )
 def test_precision_is_kept_or_widened_and_gradients_are_not(tmp_path, dtype, kept):
-    held = torch.nn.Parameter(ramp(2, dtype=dtype))
+    held = torch.nn.Parameter(ramp(2, 1, dtype=dtype))
     found = load(tmp_path, "v.pt", held)
     assert found.values.dtype == kept and not found.values.requires_grad
     if dtype != torch.float64:
@@ -281,6 +359,10 @@ def test_a_vector_of_others_compares_and_ablates(tmp_path, zoo):
     ("asked", "message"),
     [
         ({"site": "resid_post"}, "no site 'resid_post': resid_pre.* resid_pre of layer l \\+ 1"),
+        ({"axes": "name layer"}, "expected the axes"),
+        ({"read_at": "middle"}, "no side 'middle' of a block: read_at='input' or 'output'"),
+        ({"read_at": "output", "layer": 3}, "Pass one of layer= and read_at="),
+        ({"read_at": "output", "site": "mlp_out"}, "Pass one of site= and read_at="),
         ({"axes": "row"}, "expected the axes before d_model in their order"),
         ({"layer": -1}, "layers are numbered from 0"),
         ({"layer": 1, "position": 3}, "no position 3: positions are negative"),
@@ -303,6 +385,9 @@ def test_labels_that_are_none_are_refused(tmp_path, asked, message):
         (["a"], {}, "of numbers, found a list"),
         (None, {}, "of numbers, found a NoneType"),
         ([1.0, np.nan], {}, "1 of its 2 numbers are NaN or infinite"),
+        (torch.zeros(D), {}, "zero or not finite, so it points nowhere: its length is 0"),
+        (ramp() * 1e-30, {}, "points nowhere"),
+        (ramp() * 1e30, {}, "points nowhere: its length is inf"),
         (ramp(), {"layer": -1}, "layers are numbered from 0"),
         (ramp(), {"layer": 1.5}, "layer must be a whole number, found 1.5"),
         (ramp(), {"position": 0}, "positions count from the end and are negative"),

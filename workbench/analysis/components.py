@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
+from workbench.models.hooked import HookedModel
 from workbench.prompts.prompt import listed
 
 
@@ -30,6 +31,21 @@ def single_vectors(directions: Directions | Sequence[Directions]) -> dict[str, D
     if not vectors:
         raise AxisError("no directions.")
     return vectors
+
+
+def check_places(model: HookedModel, directions: Directions) -> None:
+    """Refuses directions of layers that a model does not have, or of which none points anywhere.
+
+    The output of the last block, layer ``n_layers``, is a place, though nothing is written there.
+
+    Raises:
+        AxisError: the first layer that is none; or every vector is zero but for rounding.
+    """
+    for layer in directions.layers:
+        if directions.site != "resid_pre" or layer != model.n_layers:
+            model.hook_name(directions.site, layer)  # pyright: ignore[reportArgumentType]
+    if directions.degenerate.all():
+        directions.check_points_somewhere()
 
 
 def own_categories(

@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from workbench.analysis.candidates import read_candidates
+from workbench.analysis.components import check_places
 from workbench.analysis.selection import Choice, first_skipped_layer, select_direction
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
@@ -69,6 +70,7 @@ def search_direction(
             f"a search takes one direction, found {', '.join(directions.names)}. "
             "Choose with .at(name=…)."
         )
+    check_places(model, directions)
     if refusal_tokens is None:
         refusal_tokens = derive_refusal_tokens(model, harmful, harmless, system=system)
     refusal = tuple(refusal_tokens)

@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from workbench.analysis.candidates import read_candidates
+from workbench.analysis.components import check_places
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
@@ -76,6 +77,7 @@ def sweep_directions(
             f"a sweep takes one direction, found {', '.join(directions.names)}. "
             "Choose with .at(name=…)."
         )
+    check_places(model, directions)
     if refusal_tokens is None:
         refusal_tokens = derive_refusal_tokens(model, harmful, harmless, system=system)
     rows = {

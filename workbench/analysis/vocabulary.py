@@ -8,7 +8,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.analysis.components import single_vectors
+from workbench.analysis.components import check_places, single_vectors
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError
@@ -49,6 +49,8 @@ def read_vocabulary(
     ``logit_readout``.
     """
     vectors = single_vectors(directions)
+    for each in vectors.values():
+        check_places(model, each)
     stacked = torch.stack([each.unit().vector.float().cpu() for each in vectors.values()])
     logits = _readout(model, stacked)
     d_vocab = logits.shape[1]

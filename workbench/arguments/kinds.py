@@ -13,6 +13,9 @@ EMPTY_PATH = "the path is empty. Pass that of a file or folder; the current fold
 _LEAST = {"seed": 0, "columns": 1, "n_bootstrap": 1, "n_components": 1}
 """Of counts that a function does not check by itself, the smallest."""
 
+_FINITE = ("coefficient", "value")
+"""Arguments that are written into the stream, where infinity would become NaN."""
+
 
 _NAMED = ("model", "name", "revision", "release", "sae_id", "device", "dtype")
 """Arguments that name something, where they are text."""
@@ -71,7 +74,8 @@ def ranged(name: str, value: Any, of_record: bool = False) -> Any:
         of_record: whether it is a field of a record, which checks its own shares and counts.
 
     Raises:
-        Unfit: NaN, a layer below 0, a share or a count out of its range, or an empty name.
+        Unfit: NaN, a layer below 0, infinity where it would be written into the stream, a share or
+            a count out of its range, or an empty name.
     """
     if name in _NAMED and is_blank(value):
         raise Unfit(f"{name} is empty. Pass one, or leave it out.")
@@ -82,6 +86,13 @@ def ranged(name: str, value: Any, of_record: bool = False) -> Any:
             raise Unfit(f"{name} must be a finite number, found {each}.")
         if name in ("layer", "layers") and each < 0:
             raise Unfit(f"no layer {each}: layers are numbered from 0 to model.n_layers - 1.")
+        if name in _FINITE and math.isinf(each):
+            raise Unfit(f"{name} must be a finite number, found {each}.")
+        if name == "strength" and of_record and not 0 <= each <= 1:
+            raise Unfit(
+                "strength is the share of the component that is removed: expected 0 to 1, found "
+                f"{each}."
+            )
         if of_record:
             continue
         if name == "confidence" and not 0 < each < 1:

@@ -96,7 +96,8 @@ class Directions:
             provenance: where it comes from.
 
         Raises:
-            AxisError: it is no vector of floating, finite numbers, or the place is none.
+            AxisError: it is no vector of floating, finite numbers, it points nowhere since it is
+                zero but for rounding, or the place is none.
 
         >>> Directions.from_vector([0.0, 1.0], layer=3)
         Directions(direction; layers 3; positions -1; d_model 2; site resid_pre)
@@ -107,7 +108,9 @@ class Directions:
                 "layer l + 1."
             )
         values = _vector(vector)[None, None, None]
-        return cls(values, (name,), (layer,), (position,), site, provenance or {})
+        made = cls(values, (name,), (layer,), (position,), site, provenance or {})
+        made.check_points_somewhere(otherwise="")
+        return made
 
     def __len__(self) -> int:
         """Number of vectors."""
@@ -190,14 +193,22 @@ class Directions:
         Raises:
             AxisError: one of them is zero but for rounding, so it has no direction.
         """
+        self.check_points_somewhere()
+        return replace(self, values=self.values / self.norms.unsqueeze(-1))
+
+    def check_points_somewhere(self, otherwise: str = " Choose another with .at(…).") -> None:
+        """Refuses vectors that are zero but for rounding, or not finite.
+
+        Raises:
+            AxisError: the first of them, with its place.
+        """
         if self.degenerate.any():
             name, layer, position = self.degenerate.nonzero()[0].tolist()
             raise AxisError(
                 f"{self.names[name]} at layer {self.layers[layer]}, position "
-                f"{self.positions[position]} is zero or not finite, so it points nowhere. "
-                "Choose another with .at(…)."
+                f"{self.positions[position]} is zero or not finite, so it points nowhere: its "
+                f"length is {float(self.norms[name, layer, position]):.3g}.{otherwise}"
             )
-        return replace(self, values=self.values / self.norms.unsqueeze(-1))
 
     def save(self, path: str | Path) -> Path:
         """Writes the directions as one artifact, vectors in float32."""

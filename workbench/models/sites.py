@@ -91,10 +91,7 @@ class Sites:
         """
         self._check_site(site, _HOOKS)
         if not 0 <= layer < self.n_layers:
-            raise AxisError(
-                f"no layer {layer} in {self.name}: layers 0..{self.n_layers - 1}. "
-                f"Pass layer={self.n_layers - 1} for the last."
-            )
+            raise AxisError(f"no layer {layer} in {self.name}: {self._known(site, layer)}.")
         if not self.has(site, layer):
             raise AxisError(self._lacking(site, layer))
         return f"blocks.{layer}.{_HOOKS[site]}"
@@ -102,6 +99,20 @@ class Sites:
     def _check_site(self, site: str, known: Iterable[str]) -> None:
         if site not in known:
             raise AxisError(f"no site {site!r}: {', '.join(get_args(Site))}.")
+
+    def _known(self, site: str, layer: int) -> str:
+        """The layers there are, and what the number after the last would be."""
+        last = self.n_layers - 1
+        if site == "resid_pre" and layer == self.n_layers:
+            return (
+                f"layers 0..{last}, and layer {layer} would be the output of the last block, which "
+                f"is neither read nor written here; resid_pre of layer {last} is that block's input"
+            )
+        return f"layers 0..{last}. Pass layer={last} for the last"
+
+    def adds_up(self, layer: int) -> bool:
+        """Whether what is added at ``mlp_out`` of a layer is added to the output of its block."""
+        return layer not in self.mixed and self.has("mlp_out", layer)
 
     def _lacking(self, site: str, layer: int) -> str:
         kind = type(getattr(self.bridge.blocks[layer], "original_component", None)).__name__

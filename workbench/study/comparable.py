@@ -1,16 +1,17 @@
 """What can be compared: the directions of runs, files and published folders, and their noise."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import xarray as xr
 
 from workbench.directions.cosines import Axis
 from workbench.directions.direction import Directions
-from workbench.directions.published import load_published
-from workbench.directions.published.files import is_ours
+from workbench.directions.published import Published, load_published
+from workbench.directions.published.files import LabelNeeded, is_ours
 from workbench.errors import ArtifactError
 from workbench.study import results
 from workbench.study.results import Run, load_run
@@ -29,6 +30,8 @@ class Source:
         position: the same of positions.
         run: the run, if it is one.
         resampled: directions that know their noise, at fewer places; None where there are none.
+        how: of a file of others, how it was read; "" where nothing had to be taken for something.
+        open_position: whether the position is only a label, since the file does not say it.
     """
 
     label: str
@@ -37,6 +40,15 @@ class Source:
     position: int | None = None
     run: Run | None = None
     resampled: Directions | None = None
+    how: str = ""
+    open_position: bool = False
+
+    def at_position(self, position: int | None) -> "Source":
+        """Itself, labelled with a position if its file says none."""
+        if position is None or not self.open_position:
+            return self
+        how = self.how.replace(_LABEL, f"; position not in the file, taken to be {position}")
+        return replace(self, directions=replace(self.directions, positions=(position,)), how=how)
 
     def over(self, over: Axis, name: str | None) -> Directions:
         """Categories, or a run's candidates where layers or positions of those are compared."""
@@ -115,8 +127,45 @@ class Source:
         )
 
 
-def read_source(source: Comparable) -> Source:
+_LABEL = "; position not in the file, taken to be -1"
+
+
+def read_sources(
+    sources: Sequence[Comparable], over: Axis, place: Mapping[str, Any], read: Mapping[str, Any]
+) -> list[Source]:
     """Directions from wherever they are, and the place that was chosen there.
+
+    A file that says no position is taken to be of the one that is asked for, else of the one that
+    the other source chose.
+
+    Args:
+        sources: one or two.
+        over: what is compared.
+        place: the layer and position that are asked for; None where they are not.
+        read: what `load_published` is told of files that do not say it themselves.
+
+    Raises:
+        StudyError: a run that is not finished.
+        ArtifactError: a file that is absent, broken or holds no directions.
+    """
+    found = [read_source(source, place["layer"], read) for source in sources]
+    if over == "position":
+        return found
+    position = place["position"]
+    if position is None:
+        position = next((each.position for each in found if each.position is not None), None)
+    return [each.at_position(position) for each in found]
+
+
+def read_source(
+    source: Comparable, layer: int | None = None, read: Mapping[str, Any] = MappingProxyType({})
+) -> Source:
+    """Directions from wherever they are, and the place that was chosen there.
+
+    Args:
+        source: where they are.
+        layer: of a vector whose file does not say it.
+        read: what `load_published` is told of a file that does not say it itself.
 
     Raises:
         StudyError: a run that is not finished.
@@ -132,7 +181,7 @@ def read_source(source: Comparable) -> Source:
     if path.is_file() and path.suffix == ".safetensors" and is_ours(path):
         return _from_directions(str(path), Directions.load(path))
     try:
-        published = load_published(path)
+        published = _published(path, layer, read)
     except ArtifactError as error:
         if path.is_dir():
             raise ArtifactError(f"{path} holds no run (no {results.STUDY}), and {error}") from error
@@ -140,8 +189,40 @@ def read_source(source: Comparable) -> Source:
     if published.directions is None:
         raise ArtifactError(f"{path} holds no directions, so there is nothing to compare.")
     choice = published.choice
-    layer, position = (None, None) if choice is None else (choice.layer, choice.position)
-    return Source(str(path), published.directions, layer, position)
+    chosen_layer, position = (None, None) if choice is None else (choice.layer, choice.position)
+    notes = published.directions.provenance
+    of_layer, of_position = (str(notes.get(axis, "")) for axis in ("layer", "position"))
+    is_label = of_position.startswith(("not in the file", "none"))
+    is_label = is_label and len(published.directions.positions) == 1
+    how = f"layer {of_layer}" if of_layer else ""
+    return Source(
+        str(path),
+        published.directions,
+        chosen_layer,
+        position,
+        how=how + (_LABEL if how and is_label else ""),
+        open_position=is_label,
+    )
+
+
+def _published(path: Path, layer: int | None, read: Mapping[str, Any]) -> Published:
+    """A file of others, told only what it does not say itself."""
+    given = {name: value for name, value in read.items() if value is not None}
+    try:
+        found = load_published(path)
+        layers = found.directions is not None and found.directions.provenance.get("layer", "")
+        if "read_at" not in given or not str(layers).startswith("not in the file"):
+            return found
+        return load_published(path, read_at=given["read_at"])
+    except LabelNeeded as error:
+        if given and not error.layer:
+            try:
+                return load_published(path, **given)
+            except LabelNeeded as left:
+                error = left
+        if layer is None or not error.layer:
+            raise error from None
+        return load_published(path, layer=layer, **given)
 
 
 def _from_directions(label: str, directions: Directions) -> Source:

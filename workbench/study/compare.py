@@ -19,7 +19,7 @@ from workbench.directions.subspaces import principal_angles
 from workbench.errors import AxisError, StudyError
 from workbench.figures.pairs import methods
 from workbench.study import results
-from workbench.study.comparable import Comparable, Source, read_source
+from workbench.study.comparable import Comparable, Source, read_sources
 
 OVERALL = "overall"
 """The name that published files give to the direction of all categories together."""
@@ -38,6 +38,7 @@ class Comparison:
         angles: principal angles and overlaps where there is more than one name, or None.
         no_intervals: why nothing has an interval, or "".
         left_out: names that take no part, since they are no category beside the others.
+        read: how files that do not say where their vectors belong were read, one line each.
     """
 
     cosines: xr.Dataset
@@ -48,6 +49,7 @@ class Comparison:
     angles: xr.Dataset | None = None
     no_intervals: str = ""
     left_out: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
 
     @property
     def at(self) -> xr.Dataset:
@@ -126,6 +128,9 @@ def compare_directions(
     position: int | None = None,
     name: str | None = None,
     confidence: float = 0.95,
+    axes: str | None = None,
+    site: str | None = None,
+    read_at: str | None = None,
 ) -> Comparison:
     """Cosines between the directions of one source, or between those of two.
 
@@ -141,9 +146,14 @@ def compare_directions(
         second: another one of the same model; by default the first is compared with itself.
         over: what is compared: names (harm categories), layers or positions.
         layer: only this one; where layers are compared, the one that the others are set against.
-        position: the same for positions.
+            Also the layer of a single vector whose file does not say it.
+        position: the same for positions. A file that says none is taken to be of this one, else of
+            the one that the other source chose.
         name: only this direction; needed where layers or positions of several are compared.
         confidence: of intervals that are not stored.
+        axes: of a file that does not say it, as `load_published` takes them.
+        site: the same.
+        read_at: the same.
 
     Raises:
         AxisError: the sets come from different models, whose cosines mean nothing, or share no
@@ -159,8 +169,10 @@ def compare_directions(
             f"name {name!r} picks one direction, and it is names that are compared. Leave name "
             "out, or compare over layer or position."
         )
-    one = read_source(first)
-    other = None if second is None else read_source(second)
+    given = [each for each in (first, second) if each is not None]
+    place, told = {"layer": layer, "position": position}, {"axes": axes, "site": site}
+    sources = read_sources(given, over, place, told | {"read_at": read_at})
+    one, other = (*sources, None)[:2]
     if other is not None:
         check_same_model(one.directions, other.directions)
     asked: dict[str, Any] = {"name": name, "layer": layer, "position": position}
@@ -197,6 +209,7 @@ def compare_directions(
         angles=angles,
         no_intervals=reason,
         left_out=left_out,
+        read=tuple(f"{each.label}: {each.how}" for each in sources if each.how),
     )
 
 
@@ -218,7 +231,8 @@ def _resampled_or_whole(
 ) -> tuple[Directions, Directions, str]:
     """Two sets where both are, resampled if both are there; and why not, else."""
     mine, theirs = (_wanted(each, over, asked) for each in sets)
-    lacks = "; ".join(filter(None, (one.lacks_resamples(), other.lacks_resamples())))
+    lacking = filter(None, (one.lacks_resamples(), other.lacks_resamples()))
+    lacks = "; ".join(dict.fromkeys(lacking))
     if over != "name":
         return *_common(mine, theirs, over), lacks or f"runs resample at one place, not {over}s"
     if lacks or one.resampled is None or other.resampled is None:

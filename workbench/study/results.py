@@ -33,6 +33,30 @@ ANALYSES_FOLDER = "analyses"
 VERIFICATION = "verification.safetensors"
 
 
+class AnalysisResults(dict[str, xr.Dataset]):
+    """What the analyses of a run found, by the name of each result."""
+
+    def __init__(self, found: Mapping[str, xr.Dataset], skipped: Mapping[str, str] | None = None):
+        super().__init__(found)
+        self.skipped = dict(skipped or {})
+
+    def __missing__(self, name: str) -> xr.Dataset:
+        there = f"It has {', '.join(self) or 'none'}."
+        maker = next((each for each in ANALYSES if name in each.results), None)
+        if maker is None:
+            known = ", ".join(own for each in ANALYSES for own in each.results)
+            raise StudyError(f"no analysis gives {name!r}. {there} There can be {known}.")
+        if reason := self.skipped.get(maker.name):
+            raise StudyError(
+                f"this run has no {name!r}: the analysis {maker.name!r} was skipped, or left it "
+                f"out ({reason}). {there}"
+            )
+        raise StudyError(
+            f"this run has no {name!r}. {there} It comes from the analysis {maker.name!r}: run the "
+            f"same study again with analyses={maker.name!r}, and the run gains it."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """The results of a finished study.
@@ -47,7 +71,8 @@ class Run:
         effects: refusal rates by prompt set and condition.
         replies: every reply with its verdict.
         planted_cosine: cosine with the planted direction; None where nothing was planted.
-        results: what the analyses found, by the name of each result.
+        results: what the analyses found, by the name of each result; a name that is not there is a
+            `StudyError` that says which are, and what makes it.
         skipped: why an analysis was not made, by its name.
         verification: what `verify_model` found of the model; None in a run that was made before
             runs kept it.
@@ -97,6 +122,9 @@ def load_run(folder: str | Path) -> Run:
     scores = load_dataset(folder / SCORES, kind="sweep")
     effects = load_dataset(folder / EFFECTS, kind="effects")
     verification = folder / VERIFICATION
+    skipped = {
+        each.name: reason for each in ANALYSES if (reason := read_skipped(folder, each)) is not None
+    }
     return Run(
         folder=folder,
         study=study,
@@ -107,17 +135,16 @@ def load_run(folder: str | Path) -> Run:
         effects=effects,
         replies=read_replies(folder / REPLIES),
         planted_cosine=effects.attrs.get("planted_cosine"),
-        results={
-            name: load_dataset(result_path(folder, name), kind=name)
-            for each in ANALYSES
-            for name in each.results
-            if result_path(folder, name).is_file()
-        },
-        skipped={
-            each.name: reason
-            for each in ANALYSES
-            if (reason := read_skipped(folder, each)) is not None
-        },
+        results=AnalysisResults(
+            {
+                name: load_dataset(result_path(folder, name), kind=name)
+                for each in ANALYSES
+                for name in each.results
+                if result_path(folder, name).is_file()
+            },
+            skipped,
+        ),
+        skipped=skipped,
         verification=load_dataset(verification, kind="verification")
         if verification.is_file()
         else None,

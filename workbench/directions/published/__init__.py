@@ -6,7 +6,7 @@ and tensors need and stand-ins for two classes, so a file can hold numbers and n
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def load_published(
     site: str | None = None,
     axes: str | Sequence[str] | None = None,
     name: str | Sequence[str] | None = None,
+    read_at: str | None = None,
 ) -> Published:
     """Reads a run, a folder or a file that another project published or saved.
 
@@ -59,7 +60,7 @@ def load_published(
       layer as ``hidden_states`` has them;
     - control vectors of repeng or llama.cpp (``.gguf``; needs the package ``gguf``);
     - what steering-vectors and repeng hold in memory, saved with ``torch.save`` (``.pt``): a
-      ``SteeringVector``, a ``ControlVector``, or the vectors of either by layer;
+      ``SteeringVector``, a ``ControlVector``, or a dict of what either holds;
     - ``.svec`` files of activation-steering;
     - directions that the workbench saved.
 
@@ -72,12 +73,16 @@ def load_published(
     ``.safetensors``, ``.npy``, ``.npz`` and ``.json``:
 
     - one vector (d_model) takes ``layer``;
-    - (layer, d_model), (layer, 1, d_model) and (1, layer, d_model) are one vector per layer, row l
-      being ``resid_pre`` of layer l as ``hidden_states[l]`` is, unless ``layer`` says otherwise;
-    - (layer, position, d_model) and (position, layer, d_model) look alike and take ``axes``;
-    - a dict with numbers or names of layers as keys (``3``, ``"3"``, ``"layer_3"``,
-      ``"model.layers.3"``) holds the outputs of these blocks, unless ``layer`` or the key says
-      otherwise (``"blocks.3.hook_resid_pre"``);
+    - the rows of a matrix (row, d_model) can be layers, positions of one layer or vectors of one
+      place, and take ``axes`` (or as many labels in ``layer`` as there are rows);
+    - (layer, 1, d_model) and (1, layer, d_model) are one vector per layer; two longer axes look
+      alike and take ``axes``;
+    - rows that are layers are the inputs of the blocks, row l being ``resid_pre`` of layer l as
+      ``hidden_states[l]`` is, unless ``read_at`` or ``layer`` says otherwise;
+    - a dict with numbers of layers as keys (``3``, ``"3"``, ``"layer_3"``) holds ``resid_pre`` of
+      these layers, the inputs of the blocks, unless ``read_at`` or ``layer`` says otherwise. The
+      name of a block (``"model.layers.3"``) stands for its output, as that of its MLP
+      (``"model.layers.3.mlp"``) does, and ``"blocks.3.hook_resid_pre"`` for what it says;
     - several tensors of one shape under other names give one direction each.
 
     Args:
@@ -91,13 +96,17 @@ def load_published(
         position: where the file does not say it, the same of positions; -1 by default.
         site: where the file does not say it, the site; ``resid_pre`` by default.
         axes: the axes of an array before d_model, in their order: ``"layer"``, ``"position"``,
-            ``"layer position"`` or ``"position layer"``.
+            ``"layer position"`` or ``"position layer"``; or ``"name"``, every row being a vector
+            of its own at one place.
         name: of a file with several tensors, those that are wanted; of one vector, its name.
+        read_at: where rows or keys count blocks and the file does not say on which side it was
+            read: ``"input"``, block l being ``resid_pre`` of layer l, or ``"output"``, of layer
+            l + 1. ``provenance["layer"]`` says how it was read.
 
     Raises:
-        ArtifactError: nothing there, no known format, broken, not finite, no floating numbers, a
-            pickle that asks for more than arrays and tensors, a shape that can be read two ways
-            or without a label that it needs, or ``gguf`` is not installed.
+        ArtifactError: nothing there, no known format, broken, not finite, zero, no floating
+            numbers, a pickle that asks for more than arrays and tensors, a shape that can be read
+            two ways or without a label that it needs, or ``gguf`` is not installed.
         AxisError: a layer below 0, a position that is not, or an unknown site or axis.
     """
     path = Path(path).expanduser()
@@ -110,12 +119,43 @@ def load_published(
         axes=tuple(axes.replace(",", " ").split()) if isinstance(axes, str) else _several(axes),
         name=_several(name),
         t_inst=t_inst,
+        read_at=read_at,
     )
+    if (path / "study.json").is_file():
+        raise ArtifactError(
+            f"{path} is a run of the workbench. Read it with wb.load_run(path): its .direction is "
+            "the chosen one, its .directions are all candidates."
+        )
     for reader in READERS:
         if reader.recognises(path):
-            return reader.read(path, asked)
+            return _checked(path, reader.read(path, asked))
     known = "; ".join(reader.what for reader in READERS)
     raise ArtifactError(f"{path} is in no published format that is known here. Known: {known}.")
+
+
+def _checked(path: Path, published: Published) -> Published:
+    """What was read, where every direction points somewhere at some place.
+
+    A difference of means is zero at layer 0 after the instruction, so a part of them may be.
+    """
+    found = published.directions
+    if found is None:
+        return published
+    nowhere = found.degenerate
+    for name, everywhere in zip(found.names, nowhere.flatten(1).all(1), strict=True):
+        if everywhere:
+            raise ArtifactError(
+                f"{path} holds nothing that points anywhere: {name} is zero, shorter than "
+                "rounding or too long for its precision. It was saved broken; fetch or compute it "
+                "again."
+            )
+    if not nowhere.any():
+        return published
+    places = sorted({found.layers[layer] for _, layer, _ in nowhere.nonzero().tolist()})
+    note = {"zero": f"some vectors of layers {places} are zero but for rounding; none can be used"}
+    provenance = {**published.provenance, **note}
+    directions = replace(found, provenance={**found.provenance, **note})
+    return replace(published, directions=directions, provenance=provenance)
 
 
 def _several(given: Any) -> Any:
@@ -141,15 +181,14 @@ def _read_contents(path: Path, found: Any, asked: Asked) -> Published:
     if tensor.ndim == 3 and path.name == grid and asked == Asked(t_inst=asked.t_inst):
         return Published(arditi.from_grid(path, provenance), provenance=provenance)
     beside = path.with_name(arditi.RUN_FILES[0])
-    own = asked.layer is None or path.name == "direction.pt"
-    if tensor.ndim == 1 and beside.is_file() and path.suffix == ".pt" and own:
+    if tensor.ndim == 1 and beside.is_file() and path.name == "direction.pt":
         asked.only(path)
         choice = arditi.read_choice(beside)
         return Published(
             arditi.from_vector(path, choice, provenance), choice=choice, provenance=provenance
         )
     name = asked.name or (path.stem,)
-    if len(name) != 1:
+    if len(name) != 1 and asked.axes != ("name",):
         raise ArtifactError(f"{path} holds one tensor, and name= gives {len(name)}.")
     return plain.from_array(path, {name[0]: tensor}, asked)
 

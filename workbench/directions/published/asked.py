@@ -1,15 +1,16 @@
 """What the caller of `load_published` says of a file that does not say it itself."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from workbench.directions.direction import SITES
 from workbench.errors import ArtifactError, AxisError
 
-AXES = ("layer", "position")
-"""What rows of an array without labels can be."""
+AXES = ("layer", "position", "name")
+"""What rows of an array without labels can be; names only by themselves."""
+
+SIDES = ("input", "output")
+"""Of a block: what a number that counts blocks can stand for."""
 
 _KNOWN = {
     "layer": "which layers its vectors belong to. Leave layer= away, and choose with "
@@ -18,6 +19,7 @@ _KNOWN = {
     ".directions.at(position=…)",
     "site": "where its vectors were read. Leave site= away",
     "axes": "what its axes are. Leave axes= away",
+    "read_at": "on which side of a block its vectors belong. Leave read_at= away",
     "name": "what its vectors are called. Leave name= away, and choose with .directions.at(name=…)",
 }
 
@@ -32,6 +34,7 @@ class Asked:
         site: where the vectors were read.
         axes: the axes before d_model, in their order.
         name: names of the tensors of a file that are wanted, or of its only vector.
+        read_at: the side of a block that rows and numbers stand for, ``"input"`` or ``"output"``.
         t_inst: the position of vectors of Zhao et al.
     """
 
@@ -41,6 +44,7 @@ class Asked:
     axes: tuple[str, ...] | None = None
     name: tuple[str, ...] | None = None
     t_inst: int = -6
+    read_at: str | None = None
 
     def __post_init__(self) -> None:
         if self.site is not None and self.site not in SITES:
@@ -54,10 +58,26 @@ class Asked:
                 "token of the prompt is -1."
             )
         axes = self.axes or ()
-        if set(axes) - set(AXES) or len(set(axes)) != len(axes) or (self.axes == ()):
+        alone = "name" not in axes or len(axes) == 1
+        if set(axes) - set(AXES) or len(set(axes)) != len(axes) or self.axes == () or not alone:
             raise AxisError(
                 f"axes={self.axes!r} are none: expected the axes before d_model in their order, "
-                "'layer', 'position', 'layer position' or 'position layer'."
+                "'layer', 'position', 'layer position' or 'position layer', or 'name'."
+            )
+        if self.read_at is None:
+            return
+        if self.read_at not in SIDES:
+            raise AxisError(f"no side {self.read_at!r} of a block: read_at={SIDES[0]!r} or "
+                            f"{SIDES[1]!r}.")  # fmt: skip
+        if self.layer is not None:
+            raise AxisError(
+                "layer= says by itself where a vector is: resid_pre of layer l is the input of "
+                "block l and the output of block l - 1. Pass one of layer= and read_at=."
+            )
+        if self.site not in (None, "resid_pre"):
+            raise AxisError(
+                f"{self.site} of a block is neither its input nor its output. Pass one of site= "
+                "and read_at=."
             )
 
     def only(self, path: Path, *allowed: str) -> None:
@@ -88,9 +108,3 @@ class Asked:
                 "choose among them leave layer= away, and use .directions.at(layer=…)."
             )
         return self.layer
-
-    def notes(self) -> Mapping[str, Any]:
-        """What was given, for the provenance."""
-        given = {name: getattr(self, name) for name in ("layer", "position", "site", "axes")}
-        return {name: list(value) if isinstance(value, tuple) else value
-                for name, value in given.items() if value is not None}  # fmt: skip

@@ -1,13 +1,15 @@
 """What the axes of an array without labels are: layers and positions, before d_model.
 
-The layer of a single vector is never guessed; rows without labels are the layers 0, 1, … in order,
-`resid_pre` of each, as ``hidden_states`` of Hugging Face has them. What fits two ways is refused
-with both.
+The layer of a single vector is never guessed, nor what the rows of a matrix are: layers, positions
+of one layer, or vectors of one place. What fits two ways is refused with both. Rows that are said
+to be layers, or stand beside an axis of one position, are the layers 0, 1, … in order, `resid_pre`
+of each, as ``hidden_states`` of Hugging Face has them, unless said to be outputs of blocks.
 """
 
 from pathlib import Path
 
 from workbench.directions.published.asked import Asked
+from workbench.directions.published.files import LabelNeeded
 from workbench.errors import ArtifactError
 
 _READINGS: dict[int, list[tuple[str, ...]]] = {
@@ -22,13 +24,15 @@ _MOST_LAYERS = 256
 
 
 def read_axes(
-    path: Path, lead: tuple[int, ...], asked: Asked, several: bool
+    path: Path, shape: tuple[int, ...], asked: Asked, several: bool
 ) -> tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]]:
-    """What the axes before d_model are, with their labels.
+    """What the axes before d_model, the last of the shape, are, with their labels.
 
     Raises:
-        ArtifactError: they can be something else as well, or lack a label.
+        LabelNeeded: they can be something else as well, or lack a label.
+        ArtifactError: they can be none of these.
     """
+    lead = shape[:-1]
     shown = ", ".join(map(str, (*lead, "d_model")))
     known = _READINGS.get(len(lead), [])
     if asked.axes is not None:
@@ -38,6 +42,8 @@ def read_axes(
                 "d_model."
             )
         known = [asked.axes]
+    elif len(lead) == 1 and asked.layer is None:
+        _check_count(path, shown, lead[0])
     if not known:
         raise ArtifactError(
             f"{path} has the shape ({shown}): expected (d_model), (layer, d_model) or layers and "
@@ -46,13 +52,27 @@ def read_axes(
     fitting = [(each, *own) for each in known if (own := _labels(each, lead, asked)) is not None]
     if len(fitting) == 1:
         reading, layers, positions = fitting[0]
-        if asked.layer is None and len(layers) > _MOST_LAYERS:
-            raise ArtifactError(
-                f"{path} has the shape ({shown}): no model has {len(layers)} layers. A matrix of "
-                "weights is no set of directions; if it is one, pass layer=[…]."
-            )
+        if asked.layer is None:
+            _check_count(path, shown, len(layers))
         return reading, layers, positions
-    raise ArtifactError(_why_not(path, shown, lead, known, asked, bool(fitting), several))
+    layer_is_enough = asked.layer is None and known in ([()], [("position",)])
+    if not lead:
+        raise LabelNeeded(_why_no_place(path, asked, several), layer_is_enough)
+    can = _what_it_can_be(lead, known, asked)
+    more = ""
+    if asked.layer is not None:
+        more = " To choose layers of a file leave layer= away, and use .directions.at(layer=…)."
+    elif len(lead) == 1 and lead[0] > shape[-1]:
+        more = f" There are more rows than numbers in each ({shape[-1]}): is it the transpose?"
+    raise LabelNeeded(f"{path} has the shape ({shown}), which {can}.{more}", layer_is_enough)
+
+
+def _check_count(path: Path, shown: str, rows: int) -> None:
+    if rows > _MOST_LAYERS:
+        raise ArtifactError(
+            f"{path} has the shape ({shown}): no model has {rows} layers. A matrix of weights is "
+            "no set of directions; if it is one, pass layer=[…]."
+        )
 
 
 def _labels(
@@ -65,7 +85,10 @@ def _labels(
     if layers is None:
         if n_layers == 1:
             return None  # which one is not to be guessed
-        layers = tuple(range(n_layers))
+        if len(lead) == 1 and asked.axes is None and positions is None:
+            return None  # rows alone may be anything
+        first = 1 if asked.read_at == "output" else 0
+        layers = tuple(range(first, first + n_layers))
     if positions is None:
         # With one layer given, many rows can as well be meant to be chosen from.
         settled = asked.axes is not None or len(layers) > 1
@@ -76,25 +99,20 @@ def _labels(
     return (layers, positions) if fits else None
 
 
-def _why_not(
-    path: Path,
-    shown: str,
-    lead: tuple[int, ...],
-    known: list[tuple[str, ...]],
-    asked: Asked,
-    both: bool,
-    several: bool,
-) -> str:
-    """What a shape can be, and what to pass for each."""
-    if not lead:
-        of_each = " of each name" if several else ""
-        if asked.layer is None:
-            return (
-                f"{path} holds one vector{of_each} and not its layer or position. Pass layer=l "
-                "where it is resid_pre of layer l (the output of block l is resid_pre of layer "
-                "l + 1), and position= where it was not read at the last token."
-            )
+def _why_no_place(path: Path, asked: Asked, several: bool) -> str:
+    """What a single vector lacks."""
+    if asked.layer is not None:
         return f"{path} holds one vector: expected one layer and one position for it."
+    of_each = " of each name" if several else ""
+    return (
+        f"{path} holds one vector{of_each} and not its layer or position. Pass layer=l where it is "
+        "resid_pre of layer l (the output of block l is resid_pre of layer l + 1), and position= "
+        "where it was not read at the last token."
+    )
+
+
+def _what_it_can_be(lead: tuple[int, ...], known: list[tuple[str, ...]], asked: Asked) -> str:
+    """What a shape can be, and what to pass for each."""
     ways = []
     for reading in known:
         sizes = dict(zip(reading, lead, strict=True))
@@ -102,17 +120,15 @@ def _why_not(
         words = [f"{layers} layers" if layers > 1 else "one layer"]
         words.append(f"{positions} positions" if positions > 1 else "one position")
         arguments = f"axes={' '.join(reading)!r}"
-        if layers == 1:
+        if layers == 1 and (asked.layer is None or len(asked.layer) != 1):
             arguments += ", layer=…"
-        elif asked.layer is not None and len(asked.layer) != layers:
+        elif layers > 1 and asked.layer is not None and len(asked.layer) != layers:
             arguments += f" with {layers} layers in layer=, or none"
         if asked.position is not None and len(asked.position) != positions:
             arguments += f" with {positions} positions in position=, or none"
         ways.append(f"{' and '.join(words)} (pass {arguments})")
-    can = "can be read two ways" if both or len(ways) > 1 else "does not go with what was given"
-    after = (
-        ""
-        if asked.layer is None
-        else (" To choose layers of a file leave layer= away, and use .directions.at(layer=…).")
-    )
-    return f"{path} has the shape ({shown}), which {can}: {', or '.join(ways)}.{after}"
+    if len(known) > 1 and len(lead) == 1:
+        ways.append(f"{lead[0]} vectors of one place (pass axes='name', layer=…)")
+    number = {2: "two", 3: "three"}.get(len(ways))
+    can = f"can be read {number} ways" if number else "does not go with what was given"
+    return f"{can}: {', or '.join(ways)}"

@@ -20,6 +20,18 @@ from workbench.directions.direction import Directions
 from workbench.errors import ArtifactError
 
 
+class LabelNeeded(ArtifactError):
+    """A file that does not say of its vectors what it takes to read them.
+
+    Attributes:
+        layer: whether their layer would be enough.
+    """
+
+    def __init__(self, message: str, layer: bool = False):
+        super().__init__(message)
+        self.layer = layer
+
+
 class ControlVector:
     """Stands in for the class of repeng: holds the attributes of a pickled one, and no code."""
 
@@ -44,6 +56,8 @@ _ALLOWED = [
 
 torch allows what its own tensors are made of.
 """
+
+_TORCH = "a torch file"
 
 _REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module \S+ is blocked)")
 
@@ -104,7 +118,7 @@ def read_pickle(path: Path) -> Any:
             raise ArtifactError(
                 f"{path} asks for {refused[1]}, which is neither array nor tensor; it was not run."
             ) from error
-        raise broken(path, "a torch file", error) from error
+        raise broken(path, _TORCH, error) from error
 
 
 def read_numpy(path: Path) -> Any:
@@ -158,10 +172,25 @@ def is_ours(path: Path) -> bool:
 
 def broken(path: Path, expected: str, error: Exception) -> ArtifactError:
     """The error for a file that a library could not read, in one line."""
-    reason = str(error).strip().splitlines()
-    return ArtifactError(
-        f"{path} is broken or not {expected}: {reason[0] if reason else repr(error)}"
-    )
+    return ArtifactError(f"{path} is broken or not {expected}: {_reason(path, expected, error)}.")
+
+
+def _reason(path: Path, expected: str, error: Exception) -> str:
+    """What is wrong with a file, as its first bytes show it or the library says it."""
+    start = path.read_bytes()[:64] if path.is_file() else b""
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, so fetch the file itself (git lfs pull)"
+    if start.lstrip()[:5].lower() in (b"<html", b"<!doc"):
+        return "it is a web page"
+    if expected == _TORCH and not start.startswith((b"PK", b"\x80")):
+        return f"it begins with {bytes(start[:4])!r}, and none that torch.save wrote does"
+    said = str(error).strip().rstrip(".").splitlines()
+    # Unpicklers raise whatever comes: "101", a lone key, nothing at all.
+    if said and " " in said[0]:
+        return said[0]
+    return f"it is cut off or damaged ({type(error).__name__})"
 
 
 def read_tensor(path: Path) -> Float[Tensor, "..."]:
@@ -196,4 +225,7 @@ def floating(found: Any) -> Float[Tensor, "..."] | None:
     if isinstance(found, np.ndarray) and found.dtype.kind == "f":
         # Arrays of other byte order, or read-only, are none that torch takes.
         found = torch.from_numpy(found.astype(found.dtype.newbyteorder("=")))
-    return found if isinstance(found, Tensor) and found.is_floating_point() else None
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        return None
+    # What has eight bits is for keeping: hardly anything is computed with it.
+    return found.float() if found.dtype.itemsize == 1 else found

@@ -14,17 +14,26 @@ from workbench.directions.direction import Directions
 from workbench.directions.published.asked import Asked
 from workbench.directions.published.axes import read_axes
 from workbench.directions.published.files import Published, finite, floating
+from workbench.directions.published.said import (
+    LAYER,
+    check_number,
+    check_said,
+    some,
+    whole_numbers,
+)
 from workbench.errors import ArtifactError
 
-_LAYER = re.compile(
-    r"^(?:(?:\w+\.)*(?:layers?|l|blocks?|h|directions?)[._ -]?)?(\d+)(?:\.(?P<part>[\w.]+))?$", re.I
-)
+_MODULE = "module"
 
-_PLACE = re.compile("layer|block|site|hook|module", re.I)
+_INPUT = ("not in the file: the number l of a key is taken to be the layer, so that its vector is "
+          "resid_pre of layer l, the input of block l; where it is the output of block l, as in "
+          "bare dicts of repeng and steering-vectors, pass read_at='output'")  # fmt: skip
 
 _PARTS = {
-    None: ("resid_pre", 1, "not in the file: their layer l is taken to be the output of block l, "
-           "which is resid_pre of layer l + 1; where it is another pass layer=[…], one for each"),
+    None: ("resid_pre", 0, _INPUT),
+    _MODULE: ("resid_pre", 1, "not in the file: its keys name blocks, and the vector of block l is "
+              "taken to be its output, which is resid_pre of layer l + 1; where it is the input "
+              "pass read_at='input'"),
     "resid_pre": ("resid_pre", 0, "resid_pre of their layer l, as its name says"),
     "resid_post": ("resid_pre", 1, "resid_post of their layer l, which is resid_pre of layer "
                    "l + 1"),
@@ -34,6 +43,14 @@ _PARTS = {
     "mlp": ("mlp_out", 0, "the output of the MLP of their layer l"),
 }  # fmt: skip
 """Of what follows the number of a layer in a key: the site, what to add to the layer, in words."""
+
+_READ_AT = {
+    "input": ("resid_pre", 0, "given by the reader: the input of block l, which is resid_pre of "
+              "layer l"),
+    "output": ("resid_pre", 1, "given by the reader: the output of block l, which is resid_pre of "
+               "layer l + 1"),
+}  # fmt: skip
+"""The same of the side of a block, where the reader says it."""
 
 
 def as_array(path: Path, found: Any) -> Float[Tensor, "..."] | None:
@@ -76,12 +93,18 @@ def from_array(path: Path, arrays: Mapping[str, Tensor], asked: Asked) -> Publis
     Raises:
         ArtifactError: what its axes are is not known, or can be read two ways.
     """
+    if asked.axes == ("name",):
+        arrays, asked = _rows_by_name(path, arrays, asked)
     shape = tuple(next(iter(arrays.values())).shape)
-    given = asked.axes
     lead = shape[:-1]
-    if set(lead) == {1} and given is None:
+    if set(lead) == {1} and asked.axes is None:
         lead = ()  # one vector, whatever axes of length 1 it was kept with
-    reading, layers, positions = read_axes(path, lead, asked, len(arrays) > 1)
+    if asked.read_at is not None and not lead:
+        raise ArtifactError(
+            f"{path} holds one vector and no number that counts blocks. Leave read_at= away, and "
+            "pass layer=l where it is the input of block l, l + 1 where it is the output."
+        )
+    reading, layers, positions = read_axes(path, (*lead, shape[-1]), asked, len(arrays) > 1)
     values = torch.stack([array.reshape(*lead, shape[-1]) for array in arrays.values()])
     for axis in ("layer", "position"):
         if axis not in reading:
@@ -89,7 +112,7 @@ def from_array(path: Path, arrays: Mapping[str, Tensor], asked: Asked) -> Publis
     if reading == ("position", "layer"):
         values = values.transpose(1, 2)
     wide = values.dtype == torch.float64
-    provenance = {"source": path.name, "layer": _layer_note(layers, asked), **_notes(asked)}
+    provenance = {"source": path.name, "layer": layer_note(layers, asked), **_notes(asked)}
     directions = Directions(
         # Half precision is exact in float32, and its squares would overflow in a norm.
         values=values.contiguous() if wide else values.float().contiguous(),
@@ -106,8 +129,10 @@ def from_mapping(path: Path, found: Mapping[Any, Any], asked: Asked) -> Publishe
     """Directions from a dict: by layer where its keys are layers, by name where they are not.
 
     Raises:
+        LabelNeeded: it says of the place of its vectors what is not understood here.
         ArtifactError: it holds no vectors, or they are not of one shape, or see `from_array`.
     """
+    found = {key: whole_numbers(key, each) for key, each in found.items()}
     inner = [key for key, each in found.items() if isinstance(each, Mapping) and each]
     vectors = {
         key: array
@@ -116,18 +141,26 @@ def from_mapping(path: Path, found: Mapping[Any, Any], asked: Asked) -> Publishe
         and (array := as_array(path, each)) is not None
     }
     if not vectors and len(inner) == 1:
-        _check_said(path, found, asked)
+        check_said(path, found, asked)
         return from_mapping(path, found[inner[0]], asked)
+    if not vectors and asked.name is not None and set(asked.name) <= set(inner):
+        name, *others = asked.name
+        if not others:
+            return from_mapping(path, found[name], asked)
+    if not vectors and len(inner) > 1:
+        raise ArtifactError(f"{path} holds a dict of dicts with {some(set(inner))}. Choose one "
+                            "with name='…'.")  # fmt: skip
     if not vectors:
         raise ArtifactError(f"{path} holds no vectors but a dict with {some(set(found))}.")
     arrays = {str(key): array for key, array in vectors.items()}
     picked = asked.name is not None and set(asked.name) <= set(arrays)
     if not picked and (by_layer := layers_of(path, vectors)):
-        _check_said(path, found, asked)
+        _check_all_layers(path, found, vectors)
+        check_said(path, found, asked)
         return _by_layer(path, by_layer, asked)
     if asked.name is not None and len(asked.name) == 1 == len(arrays):
         arrays = {asked.name[0]: next(iter(arrays.values()))}  # its name is the caller's
-    elif asked.name is not None:
+    elif asked.name is not None and (asked.axes != ("name",) or len(arrays) > 1):
         if missing := [name for name in asked.name if name not in arrays]:
             raise ArtifactError(f"{path} has no tensor {missing[0]!r}: {', '.join(arrays)}.")
         arrays = {name: arrays[name] for name in asked.name}
@@ -135,15 +168,9 @@ def from_mapping(path: Path, found: Mapping[Any, Any], asked: Asked) -> Publishe
     if len(set(shapes.values())) > 1:
         told = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:6])
         raise ArtifactError(f"{path} holds several tensors: {told}. Choose with name='…'.")
-    number = found.get("layer")
-    if asked.layer is None and isinstance(number, int):
-        if len(arrays) == 1 and next(iter(shapes.values()))[:-1] in ((), (1,)):
-            raise ArtifactError(
-                f"{path} holds one vector and says layer {number}, but not whether that is the "
-                f"input of block {number} (pass layer={number}) or its output (pass "
-                f"layer={number + 1})."
-            )
-    _check_said(path, found, asked)
+    if len(arrays) == 1 and next(iter(shapes.values()))[:-1] in ((), (1,)):
+        check_number(path, found.get("layer"), asked)
+    check_said(path, found, asked)
     return from_array(path, arrays, asked)
 
 
@@ -160,7 +187,7 @@ def layers_of(path: Path, vectors: Mapping[Any, Any]) -> dict[int, tuple[str | N
             f"{path} has a vector at layer {negative[0]!r}. Expected 0-based numbers: how many "
             "blocks there are is not in the file, so it cannot be counted from the end."
         )
-    matches = {key: _LAYER.match(str(key)) for key in vectors}
+    matches = {key: LAYER.match(str(key)) for key in vectors}
     if not any(matches.values()):
         return {}
     if odd := [key for key, match in matches.items() if not match]:
@@ -173,7 +200,8 @@ def layers_of(path: Path, vectors: Mapping[Any, Any]) -> dict[int, tuple[str | N
         assert match is not None
         if (layer := int(match[1])) in found:
             raise ArtifactError(f"{path} has two vectors of layer {layer}: {some(set(vectors))}.")
-        found[layer] = (match["part"], vectors[key])
+        module = _MODULE if "." in str(key) else None
+        found[layer] = (match["part"] or module, vectors[key])
     return dict(sorted(found.items()))
 
 
@@ -182,38 +210,50 @@ def row(vector: Tensor) -> Tensor:
     return vector.flatten() if vector.ndim > 1 and vector.numel() == vector.shape[-1] else vector
 
 
-def some(keys: set[Any]) -> str:
-    """A few keys, for an error."""
-    shown = ", ".join(sorted(map(repr, keys))[:4])
-    return f"keys {shown}{', …' if len(keys) > 4 else ''}"
+def _rows_by_name(
+    path: Path, arrays: Mapping[str, Tensor], asked: Asked
+) -> tuple[dict[str, Tensor], Asked]:
+    """The rows of one matrix, each a direction of its own."""
+    (name, rows), *others = arrays.items()
+    if others or rows.ndim != 2:
+        raise ArtifactError(
+            f"{path}: axes='name' takes one matrix (name, d_model), found "
+            f"{len(arrays)} of shape {tuple(rows.shape)}."
+        )
+    names = asked.name if asked.name and len(asked.name) > 1 else None
+    if names and len(names) != len(rows):
+        raise ArtifactError(f"{path} has {len(rows)} rows, and name= gives {len(names)}.")
+    named = names or tuple(f"{name} {index}" for index in range(len(rows)))
+    return dict(zip(named, rows, strict=True)), replace(asked, axes=None)
 
 
-def _check_said(path: Path, found: Mapping[Any, Any], asked: Asked) -> None:
-    """Refuses to overlook what a file says of the place of its vectors in words of its own."""
+def _check_all_layers(path: Path, found: Mapping[Any, Any], vectors: Mapping[Any, Tensor]) -> None:
+    """Refuses to leave out a layer whose value is no vector."""
     for key, each in found.items():
-        if not (isinstance(key, str) and _PLACE.search(key)) or _LAYER.match(key):
-            continue
-        if isinstance(each, str | int | list | tuple) and None in (asked.layer, asked.site):
-            if key == "layer" and asked.layer is not None:
-                continue
+        if key not in vectors and LAYER.match(str(key)):
             raise ArtifactError(
-                f"{path} holds a dict with {some(set(found))}, and what {key}={each!r} says of its "
-                "vectors is not known here. Pass layer= and site=."
+                f"{path}: expected a floating vector (d_model) at layer {key!r}, found a "
+                f"{type(each).__name__}."
             )
 
 
 def _by_layer(path: Path, vectors: dict[int, tuple[str | None, Tensor]], asked: Asked) -> Published:
-    asked.only(path, "layer", "position", "site", "name")
+    asked.only(path, "layer", "position", "site", "name", "read_at")
     names = asked.name or (path.stem,)
     if len(names) != 1:
         raise ArtifactError(f"{path} holds one direction by layer, and name= gives {len(names)}.")
     parts = {part.removeprefix("hook_") if part else None for part, _ in vectors.values()}
     if len(parts) > 1 or not parts <= set(_PARTS):
         raise ArtifactError(
-            f"{path} was read at {', '.join(sorted(str(part) for part in parts))}: expected one of "
-            f"{', '.join(str(part) for part in _PARTS if part)}."
+            f"{path} was read at {', '.join(sorted(part or 'a number alone' for part in parts))}: "
+            f"expected one of {', '.join(part for part in _PARTS if part not in (None, _MODULE))}."
         )
-    site, shift, words = _PARTS[parts.pop()]
+    part = parts.pop()
+    site, shift, words = _PARTS[part]
+    if asked.read_at is not None:
+        if part not in (None, _MODULE):
+            asked.only(path, "layer", "position", "site", "name")
+        site, shift, words = _READ_AT[asked.read_at]
     given = asked.layers_of(path, len(vectors))
     rows = [row(vector) for _, vector in vectors.values()]
     if shapes := {tuple(own.shape) for own in rows if own.ndim != 1}:
@@ -245,14 +285,25 @@ def _narrowed(numbers: Sequence[float]) -> Float[Tensor, " d_model"]:
     return narrow if torch.equal(narrow.double(), wide) else wide
 
 
-def _layer_note(layers: tuple[int, ...], asked: Asked) -> str:
+def layer_note(layers: tuple[int, ...], asked: Asked) -> str:
+    """How rows became layers, and what else they can be."""
     if asked.layer is not None:
         return "given by the reader"
-    last = layers[-1]
+    n = len(layers)
+    if asked.site not in (None, "resid_pre"):
+        return f"row l is taken to be {asked.site} of layer l"
+    if asked.read_at == "output":
+        return (
+            "given by the reader: row l is the output of block l, which is resid_pre of layer l + 1"
+        )
+    said = "given by the reader" if asked.read_at else "not in the file"
+    other = "" if asked.read_at else (
+        f". Where they are the outputs of blocks 0..{n - 1} pass read_at='output'"
+    )  # fmt: skip
     return (
-        "not in the file: row l is taken to be resid_pre of layer l, as hidden_states[l] is, so "
-        f"that row {last} of a model of {last} blocks follows the last; for outputs of blocks pass "
-        f"layer=range(1, {last + 2})"
+        f"{said}: row l is taken to be resid_pre of layer l, the input of block l, as "
+        f"hidden_states[l] is. Of a model of {n} blocks these are all inputs, and of one of "
+        f"{n - 1} blocks row {n - 1} follows the last, in most after the final norm{other}"
     )
 
 

@@ -67,23 +67,13 @@ def read(path: Path, found: Any, asked: Asked) -> Published:
         return _steering_vectors(path, vectors, kind, asked)
     if isinstance(found.get("directions"), Mapping) and "explained_variances" in keys:
         return _activation_steering(path, found["directions"], found.get("model_type"), asked)
-    if keys <= {"directions", "model_type"} and isinstance(found.get("directions"), Mapping):
+    if keys == {"directions", "model_type"} and isinstance(found["directions"], Mapping):
         return _repeng(path, found["directions"], found.get("model_type"), asked)
-    kinds = {type(value).__name__ for value in found.values()}
-    if any(type(key) is not int for key in found) or asked.layer or asked.site or asked.name:
-        return from_mapping(path, found, asked)
-    if len(kinds) > 1:
-        raise ArtifactError(
-            f"{path} holds {' and '.join(sorted(kinds))} by layer: steering-vectors keeps tensors, "
-            "repeng arrays, and this is neither."
-        )
-    if "ndarray" in kinds:
-        return _repeng(path, found, None, asked)
-    return _steering_vectors(path, found, None, asked)
+    return from_mapping(path, found, asked)
 
 
 def _steering_vectors(path: Path, vectors: Any, layer_type: Any, asked: Asked) -> Published:
-    # The default of the class. Bare vectors by layer do not say it, and the provenance does.
+    # The default of the class, where only its vectors were saved; the provenance says so.
     kind = "decoder_block" if layer_type is None else layer_type
     if not isinstance(kind, str) or kind not in _SITES:
         raise ArtifactError(
