@@ -9,8 +9,9 @@ import pytest
 from typer.main import get_command
 
 import workbench
-from workbench.__main__ import _OTHER_NAMES, _options, in_options, main
-from workbench.cli import app
+from workbench.__main__ import main
+from workbench.arguments.options import OTHER_NAMES, in_options
+from workbench.cli import app, called_options
 from workbench.study.prompts import _ADVICE
 
 PACKAGE = Path(workbench.__file__).parent
@@ -52,7 +53,7 @@ def advised(path):
 
 
 def test_every_argument_that_an_error_of_a_run_names_is_an_option():
-    run = _options(["workbench", "run"])
+    run = called_options(["workbench", "run"])
     files = [
         file
         for room in ROOMS
@@ -63,13 +64,13 @@ def test_every_argument_that_an_error_of_a_run_names_is_an_option():
     lost = {
         name: file
         for name, file in found.items()
-        if _OTHER_NAMES.get(name, name) not in run and name not in OF_FUNCTIONS_ONLY
+        if OTHER_NAMES.get(name, name) not in run and name not in OF_FUNCTIONS_ONLY
     }
     assert not lost, "give run an option, reword the error for it, or say why no run meets it"
 
 
 def test_a_study_rewords_what_it_has_no_argument_for():
-    settings = _options(["workbench", "run"])
+    settings = called_options(["workbench", "run"])
     for advice in _ADVICE.values():
         assert all(name in settings for name in re.findall(r"([a-z_]+)=", advice))
 
@@ -91,14 +92,16 @@ def test_a_study_rewords_what_it_has_no_argument_for():
     ],
 )
 def test_advice_is_in_the_words_of_the_command(message, worded):
-    assert in_options(message, _options(["workbench", "run", "--seed", "3"])) == worded
+    assert in_options(message, called_options(["workbench", "run", "--seed", "3"])) == worded
 
 
 def test_options_are_those_of_the_command_that_was_called():
-    assert _options(["workbench"]) == {} == _options(["workbench", "--help"])
+    assert called_options(["workbench"]) == {} == called_options(["workbench", "--help"])
     for name in get_command(app).commands:
-        assert all(flag.startswith("--") for flag in _options(["workbench", name]).values())
-    assert "limit" in _options(["x", "prompts"]) and "limit" not in _options(["x", "run"])
+        assert all(flag.startswith("--") for flag in called_options(["workbench", name]).values())
+    assert "limit" in called_options(["x", "prompts"]) and "limit" not in called_options(
+        ["x", "run"]
+    )
 
 
 def test_a_run_says_what_to_do_on_its_own_command_line(monkeypatch, capsys, tmp_path):

@@ -237,9 +237,7 @@ def test_a_fixed_clock_changes_nothing_else(make_tokenizer, text, monkeypatch):
 )
 def test_a_template_that_writes_no_day_has_none_and_takes_none(make_tokenizer, text):
     assert ChatTemplate(make_tokenizer(text)).date is None
-    with pytest.raises(
-        ModelError, match=r"date='2026-01-31' does nothing: .* writes no day"
-    ):
+    with pytest.raises(ModelError, match=r"date='2026-01-31' does nothing: .* writes no day"):
         ChatTemplate(make_tokenizer(text), date="2026-01-31")
 
 

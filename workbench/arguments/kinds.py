@@ -10,6 +10,8 @@ _SEVERAL = (Sequence, Collection, Iterable, tuple, list, set, frozenset)
 
 _LEAST = {"seed": 0, "columns": 1, "n_bootstrap": 1, "n_components": 1}
 """Of counts that a function does not check by itself, the smallest."""
+_MOST = {"seed": 2**32 - 1}
+"""Of the same, the largest: scikit-learn takes no larger seed."""
 
 
 class Misfit(Exception):
@@ -76,6 +78,8 @@ def ranged(name: str, value: Any, of_record: bool = False) -> Any:
         least = _LEAST.get(name)
         if least is not None and each < least:
             raise Unfit(f"{name} must be at least {least}, found {each}.")
+        if name in _MOST and each > _MOST[name]:
+            raise Unfit(f"{name} must be at most {_MOST[name]}, found {each}.")
         if name == "regularization" and each <= 0:
             raise Unfit(f"regularization must be above 0, found {each}.")
     return value

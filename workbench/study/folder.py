@@ -124,7 +124,12 @@ def check_model(model: HookedModel, study: Study) -> None:
         )
     for name, asked in (("thinking", study.thinking), ("date", study.date)):
         found = getattr(model.template, name)
-        if asked is not None and asked != found and not (name == "date" and found is None):
+        if name == "date" and asked is not None and found is None:
+            raise StudyError(
+                f"date={asked!r} does nothing: the chat template of {model.name} writes no day. "
+                "Leave date= out."
+            )
+        if asked is not None and asked != found:
             raise StudyError(
                 f"the study asks for {name}={asked!r}, the model at hand was loaded with "
                 f"{found!r}. Pass {name}={asked!r} to load_model, or let run_study load it."
