@@ -204,6 +204,8 @@ def _numbers(text: str) -> list[int]:
                 "such as -1,-2, or a range, such as 8-15."
             )
         first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise StudyError(f"the range {part.strip()!r} holds no number. Pass the smaller first.")
         found += range(first, last + 1)
     return found
 
@@ -321,7 +323,7 @@ def prompts(
     limit: Annotated[
         int | None, typer.Option(help="At most so many prompts, in the source's own mix.")
     ] = None,
-    show: Annotated[int, typer.Option(help="How many prompts to print.")] = 5,
+    show: Annotated[int, typer.Option(min=0, help="How many prompts to print.")] = 5,
 ) -> None:
     """List the sources of prompts, or look into one.
 

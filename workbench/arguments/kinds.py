@@ -8,7 +8,15 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 _SEVERAL = (Sequence, Collection, Iterable, tuple, list, set, frozenset)
 
-_LEAST = {"seed": 0, "columns": 1, "n_bootstrap": 1, "n_components": 1}
+_LEAST = {
+    "seed": 0,
+    "columns": 1,
+    "n_bootstrap": 1,
+    "n_components": 1,
+    "n_prompts": 1,
+    "top_k": 1,
+    "kl_cap": 0,
+}
 """Of counts that a function does not check by itself, the smallest."""
 _MOST = {"seed": 2**32 - 1}
 """Of the same, the largest: scikit-learn takes no larger seed."""
@@ -80,6 +88,8 @@ def ranged(name: str, value: Any, of_record: bool = False) -> Any:
             raise Unfit(f"{name} must be at least {least}, found {each}.")
         if name in _MOST and each > _MOST[name]:
             raise Unfit(f"{name} must be at most {_MOST[name]}, found {each}.")
+        if name == "skip_last" and not 0 <= each < 1:
+            raise Unfit(f"skip_last must be in [0, 1), found {each}.")
         if name == "regularization" and each <= 0:
             raise Unfit(f"regularization must be above 0, found {each}.")
     return value

@@ -13,15 +13,15 @@ _PATTERN = re.compile(
     # An argument as errors name it, with its value if it has one.
     (?<![^\s(])(?P<name>[a-z][a-z_]*)=(?:torch\.)?(?P<value>'[^']*'|"[^"]*"|\w[\w-]*)? |
     # A setting that a rule is about.
-    ^(?P<subject>[a-z]+)(?=\ must\ be\ ) |
+    ^(?P<subject>[a-z_]+)(?=\ must\ be\ ) |
     # A name of several words is no word of the language.
     (?<![\w./=-])(?P<bare>[a-z]+(?:_[a-z]+)+)(?![\w(=/-]|\.\w)""",
     re.VERBOSE,
 )
 _OWNER = re.compile(r"^(?:Study|load_model|verify_model|load_prompts): ")
 _CALLS = re.compile(r" to load_(model|prompts)\b")
-OTHER_NAMES = {"words": "refusal_words", "after": "score_after"}
-"""Arguments that a setting passes on under another name."""
+OTHER_NAMES = {"words": "refusal_words", "after": "score_after", "layer": "layers"}
+"""Arguments that a command has only under another name, where it passes them on."""
 
 
 def in_options(message: str, options: Mapping[str, str]) -> str:
@@ -39,10 +39,11 @@ def in_options(message: str, options: Mapping[str, str]) -> str:
     """
 
     def worded(found: re.Match[str]) -> str:
-        name = found["name"] or found["subject"] or found["bare"]
-        name = OTHER_NAMES.get(name, name) if found["name"] else name
+        name = found["name"] or found["subject"] or found["bare"] or ""
+        if found["name"] and name not in options:
+            name = OTHER_NAMES.get(name, name)
         switch = options.get(f"{name}={found['value']}")
-        option = switch or options.get(name or "")
+        option = switch or options.get(name)
         if option is None:
             return found[0]
         return option if switch or not found["value"] else f"{option} {found['value']}"

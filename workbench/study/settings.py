@@ -30,6 +30,8 @@ _NEVER_BLANK = (
     "model",
     "harmful",
     "harmless",
+    "text_column",
+    "id_column",
     "split",
     "refusal_words",
     "analyses",
