@@ -1,17 +1,26 @@
 """What an error advises can be done where it is said."""
 
 import ast
+import inspect
+import math
 import re
 import sys
+import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import xarray as xr
 from typer.main import get_command
 
 import workbench
-from workbench.__main__ import _OTHER_NAMES, _options, in_options, main
-from workbench.cli import app
+from workbench.__main__ import main
+from workbench.arguments.options import OTHER_NAMES, in_options
+from workbench.cli import app, called_options
+from workbench.errors import StudyError
+from workbench.study import stages
 from workbench.study.prompts import _ADVICE
+from workbench.study.settings import Study
 
 PACKAGE = Path(workbench.__file__).parent
 # Rooms whose errors a command line meets before it has a model, and while it loads one.
@@ -36,7 +45,6 @@ OF_FUNCTIONS_ONLY = {
     "device_map": "load_model; a study has no device map",
     "tokenizer": "load_model, of a model that is loaded already",
     "positions": "collect_activations; a run leaves such a t_inst out by itself",
-    "after": "model.tokens; a study has score_after",
     "gguf_file": "transformers' own from_pretrained",
     "path": "load_prompts; a study says NAME=FILE instead",
 }
@@ -52,7 +60,7 @@ def advised(path):
 
 
 def test_every_argument_that_an_error_of_a_run_names_is_an_option():
-    run = _options(["workbench", "run"])
+    run = called_options(["workbench", "run"])
     files = [
         file
         for room in ROOMS
@@ -63,13 +71,13 @@ def test_every_argument_that_an_error_of_a_run_names_is_an_option():
     lost = {
         name: file
         for name, file in found.items()
-        if _OTHER_NAMES.get(name, name) not in run and name not in OF_FUNCTIONS_ONLY
+        if OTHER_NAMES.get(name, name) not in run and name not in OF_FUNCTIONS_ONLY
     }
     assert not lost, "give run an option, reword the error for it, or say why no run meets it"
 
 
 def test_a_study_rewords_what_it_has_no_argument_for():
-    settings = _options(["workbench", "run"])
+    settings = called_options(["workbench", "run"])
     for advice in _ADVICE.values():
         assert all(name in settings for name in re.findall(r"([a-z_]+)=", advice))
 
@@ -88,17 +96,123 @@ def test_a_study_rewords_what_it_has_no_argument_for():
         ("the model's seed= and the user's", "the model's --seed and the user's"),
         ("Choose another out=, or delete", "Choose another --out, or delete"),
         ("Pass tokenizer= too.", "Pass tokenizer= too."),
+        ("Study: seed must be at least 0.", "--seed must be at least 0."),
+        ("Raise n_test (or n_train), not", "Raise --n-test (or --n-train), not"),
+        ("Leave thinking= out; thinking=False", "Leave --no-thinking out; --no-thinking"),
+        ("or thinking=True, or after=", "or --thinking, or --score-after"),
+        (
+            "model.batch_tokens, n_train.csv, a/n_train",
+            "model.batch_tokens, n_train.csv, a/n_train",
+        ),
+        ("load_model(x, device=…) of 'n_train'", "load_model(x, device=…) of 'n_train'"),
     ],
 )
 def test_advice_is_in_the_words_of_the_command(message, worded):
-    assert in_options(message, _options(["workbench", "run", "--seed", "3"])) == worded
+    assert in_options(message, called_options(["workbench", "run", "--no-thinking"])) == worded
+
+
+WRONG = {
+    **dict.fromkeys(("n_train", "n_validation", "n_test", "top_k"), 0),
+    **dict.fromkeys(("max_new_tokens", "max_thinking_tokens", "batch_tokens"), -1),
+    **dict.fromkeys(("model", "harmful", "harmless", "text_column", "id_column", "split"), " "),
+    **dict.fromkeys(("refusal_words", "analyses", "revision", "chat_template"), " "),
+    **dict.fromkeys(("estimator", "site", "judge", "score_after"), "nonsense"),
+    **dict.fromkeys(("borderline", "category_column", "label_column", "context_column"), 3),
+    **{"device": "gpu", "dtype": "int8", "date": "20260131", "thinking": "yes", "system": 3},
+    **{"kl_cap": -0.1, "induce_floor": math.inf, "skip_last": 1, "confidence": 1, "seed": 2**32},
+}
+
+
+@pytest.mark.parametrize("setting", fields(Study), ids=lambda each: each.name)
+def test_every_setting_is_checked_when_it_is_made_and_called_by_its_option(unchecked, setting):
+    """And by its option alone, wherever an error names it."""
+    options = called_options(["workbench", "run"])
+    option = options[setting.name]
+    with pytest.raises(
+        StudyError, match=rf"^(Study: )?{setting.name} must be .*, found "
+    ) as caught:
+        Study(**{setting.name: WRONG[setting.name]})
+    told = in_options(str(caught.value), options)
+    assert told.startswith(f"{option} must be ") and f"{setting.name}=" not in told
+    assert not re.search(r"\b[a-z]+(_[a-z]+)+\b", told.partition(" must be ")[0])
+    for text in (f"Leave {setting.name}= out.", f"{setting.name} must be 1."):
+        assert option in in_options(text, options)
+    if "_" in setting.name:
+        assert in_options(f"Raise {setting.name}.", options) == f"Raise {option}."
+
+
+@pytest.mark.parametrize("command", sorted(get_command(app).commands))
+def test_every_option_is_what_errors_call_it_by(command):
+    options = called_options(["workbench", command])
+    for name, option in options.items():
+        if "=" not in name:
+            assert in_options(f"{name} must be 1. Pass {name}=.", options) == (
+                f"{option} must be 1. Pass {option}."
+            )
+
+
+def test_what_loads_a_model_takes_every_setting_of_loading():
+    loading = {
+        *inspect.signature(workbench.load_model).parameters,
+    } - {"name", "tokenizer", "device_map"}
+    assert loading <= {*called_options(["workbench", "verify"])}
+    assert loading - {"trust_remote_code"} <= {*called_options(["workbench", "run"])}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--no-thinking"], "has no switch for thinking: .* Leave --no-thinking out"),
+        (["verify", "--date", "2026-01-31"], "writes no day. Leave --date out"),
+        (["run", "--max-thinking-tokens", "9"], "--max-thinking-tokens 9 does nothing where"),
+        (["run", "--score-after", "thinking"], "Lower --max-thinking-tokens or shorten"),
+        (["run", "--max-new-tokens", "500"], "500 new ones do not fit.* Lower --max-new-tokens or"),
+        (["patch-heads", "--threshold", "2"], "--threshold must be above 0 and at most 1, found 2"),
+        (["patch-heads", "--aim", "x"], "--aim must be one of induce, suppress, found 'x'"),
+        (["patch-heads", "--layers", "5-3"], "the range '5-3' holds no number"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_by_its_option(
+    unchecked, monkeypatch, capsys, tmp_path, arguments, said
+):
+    monkeypatch.setattr(stages, "verify_model", lambda model: VERIFIED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["workbench", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert re.search(said, capsys.readouterr().err)
+
+
+VERIFIED = xr.Dataset(
+    {"verdict": ("check", ["exact"])}, attrs={"verdict": "exact", "environment": {}}
+)
+
+
+def test_warnings_are_one_line_in_the_words_of_the_command(monkeypatch, capsys):
+    def warn():
+        warnings.warn("two\nlines: leave words= out", UserWarning, stacklevel=1)
+        raise StudyError("stop")
+
+    monkeypatch.setattr("workbench.cli.app", warn)
+    monkeypatch.setattr("workbench.cli.called_options", lambda arguments: {"refusal_words": "--r"})
+    monkeypatch.setattr(sys, "argv", ["workbench", "run"])
+    with warnings.catch_warnings(), pytest.raises(SystemExit):
+        warnings.simplefilter("default")
+        main()
+    assert capsys.readouterr().err.splitlines() == [
+        "workbench: warning: two lines: leave --r out",
+        "workbench: stop",
+    ]
 
 
 def test_options_are_those_of_the_command_that_was_called():
-    assert _options(["workbench"]) == {} == _options(["workbench", "--help"])
+    assert called_options(["workbench"]) == {} == called_options(["workbench", "--help"])
     for name in get_command(app).commands:
-        assert all(flag.startswith("--") for flag in _options(["workbench", name]).values())
-    assert "limit" in _options(["x", "prompts"]) and "limit" not in _options(["x", "run"])
+        assert all(flag.startswith("--") for flag in called_options(["workbench", name]).values())
+    assert "limit" in called_options(["x", "prompts"]) and "limit" not in called_options(
+        ["x", "run"]
+    )
 
 
 def test_a_run_says_what_to_do_on_its_own_command_line(monkeypatch, capsys, tmp_path):

@@ -165,8 +165,8 @@ def test_prompts_lists_sources_and_looks_into_one(tmp_path):
     ("arguments", "message"),
     [
         (("run", "--model", "no-such-model"), "workbench: no model 'no-such-model'"),
-        (("run", "--n-train", "0"), "workbench: n_train must be at least 1, found 0."),
-        (("run", "--analyses", "cosine"), "workbench: no analysis 'cosine'. Choose with commas"),
+        (("run", "--n-train", "0"), "workbench: --n-train must be at least 1, found 0."),
+        (("run", "--analyses", "cosine"), "found 'cosine'. Did you mean 'cosines'?"),
         (("compare", "nowhere"), "workbench: no file or folder nowhere."),
         (("prompts", "harmfull"), "harmful"),
     ],

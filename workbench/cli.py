@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from workbench import __version__
 from workbench.arguments.kinds import EMPTY_PATH, is_blank
+from workbench.arguments.options import in_options, options_of
 from workbench.errors import ArtifactError, StudyError
 from workbench.heads import head_labels
 from workbench.study.settings import Study
@@ -48,6 +50,18 @@ def _root(
     ] = None,
 ) -> None:
     pass
+
+
+def worded(message: object) -> str:
+    """One line, whatever a path or a prompt in it holds, in the words of the command line."""
+    return in_options(" ".join(str(message).split()), called_options(sys.argv))
+
+
+def called_options(arguments: list[str]) -> dict[str, str]:
+    """The options of the command that was called, by the name of their argument."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    command = next((commands[each] for each in arguments[1:] if each in commands), None)
+    return options_of(command.params, arguments) if command else {}
 
 
 def _option(setting: Field[Any]) -> Any:
@@ -111,7 +125,7 @@ def run(
 
 def _say(line: str) -> None:
     """One line about what happens."""
-    _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False)
+    _console.print(f"[dim]·[/dim] {escape(worded(line))}", highlight=False)
 
 
 @app.command("patch-heads")
@@ -361,7 +375,7 @@ def prompts(
     limit: Annotated[
         int | None, typer.Option(help="At most so many prompts, in the source's own mix.")
     ] = None,
-    show: Annotated[int, typer.Option(help="How many prompts to print; 0 for none.")] = 5,
+    show: Annotated[int, typer.Option(min=0, help="How many prompts to print; 0 for none.")] = 5,
 ) -> None:
     """List the sources of prompts, or look into one.
 
@@ -418,6 +432,10 @@ def verify(
         bool | None,
         typer.Option("--thinking/--no-thinking", help="For a template with such a switch."),
     ] = None,
+    date: Annotated[
+        str | None,
+        typer.Option(help="Day, such as 2026-01-31, that a template writes; by default today."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(parser=_path, help="File for the result, .safetensors; none: no file."),
@@ -445,8 +463,10 @@ def verify(
         trust_remote_code=trust_remote_code,
         chat_template=chat_template,
         thinking=thinking,
+        date=date,
     )
-    show_verification(found, _console)
+    notes = [worded(note) for note in found["note"].values.tolist()]
+    show_verification(found.assign(note=("check", notes)), _console)
     if out is not None:
         save_dataset(out, found, kind="verification")
         _console.print(f"result: {out}", soft_wrap=True, highlight=False)

@@ -121,7 +121,7 @@ def show_verification(found: "xr.Dataset", console: Console) -> None:
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        caption=_SUMMARIES[found.attrs["verdict"]],
+        caption=_summary(found),
     )
     table.add_column("check")
     for name in ("differs by", "allowed"):
@@ -146,6 +146,17 @@ def show_verification(found: "xr.Dataset", console: Console) -> None:
         style = "bold" if part in ("t_inst", "t_post") else ""
         prompt.add_row(str(position), str(token), escape(repr(str(text))), str(part), style=style)
     console.print(prompt)
+
+
+def _summary(found: "xr.Dataset") -> str:
+    """What a verification comes to, in one line."""
+    verdicts = dict(zip(found["check"].values.tolist(), found["verdict"].values, strict=True))
+    if found.attrs["verdict"] == "lacking" and verdicts.get("template") == "lacking":
+        return (
+            "What is read is exact, but no prompt can be put to this model as it stands: its chat "
+            "template is lacking, or not read back as it is written."
+        )
+    return _SUMMARIES[found.attrs["verdict"]]
 
 
 def show_heads(found: "Heads", console: Console) -> None:

@@ -279,8 +279,9 @@ def test_arguments_that_contradict_each_other(folder, zoo, make_network, make_to
     for setting in ({"device_map": "auto"}, {"revision": "main"}):
         with pytest.raises(ModelError, match="do nothing to a model that is loaded already"):
             load_model(make_network("llama"), tokenizer=make_tokenizer(), **setting)
-    with pytest.raises(ModelError, match="no dtype 'float33': float32, bfloat16 or float16"):
-        load_model(folder, dtype="float33")
+    for name, revision in ((folder, "main"), ("pocket", "main"), ("owner/model", " ")):
+        with pytest.raises(ModelError, match=r"revision must be .* of a Hub id, found .* Leave"):
+            load_model(name, revision=revision)
     with pytest.raises(ModelError, match=r"cannot read the chat template nowhere\.jinja"):
         load_model(folder, chat_template="nowhere.jinja")
 

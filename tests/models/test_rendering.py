@@ -148,10 +148,51 @@ def test_the_system_prompt_may_be_typed_where_the_users_words_are_not(make_token
 def test_a_template_that_fails(make_tokenizer):
     with pytest.raises(ModelError, match=r"cannot render a prompt \(roles must alternate\)"):
         ChatTemplate(make_tokenizer("{{ raise_exception('roles must alternate') }}")).render("hi")
-    chat = ChatTemplate(make_tokenizer("{% if %}"))
+    chat = ChatTemplate(make_tokenizer("{{ raise_exception('no') }}"))
     assert chat.provenance["rendered"] is None
     with pytest.raises(ModelError, match="cannot render a prompt"):
         chat.render("hi")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TURNS + "{{ x", r"is no Jinja template: line \d: unexpected end of template"),
+        ("{% if %}" + TURNS, "is no Jinja template: line 1: Expected an expression"),
+        ("{{ messages | nosuch }}", "is no Jinja template: line 1: No filter named 'nosuch'"),
+    ],
+)
+def test_text_that_is_no_jinja_is_refused_before_weights_are_read(
+    make_tokenizer, tmp_path, text, message
+):
+    for own, template, origin in (
+        (text, None, "this model's chat template"),
+        (TURNS, text, "the chat template that was given"),
+    ):
+        with pytest.raises(ModelError, match=message) as caught:
+            load_model(Unread(), tokenizer=make_tokenizer(own), chat_template=template)
+        assert origin in str(caught.value) and "\n" not in str(caught.value)
+    (tmp_path / "own.jinja").write_text(text)
+    with pytest.raises(ModelError, match=rf"the chat template '.*own\.jinja' {message}"):
+        load_model("pocket", chat_template=tmp_path / "own.jinja")
+
+
+class Unread(torch.nn.Module):
+    """A network whose weights nobody may ask for."""
+
+    config = None
+
+
+def test_a_given_template_that_renders_no_prompt_is_refused_when_loading(
+    make_network, make_tokenizer
+):
+    network, tokenizer = make_network("llama"), make_tokenizer(TURNS + REPLY)
+    for text, message in (
+        ("{{ 'x' }}", "does not show the user's words"),
+        ("{{ raise_exception('no') }}", r"cannot render a prompt \(no\)"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            load_model(network, tokenizer=tokenizer, chat_template=text)
 
 
 def test_the_day_is_fixed_for_a_template(make_tokenizer, on_day):
@@ -191,17 +232,26 @@ def test_a_fixed_clock_changes_nothing_else(make_tokenizer, text, monkeypatch):
     assert Rendering(tokenizer).render("hi") == hugging_faces(tokenizer, "hi")
 
 
-def test_a_template_that_writes_no_day_has_none(make_tokenizer):
-    unread = "{% if false %}{{ strftime_now('%Y') }}{% endif %}" + TURNS + REPLY
-    for text in (TURNS + REPLY, unread):
-        chat = ChatTemplate(make_tokenizer(text), date="2026-01-31")
-        assert chat.date is None
-        assert chat.fingerprint == ChatTemplate(make_tokenizer(text)).fingerprint
+@pytest.mark.parametrize(
+    "text", [TURNS + REPLY, "{% if false %}{{ strftime_now('%Y') }}{% endif %}" + TURNS + REPLY]
+)
+def test_a_template_that_writes_no_day_has_none_and_takes_none(make_tokenizer, text):
+    assert ChatTemplate(make_tokenizer(text)).date is None
+    with pytest.raises(ModelError, match=r"date='2026-01-31' does nothing: .* writes no day"):
+        ChatTemplate(make_tokenizer(text), date="2026-01-31")
 
 
-def test_a_day_that_is_none(make_tokenizer):
-    with pytest.raises(ModelError, match="'yesterday' is no date: expected one such as"):
-        ChatTemplate(make_tokenizer(DATED), date="yesterday")
+def test_a_day_for_no_template_or_one_that_fails(make_tokenizer):
+    with pytest.raises(ModelError, match=r"date='2026-01-31' does nothing: .* no chat template"):
+        ChatTemplate(make_tokenizer(None), date="2026-01-31")
+    with pytest.raises(ModelError, match=r"cannot render a prompt \(no\)"):
+        ChatTemplate(make_tokenizer("{{ raise_exception('no') }}"), date="2026-01-31")
+
+
+@pytest.mark.parametrize("date", ["yesterday", "", "20260131", "2026-W05-6", "2026-02-30"])
+def test_a_day_that_is_none(make_tokenizer, date):
+    with pytest.raises(ModelError, match=f"date must be a day such as 2026-01-31, found '{date}'"):
+        ChatTemplate(make_tokenizer(DATED), date=date)
 
 
 def test_activations_of_two_days_are_not_mixed(make_network, make_tokenizer):

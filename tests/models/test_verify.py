@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from architectures import random_network
+from rich.console import Console
 from typer.testing import CliRunner
 
 import workbench as wb
@@ -11,6 +12,7 @@ from workbench.cli import app
 from workbench.errors import ModelError
 from workbench.models.shortcuts import chosen_method
 from workbench.study.stages import open_run
+from workbench.tables import show_verification
 
 MEASURED = ("logits", "resid_pre", "attn_out", "mlp_out", "z", "ablation", "padding", "cache")
 
@@ -113,6 +115,9 @@ def test_without_a_template_the_rest_is_verified(make_tokenizer):
     assert verdicts(found)["template"] == "lacking"
     assert "no chat template" in notes(found)["template"]
     assert "token" not in found.dims
+    console = Console(record=True, width=400)
+    show_verification(found, console)
+    assert "no prompt can be put to this model as it stands" in console.export_text()
 
 
 def test_settings_of_a_loaded_model_are_refused(pocket):

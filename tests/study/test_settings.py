@@ -26,12 +26,17 @@ def test_settings_cannot_be_changed():
         ({"skip_last": 1.0}, r"skip_last must be in \[0, 1\)"),
         ({"confidence": 0.0}, r"confidence must be between 0 and 1"),
         ({"kl_cap": float("nan")}, "kl_cap must be a finite number"),
-        ({"estimator": "median"}, "no estimator 'median': mean_difference, pca_direction"),
-        ({"site": "z"}, "no site 'z': resid_pre, attn_out, mlp_out"),
-        ({"judge": "oracle"}, "no judge 'oracle': rules, substring"),
+        ({"kl_cap": -1.0}, "kl_cap must be a finite number, at least 0, found -1"),
+        ({"seed": -1}, "seed must be from 0 to 4294967295, found -1"),
+        ({"estimator": "median"}, "estimator must be one of mean_difference, pca_direction"),
+        ({"site": "resid_post"}, "site must be one of .*The output of block l is resid_pre of"),
+        ({"judge": "rule"}, "judge must be one of rules, substring, found 'rule'. Did you mean"),
+        ({"harmful": ["a"]}, "harmful must be text, found a list of str"),
+        ({"refusal_words": "I,,As"}, "refusal_words must be words with commas between"),
+        ({"max_thinking_tokens": 9}, "max_thinking_tokens=9 does nothing where scores are read"),
     ],
 )
-def test_a_setting_out_of_range_is_refused(setting, message):
+def test_a_setting_out_of_range_is_refused(unchecked, setting, message):
     with pytest.raises(StudyError, match=message):
         Study(**setting)
 

@@ -60,6 +60,14 @@ def test_a_model_of_another_day_is_refused(dated, tmp_path):
         check_model(models["2020-02-29"], replace(study, thinking=False))
 
 
+def test_a_day_for_a_model_whose_template_writes_none(pocket, tmp_path):
+    study = wb.Study(n_train=8, n_validation=8, n_test=4, date="2020-02-29")
+    for given in ({}, {"model": pocket}):
+        with pytest.raises((wb.StudyError, wb.ModelError), match="date='2020-02-29' does noth"):
+            open_run(study, tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_of_an_earlier_version_goes_on(pocket, tmp_path):
     study = wb.Study(n_train=8, n_validation=8, n_test=4)
     open_run(study, tmp_path, model=pocket)

@@ -189,11 +189,13 @@ def check_search(
     """
     if direction not in get_args(Aim):
         raise AxisError(f"no direction {direction!r}: {', '.join(get_args(Aim))}.")
-    if not 0 < threshold <= 1 or max_heads < 1 or n_random < 0:
-        raise StudyError(
-            f"expected 0 < threshold <= 1, max_heads >= 1 and n_random >= 0, found {threshold}, "
-            f"{max_heads} and {n_random}."
-        )
+    for name, value, holds, rule in (
+        ("threshold", threshold, 0 < threshold <= 1, "above 0 and at most 1"),
+        ("max_heads", max_heads, max_heads >= 1, "at least 1"),
+        ("n_random", n_random, n_random >= 0, "at least 0"),
+    ):
+        if not holds:
+            raise StudyError(f"{name} must be {rule}, found {value}.")
     judge_replies([], judge)
 
 

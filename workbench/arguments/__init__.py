@@ -23,7 +23,7 @@ R = TypeVar("R")
 PROMPTS = frozenset(
     {"prompts", "harmful", "harmless", "borderline", "source", "target", "judged", "prompt_sets"}
 )
-"""Arguments that hold prompts."""
+"""Arguments that hold prompts, unless they are annotated as text: the name of a source."""
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -65,7 +65,8 @@ def check_fields(record: Any) -> None:
     owner, hints = type(record).__name__, _hints(type(record))
     for field in fields(record):
         value = getattr(record, field.name)
-        if value is field.default or field.name in PROMPTS:
+        of_prompts = field.name in PROMPTS and hints[field.name] is not str
+        if value is field.default or of_prompts:
             continue
         fit = _fit(owner, field.name, value, hints[field.name], of_record=True)
         if fit is not value:

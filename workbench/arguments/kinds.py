@@ -10,8 +10,18 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 _SEVERAL = (Sequence, Collection, Iterable, tuple, list, set, frozenset)
 
 EMPTY_PATH = "the path is empty. Pass that of a file or folder; the current folder is '.'."
-_LEAST = {"seed": 0, "columns": 1, "n_bootstrap": 1, "n_components": 1}
+_LEAST = {
+    "seed": 0,
+    "columns": 1,
+    "n_bootstrap": 1,
+    "n_components": 1,
+    "n_prompts": 1,
+    "top_k": 1,
+    "kl_cap": 0,
+}
 """Of counts that a function does not check by itself, the smallest."""
+_MOST = {"seed": 2**32 - 1}
+"""Of the same, the largest: scikit-learn takes no larger seed."""
 
 _FINITE = ("coefficient", "value")
 """Arguments that are written into the stream, where infinity would become NaN."""
@@ -100,6 +110,10 @@ def ranged(name: str, value: Any, of_record: bool = False) -> Any:
         least = _LEAST.get(name)
         if least is not None and each < least:
             raise Unfit(f"{name} must be at least {least}, found {each}.")
+        if name in _MOST and each > _MOST[name]:
+            raise Unfit(f"{name} must be at most {_MOST[name]}, found {each}.")
+        if name == "skip_last" and not 0 <= each < 1:
+            raise Unfit(f"skip_last must be in [0, 1), found {each}.")
         if name == "regularization" and each <= 0:
             raise Unfit(f"regularization must be above 0, found {each}.")
     return value

@@ -98,7 +98,7 @@ def complaint(
     choices = _choices(kind)
     if choices and isinstance(value, str):
         what = _CALLED.get(name, name + " {!r}").format(value)
-        text = f"{owner}: no {what}: {', '.join(choices)}. {_meant(value, choices)}"
+        text = f"{owner}: no {what}: {', '.join(choices)}. {meant(value, choices)}"
         return AxisError(text.strip())
     verb = "expected" if name.startswith("*") else f"{name} must be"
     text = f"{owner}: {verb} {expected(kind)}, found {found(value)}."
@@ -164,11 +164,11 @@ def _choices(kind: Any) -> list[str]:
     return [each for own in words for each in own]
 
 
-def _meant(value: str, choices: Sequence[str]) -> str:
+def meant(value: str, choices: Sequence[str]) -> str:
     """What a word that is none of the choices was probably meant to be."""
     if value == "resid_post":
         return "The output of block l is resid_pre of layer l + 1."
-    near = difflib.get_close_matches(value, choices, 1)
+    near = difflib.get_close_matches(value.lower(), choices, 1)
     return f"Did you mean {near[0]!r}?" if near else ""
 
 

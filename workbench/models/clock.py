@@ -32,9 +32,12 @@ def day(text: str) -> datetime.date:
         ModelError: it is none.
     """
     try:
-        return datetime.date.fromisoformat(text)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{text!r} is no date: expected one such as '2026-01-31'.") from error
+        found = datetime.date.fromisoformat(text)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.isoformat() != text:  # other ways to write a day are no other days
+        raise ModelError(f"date must be a day such as 2026-01-31, found {text!r}.")
+    return found
 
 
 def today(tokenizer: Any) -> datetime.date:

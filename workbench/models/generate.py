@@ -91,16 +91,33 @@ def generate_ids(
         )
     model.check_padding(tokens)
     longest = tokens.ids.shape[1]
-    if model.max_tokens is not None and longest + max_new_tokens > model.max_tokens:
-        raise PromptError(
-            f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit: {model.name} "
-            f"reads at most {model.max_tokens}. Lower max_new_tokens or shorten the prompt."
-        )
+    check_fits(model, longest, max_new_tokens)
     settings: dict[str, Any] = {"do_sample": do_sample, "eos_token_id": stop_ids(model) or None}
     if do_sample:
         settings |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
     output = _run(model, tokens, seed, max_new_tokens=max_new_tokens, **settings)
     return output[:, longest:].cpu()
+
+
+def check_fits(
+    model: HookedModel, longest: int, n_new: int, setting: str = "max_new_tokens"
+) -> None:
+    """Refuses more new tokens than the model can read behind a prompt.
+
+    Args:
+        model: the model.
+        longest: tokens of the longest prompt.
+        n_new: tokens that it may write.
+        setting: that says how many.
+
+    Raises:
+        PromptError: they do not fit.
+    """
+    if model.max_tokens is not None and longest + n_new > model.max_tokens:
+        raise PromptError(
+            f"a prompt of {longest} tokens and {n_new} new ones do not fit: {model.name} reads at "
+            f"most {model.max_tokens}. Lower {setting} or shorten the prompt."
+        )
 
 
 @torch.no_grad()

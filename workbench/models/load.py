@@ -15,6 +15,7 @@ from workbench.models.boot import boot
 from workbench.models.checks import check_loaded, compare_with_plain
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
+from workbench.models.placing import check_device_map, device_here, known_dtype
 from workbench.models.reference import (
     Reference,
     check_weights,
@@ -22,6 +23,7 @@ from workbench.models.reference import (
     remember,
     remembered,
 )
+from workbench.models.templates import template_origin, template_text
 from workbench.models.tokens import ChatTemplate
 
 
@@ -63,9 +65,11 @@ def load_model(
             and the same for as long as the model is loaded.
 
     Raises:
-        ModelError: the model is absent, gated, of an unknown architecture or broken (weights that
-            are not finite); TransformerLens does not compute what it computes, with the layer named
-            where that begins; or the arguments contradict each other.
+        ModelError: a setting is none that this machine has, would do nothing, or contradicts
+            another; a chat template is no Jinja, or the one given renders no prompt; the model is
+            absent, gated, of an unknown architecture or broken (weights that are not finite);
+            TransformerLens does not compute what it computes, with the layer named where that
+            begins.
 
     >>> import workbench as wb
     >>> model = wb.load_model("pocket")
@@ -84,6 +88,8 @@ def load_model(
         thinking=thinking,
         date=date,
     )
+    if chat_template is not None:
+        model.template.frame()
     check_loaded(model)
     return model
 
@@ -104,18 +110,32 @@ def load_unchecked(
     """As `load_model`, also where the wrapper does not tell the truth: for `verify_model` alone."""
     if device is not None and device_map is not None:
         raise ModelError("device= and device_map= contradict each other. Pass one of them.")
-    template_text = _template_text(chat_template)
-    settings = {"thinking": thinking, "date": date}
+    check_device_map(device_map)
+    device = None if device is None else device_here(device)
+    chosen_dtype = known_dtype(dtype)
+    template = template_text(chat_template)
+    settings = {
+        "thinking": thinking,
+        "date": date,
+        "origin": template_origin(chat_template),
+    }
     if not isinstance(name, str | Path):
-        return _wrap(name, tokenizer, device, dtype, revision, device_map, template_text, settings)
+        return _wrap(
+            name, tokenizer, device, chosen_dtype, revision, device_map, template, settings
+        )
     if str(name) in organism_names():
         source = str(organism_path(str(name)))
     else:
         source = _local_or_hub(name)
+    if revision is not None and (Path(source).is_dir() or not revision.strip()):
+        raise ModelError(
+            f"revision must be a branch, tag or commit of a Hub id, found {revision!r} for {name}. "
+            "Leave revision= out."
+        )
     if device_map is None:
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    on_gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
-    chosen_dtype = _dtype(dtype) or (torch.bfloat16 if on_gpu else torch.float32)
+        device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
+    chosen_dtype = chosen_dtype or (torch.bfloat16 if on_gpu else torch.float32)
     from transformers import AutoTokenizer
 
     plain: list[Reference] = []
@@ -124,11 +144,13 @@ def load_unchecked(
             tokenizer = AutoTokenizer.from_pretrained(
                 source, revision=revision, trust_remote_code=trust_remote_code
             )
+        for_bridge = _for_bridge(tokenizer)
+        chat = ChatTemplate(tokenizer, template, **settings)  # before the weights are read
         with _quiet():
             bridge = boot(
                 source,
                 lambda network: plain.append(_read_sound(network, tokenizer, str(name))),
-                tokenizer=_for_bridge(tokenizer),
+                tokenizer=for_bridge,
                 device=device,
                 dtype=chosen_dtype,
                 revision=revision,
@@ -140,16 +162,14 @@ def load_unchecked(
     except Exception as error:
         raise _explained(str(name), error) from error
     commit = getattr(bridge.original_model.config, "_commit_hash", None)
-    return _finished(
-        bridge, plain[0], tokenizer, str(name), template_text, commit or revision, settings
-    )
+    return _finished(bridge, plain[0], tokenizer, str(name), chat, commit or revision)
 
 
 def _wrap(
     network: Any,
     tokenizer: Any,
-    device: str | torch.device | None,
-    dtype: torch.dtype | str | None,
+    device: torch.device | None,
+    dtype: torch.dtype | None,
     revision: str | None,
     device_map: Any,
     template: str | None,
@@ -163,8 +183,10 @@ def _wrap(
         raise ModelError(f"a loaded model needs its tokenizer: load_model({kind}, tokenizer=…).")
     if device_map is not None or revision is not None:
         raise ModelError("device_map= and revision= do nothing to a model that is loaded already.")
+    for_bridge = _for_bridge(tokenizer)
+    chat = ChatTemplate(tokenizer, template, **settings)
     if device is not None or dtype is not None:
-        network.to(device=device, dtype=_dtype(dtype))
+        network.to(device=device, dtype=dtype)
     config: Any = network.config
     if not getattr(config, "architectures", None):
         config.architectures = [kind]  # a model that was never saved does not have it yet
@@ -177,13 +199,13 @@ def _wrap(
                 name,
                 lambda network: plain.append(_read_sound(network, tokenizer, name)),
                 network=network,
-                tokenizer=_for_bridge(tokenizer),
+                tokenizer=for_bridge,
             )
     except ModelError:
         raise
     except Exception as error:
         raise _explained(name, error) from error
-    return _finished(bridge, plain[0], tokenizer, name, template, None, settings)
+    return _finished(bridge, plain[0], tokenizer, name, chat, None)
 
 
 def _for_bridge(tokenizer: Any) -> Any:
@@ -211,13 +233,11 @@ def _finished(
     plain: Reference,
     tokenizer: Any,
     name: str,
-    template: str | None,
+    chat: ChatTemplate,
     revision: str | None,
-    settings: dict[str, Any],
 ) -> HookedModel:
     """The wrapped network, once it has been compared with the plain one."""
     bridge.original_model.eval().requires_grad_(False)
-    chat = ChatTemplate(tokenizer, template, **settings)
     model = HookedModel(bridge, tokenizer, name, chat, revision)
     compare_with_plain(model, plain)
     remember(bridge.original_model, model.reference)
@@ -249,32 +269,6 @@ def _local_or_hub(name: str | Path) -> str:
             "A Hub id has the form owner/name."
         )
     return str(name)
-
-
-def _template_text(chat_template: str | Path | None) -> str | None:
-    """Jinja text from text or from a file; one bare word is the name of a tokenizer's own."""
-    if chat_template is None:
-        return None
-    if not str(chat_template).strip():
-        raise ModelError("chat_template is empty: pass Jinja text, a file, or the name of one.")
-    if re.fullmatch(r"[\w-]+", str(chat_template)) and not Path(chat_template).is_file():
-        return str(chat_template)
-    if isinstance(chat_template, Path) or "{" not in chat_template:
-        try:
-            return Path(chat_template).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"cannot read the chat template {chat_template}: {error}.") from error
-    return chat_template
-
-
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    """A torch dtype from itself or its name."""
-    if dtype is None or isinstance(dtype, torch.dtype):
-        return dtype
-    found = getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype):
-        raise ModelError(f"no dtype {dtype!r}: float32, bfloat16 or float16.")
-    return found
 
 
 def _explained(name: str, error: Exception) -> ModelError:

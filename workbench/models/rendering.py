@@ -3,11 +3,12 @@
 import datetime
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from workbench.errors import ModelError
 from workbench.models.clock import ASKS, FIXED_CLOCK, clock_at, day, today
+from workbench.models.templates import OWN, chosen_template
 
 Form = Literal["text", "parts"]
 """How a template reads what somebody says: as text, or as a list of typed parts."""
@@ -27,10 +28,11 @@ class Rendering:
             ``thinking``; None leaves it to the template.
         date: the day, as ``2026-01-31``, that a template which writes one is told; by default the
             day of the first rendering. The time of day is midnight.
+        origin: what the template is called in errors.
 
     Raises:
-        ModelError: several templates and none called ``default``, or no such name; a template that
-            has no switch; a date that is none.
+        ModelError: several templates and none called ``default``, or no such name; text that is no
+            Jinja; a template that has no switch, or writes no day; a date that is none.
     """
 
     def __init__(
@@ -40,14 +42,19 @@ class Rendering:
         *,
         thinking: bool | None = None,
         date: str | None = None,
+        origin: str = OWN,
     ):
         self.tokenizer = tokenizer
-        self.template = _chosen(getattr(tokenizer, "chat_template", None), template)
+        self.template = chosen_template(getattr(tokenizer, "chat_template", None), template)
         self.thinking = thinking
         self._date = None if date is None else day(date)
         self._forms: dict[str, Form] = {}
         self._dated: bool | None = None
         self._switches: set[str | None] = set()
+        self._origin = origin
+        self._check_syntax()
+        if date is not None:
+            self._check_writes_date(date)
         if thinking is not None:
             self._check_switch(None)
 
@@ -183,6 +190,38 @@ class Rendering:
                 return form, None
         return None, failed
 
+    def _check_syntax(self) -> None:
+        """Refuses text that is no Jinja; whatever else a template objects to, `render` says."""
+        from jinja2 import TemplateSyntaxError
+
+        try:
+            if self.template is not None:
+                self.tokenizer.apply_chat_template(
+                    [{"role": "user", "content": _MARKER}],
+                    chat_template=str(self.template),
+                    tokenize=False,
+                )
+        except TemplateSyntaxError as error:
+            told = " ".join(str(error.message).split()).rstrip(".")
+            raise ModelError(
+                f"{self._origin} is no Jinja template: line {error.lineno}: {told}. Mend it, or "
+                "pass another chat_template=."
+            ) from error
+        except Exception:  # templates raise whatever their author chose
+            return
+
+    def _check_writes_date(self, date: str) -> None:
+        """Refuses a day that changes nothing."""
+        if self.template is not None:
+            self._user_form()
+        if not self._writes_date():
+            raise ModelError(
+                f"date={date!r} does nothing: {self._origin} writes no day. Leave date= out."
+                if self.template is not None
+                else f"date={date!r} does nothing: this model's tokenizer has no chat template. "
+                "Pass chat_template= too."
+            )
+
     def _writes_date(self) -> bool:
         """Whether what is written hangs on the day."""
         if self._dated is None:
@@ -236,36 +275,6 @@ class Rendering:
                 "model's card says so, put the wish into the system prompt."
             )
         self._switches.add(system)
-
-
-def _chosen(own: Any, given: str | None) -> str | None:
-    """The template's text: the one given, the named one, or the tokenizer's own."""
-    named: Mapping[str, str] = {}
-    text: str | None = None
-    if isinstance(own, Mapping):
-        named = own
-    elif isinstance(own, list | tuple):
-        named = {each["name"]: each["template"] for each in own}
-    else:
-        text = own or None
-    if given is not None and ("{" in given or "\n" in given):
-        return given
-    if given is None and not named:
-        return text
-    wanted = "default" if given is None else given
-    if wanted in named:
-        return named[wanted]
-    names = ", ".join(sorted(named))
-    if given is not None:
-        raise ModelError(
-            f"no chat template {given!r}: "
-            + (f"this tokenizer has {names}." if named else "this tokenizer names none.")
-            + " Pass one of its names, Jinja text or a file."
-        )
-    raise ModelError(
-        f"this tokenizer has several chat templates and none called default: {names}. Pass the "
-        f"name of one, such as chat_template={min(named)!r}."
-    )
 
 
 def _cannot_render(error: Exception) -> ModelError:

@@ -25,6 +25,7 @@ from workbench.models.frame import (
     typed_specials,
 )
 from workbench.models.rendering import Rendering
+from workbench.models.templates import OWN
 from workbench.models.thinking import opened_block
 
 TokenSubset = Literal["all", "prompt", "instruction", "post_instruction", "last", "generated"]
@@ -192,8 +193,9 @@ class ChatTemplate(Rendering):
         *,
         thinking: bool | None = None,
         date: str | None = None,
+        origin: str = OWN,
     ):
-        super().__init__(tokenizer, template, thinking=thinking, date=date)
+        super().__init__(tokenizer, template, thinking=thinking, date=date, origin=origin)
         self._frames: dict[str | None, Frame] = {}
         self._told: set[str] = set()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from workbench.arguments.words import meant
 from workbench.errors import StudyError
 from workbench.study import summaries
 
@@ -194,8 +195,8 @@ def chosen_analyses(wanted: str) -> tuple[Analysis, ...]:
     known = [each.name for each in ANALYSES]
     if unknown := [name for name in names if name not in known]:
         raise StudyError(
-            f"no analysis {unknown[0]!r}. Choose with commas between: {', '.join(known)}; or "
-            f"{', '.join(SETS)}."
+            f"analyses must be one of {', '.join(SETS)}, or names with commas between "
+            f"({', '.join(known)}), found {unknown[0]!r}. {meant(unknown[0], known)}".rstrip()
         )
     return tuple(each for each in ANALYSES if each.name in names)
 

@@ -19,7 +19,24 @@ _FREE_UNTIL = {
     "batch_tokens": None,
     "top_k": None,
     "analyses": None,
-    "refusal_words": results.PROMPTS,
+    **dict.fromkeys(
+        (
+            "prompts",
+            "harmful",
+            "harmless",
+            "borderline",
+            *(f"{what}_column" for what in ("text", "category", "label", "id", "context")),
+            "split",
+            "seed",
+            "n_train",
+            "n_validation",
+            "n_test",
+            "refusal_words",
+            "max_new_tokens",
+            "max_thinking_tokens",
+        ),
+        results.PROMPTS,
+    ),
     "kl_cap": results.REPLIES,
     "induce_floor": results.REPLIES,
     "skip_last": results.REPLIES,
@@ -44,7 +61,11 @@ def open_folder(folder: Path, study: Study, model: HookedModel, prompts: Split) 
             name
             for name, value in asdict(study).items()
             if value != asdict(before)[name] and not _may_change(folder, name)
-        ] + [name for name, value in identity.items() if value != provenance.get(name)]
+        ] + [
+            name
+            for name, value in identity.items()
+            if value != provenance.get(name) and not _may_change(folder, name)
+        ]
         # Runs of earlier versions know of their template only.
         changed += [
             name
@@ -57,7 +78,8 @@ def open_folder(folder: Path, study: Study, model: HookedModel, prompts: Split) 
                 + _about_the_day(provenance, prompted)
                 + "Choose another out=, or delete the folder."
             )
-        provenance = {**provenance, "environment": environment()}
+        provenance.pop("reading", None)
+        provenance |= {**identity, **_reading(prompts), "environment": environment()}
         record = {"settings": json.loads(study.to_json()), "provenance": provenance}
         write_text(path, json.dumps(record, indent=2, sort_keys=True))
         return
@@ -70,10 +92,15 @@ def open_folder(folder: Path, study: Study, model: HookedModel, prompts: Split) 
             **prompted,
             "revision": model.revision,
             "environment": environment(),
-            **({"reading": notes} if (notes := reading_notes(prompts)) else {}),
+            **_reading(prompts),
         },
     }
     write_text(path, json.dumps(record, indent=2, sort_keys=True))
+
+
+def _reading(prompts: Split) -> dict[str, Any]:
+    notes = reading_notes(prompts)
+    return {"reading": notes} if notes else {}
 
 
 def _about_the_day(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -124,7 +151,12 @@ def check_model(model: HookedModel, study: Study) -> None:
         )
     for name, asked in (("thinking", study.thinking), ("date", study.date)):
         found = getattr(model.template, name)
-        if asked is not None and asked != found and not (name == "date" and found is None):
+        if name == "date" and asked is not None and found is None:
+            raise StudyError(
+                f"date={asked!r} does nothing: the chat template of {model.name} writes no day. "
+                "Leave date= out."
+            )
+        if asked is not None and asked != found:
             raise StudyError(
                 f"the study asks for {name}={asked!r}, the model at hand was loaded with "
                 f"{found!r}. Pass {name}={asked!r} to load_model, or let run_study load it."

@@ -292,7 +292,9 @@ def find_heads(
     _check(metric, aim, threshold, max_heads, n_random, study.judge)
     check_scored_after_prompt(study, "patching of heads")
     if positions is not None and not all(position < 0 for position in positions):
-        raise AxisError(f"positions count from the end and are negative, found {list(positions)}.")
+        raise AxisError(
+            f"positions must be negative, since they count from the end, found {list(positions)}."
+        )
     stages = open_run(study, out, model=model, say=say)
     for layer in layers or ():
         stages.model.hook_name("z", layer)
@@ -374,7 +376,11 @@ def _check(
 ) -> None:
     """Refuses settings that make no sense, before anything is computed."""
     if metric not in get_args(MetricName):
-        raise AxisError(f"no metric {metric!r}: {', '.join(get_args(MetricName))}.")
+        raise AxisError(
+            f"metric must be one of {', '.join(get_args(MetricName))}, found {metric!r}."
+        )
+    if aim not in get_args(Aim):
+        raise AxisError(f"aim must be one of {', '.join(get_args(Aim))}, found {aim!r}.")
     check_search(aim, threshold, max_heads, n_random, judge)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from workbench.errors import PromptError, StudyError
+from workbench.models.generate import check_fits
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
 from workbench.prompts.labels import meanings
@@ -19,15 +20,12 @@ from workbench.prompts.sources import Opened, open_source
 from workbench.prompts.table import Table
 from workbench.prompts.taxonomy import OWN_CATEGORIES, OWN_LABELS
 from workbench.scores.refusal import refusal_score, refusal_tokens
+from workbench.study.fewest import FEWEST, too_few
 from workbench.study.settings import Study
 from workbench.study.thoughts import Thoughts, think, tokens_after
 
 Split = dict[str, dict[str, PromptSet]]
 """Prompts by label and part: ``split["harmful"]["train"]``."""
-
-_FEWEST = 8
-"""With fewer prompts than this left after filtering, an estimate is not worth the name."""
-
 
 _ADVICE = {
     BY_PATH: "",
@@ -250,18 +248,16 @@ def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, An
     for part, by_label in kept.items():
         for label, (ids, prompts) in asked[part].items():
             system = None if isinstance(prompts, Tokens) else study.system
-            refuses = refusal_score(model.logits(prompts, system), tokens) > 0
+            logits = model.logits(prompts, system)
+            refuses, first = refusal_score(logits, tokens) > 0, logits.argmax(-1)
             wanted = refuses if label == "harmful" else ~refuses
             by_label[label] = [own for own, keep in zip(ids, wanted.tolist(), strict=True) if keep]
             n, n_all = len(by_label[label]), len(split[label][part])
-            if n < min(_FEWEST, n_all):
-                verb = "refuses" if label == "harmful" else "answers"
-                cut = f" ({n_all - len(ids)} of them end inside its thinking)" if thoughts else ""
-                raise StudyError(
-                    f"{model.name} {verb} only {n} of {n_all} {label} {part} "
-                    f"prompts{cut}, too few to estimate a direction. Use a model that refuses, "
-                    "other prompts, or refusal_words."
-                )
+            if n < min(FEWEST, n_all):
+                told = f"{n} of {n_all} {label} {part} prompts"
+                if thoughts:
+                    told += f" ({n_all - len(ids)} of them end inside its thinking)"
+                raise too_few(model, study, label, part, told, tokens, first)
     found: dict[str, Any] = {
         "kept": kept,
         "typed_specials": typed,
@@ -294,7 +290,7 @@ def _asked(
                 by_label[label] = prompts.ids, prompts
                 continue
             own = think(model, study, prompts)
-            if len(own) < min(_FEWEST, len(prompts)):
+            if len(own) < min(FEWEST, len(prompts)):
                 raise StudyError(
                     f"{model.name} closes its thinking about only {len(own)} of {len(prompts)} "
                     f"{label} {part} prompts within {study.max_thinking_tokens} tokens. Raise "
@@ -323,11 +319,18 @@ def _refusal_tokens(
 
 
 def typed_specials(model: HookedModel, study: Study, split: Split) -> dict[str, int]:
-    """How often special tokens are typed inside the study's prompts, test prompts included."""
+    """How often special tokens are typed inside the study's prompts, test prompts included.
+
+    Raises:
+        PromptError: a test prompt and its reply are longer than the model can read.
+    """
     found: Counter[str] = Counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the run says it once, for all of them
         for parts in split.values():
-            for prompts in parts.values():
-                found.update(model.tokens(prompts, study.system).typed_specials)
+            for part, prompts in parts.items():
+                tokens = model.tokens(prompts, study.system)
+                found.update(tokens.typed_specials)
+                if part == "test":  # said before the sweep, not after it
+                    check_fits(model, int(tokens.lengths.max()), study.max_new_tokens)
     return dict(sorted(found.items()))

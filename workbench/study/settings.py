@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from workbench.arguments import check_fields
-from workbench.arguments.kinds import is_blank
-from workbench.errors import StudyError
+from workbench.arguments.words import meant
+from workbench.errors import ModelError, StudyError
+from workbench.models.clock import day
 from workbench.study.analyses import analyses_help, chosen_analyses
 
 _CHOICES = {
@@ -16,6 +17,32 @@ _CHOICES = {
     "judge": ("rules", "substring"),
     "score_after": ("prompt", "thinking"),
 }
+_COUNTS = (
+    "n_train",
+    "n_validation",
+    "n_test",
+    "top_k",
+    "max_new_tokens",
+    "max_thinking_tokens",
+    "batch_tokens",
+)
+_NEVER_BLANK = (
+    "model",
+    "harmful",
+    "harmless",
+    "text_column",
+    "id_column",
+    "split",
+    "refusal_words",
+    "analyses",
+    "device",
+    "dtype",
+    "revision",
+    "chat_template",
+    "date",
+)
+_N_SEEDS = 2**32
+"""As many as scikit-learn takes."""
 
 
 def _setting(default: Any, explained: str) -> Any:
@@ -113,32 +140,68 @@ class Study:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("harmful", "harmless"):
-            if is_blank(getattr(self, name)):
-                raise StudyError(f"{name} is empty. Name a source of prompts, or leave it out.")
-        for name in (
-            "n_train",
-            "n_validation",
-            "n_test",
-            "top_k",
-            "max_new_tokens",
-            "max_thinking_tokens",
-        ):
-            if getattr(self, name) < 1:
-                raise StudyError(f"{name} must be at least 1, found {getattr(self, name)}.")
-        if not 0 <= self.skip_last < 1:
-            raise StudyError(f"skip_last must be in [0, 1), found {self.skip_last}.")
-        if not 0 < self.confidence < 1:
-            raise StudyError(f"confidence must be between 0 and 1, found {self.confidence}.")
-        if self.thinking not in (None, True, False):
-            raise StudyError(f"thinking must be true, false or not set, found {self.thinking!r}.")
-        for name in ("kl_cap", "induce_floor"):
-            if not math.isfinite(getattr(self, name)):
-                raise StudyError(f"{name} must be a finite number, found {getattr(self, name)}.")
+        for name in _COUNTS:
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("skip_last", 0 <= self.skip_last < 1, "in [0, 1)")
+        self._require("confidence", 0 < self.confidence < 1, "between 0 and 1")
+        self._require("seed", 0 <= self.seed < _N_SEEDS, f"from 0 to {_N_SEEDS - 1}")
+        self._require("kl_cap", 0 <= self.kl_cap < math.inf, "a finite number, at least 0")
+        self._require("induce_floor", math.isfinite(self.induce_floor), "a finite number")
+        for name in _NEVER_BLANK:
+            value = getattr(self, name)
+            default = self.__dataclass_fields__[name].default
+            remedy = "Leave it out for none." if default is None else f"By default {default!r}."
+            self._require(name, value is None or value.strip(), "text that is not blank", remedy)
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise StudyError(f"no {name} {getattr(self, name)!r}: {', '.join(choices)}.")
+            value = getattr(self, name)
+            rule = f"one of {', '.join(choices)}"
+            self._require(name, value in choices, rule, meant(value, choices))
+        if self.refusal_words is not None:
+            self._require(
+                "refusal_words",
+                all(word.strip() for word in self.refusal_words.split(",")),
+                "words with commas between",
+                "A word that holds a comma cannot be given.",
+            )
+        self._check_thinking()
+        self._check_loading()
         chosen_analyses(self.analyses)
+
+    def _require(self, name: str, holds: Any, rule: str, remedy: str = "") -> None:
+        """Refuses a setting of which a rule does not hold.
+
+        Raises:
+            StudyError: names the setting first, so that a command can call it as its option.
+        """
+        if not holds:
+            text = f"{name} must be {rule}, found {getattr(self, name)!r}. {remedy}"
+            raise StudyError(text.strip())
+
+    def _check_thinking(self) -> None:
+        """Refuses a length of thinking that nobody waits for."""
+        default = self.__dataclass_fields__["max_thinking_tokens"].default
+        if self.score_after == "prompt" and self.max_thinking_tokens != default:
+            raise StudyError(
+                f"max_thinking_tokens={self.max_thinking_tokens} does nothing where scores are "
+                "read right after the prompt. Leave it out, or pass score_after=thinking; the "
+                "length of replies is max_new_tokens."
+            )
+
+    def _check_loading(self) -> None:
+        """Refuses a device, a type of weights or a day that is none; torch only comes if asked."""
+        try:
+            if self.device is not None:
+                from workbench.models.placing import known_device
+
+                known_device(self.device)
+            if self.dtype is not None:
+                from workbench.models.placing import known_dtype
+
+                known_dtype(self.dtype)
+            if self.date is not None:
+                day(self.date)
+        except ModelError as error:
+            raise StudyError(str(error)) from error
 
     def to_json(self) -> str:
         """The settings as sorted JSON."""
