@@ -116,6 +116,7 @@ WRONG = {
     **dict.fromkeys(("max_new_tokens", "max_thinking_tokens", "batch_tokens"), -1),
     **dict.fromkeys(("model", "harmful", "harmless", "text_column", "id_column", "split"), " "),
     **dict.fromkeys(("refusal_words", "analyses", "revision", "chat_template"), " "),
+    "label_values": "unsafe",
     **dict.fromkeys(("estimator", "site", "judge", "score_after"), "nonsense"),
     **dict.fromkeys(("borderline", "category_column", "label_column", "context_column"), 3),
     **{"device": "gpu", "dtype": "int8", "date": "20260131", "thinking": "yes", "system": 3},
@@ -169,7 +170,7 @@ def test_what_loads_a_model_takes_every_setting_of_loading():
         (["run", "--max-new-tokens", "500"], "500 new ones do not fit.* Lower --max-new-tokens or"),
         (["patch-heads", "--threshold", "2"], "--threshold must be above 0 and at most 1, found 2"),
         (["patch-heads", "--aim", "x"], "--aim must be one of induce, suppress, found 'x'"),
-        (["patch-heads", "--layers", "5-3"], "the range '5-3' holds no number"),
+        (["patch-heads", "--layers", "5-3"], "the range 5-3 runs down. Pass 3-5"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_its_option(

@@ -88,7 +88,7 @@ def ranged(name: str, value: Any, of_record: bool = False) -> Any:
             a count out of its range, or an empty name.
     """
     if name in _NAMED and is_blank(value):
-        raise Unfit(f"{name} is empty. Pass one, or leave it out.")
+        raise Unfit(f"{name} must be text that is not blank, found {value!r}.")
     for each in value if isinstance(value, tuple) else (value,):
         if type(each) not in (int, float):
             continue

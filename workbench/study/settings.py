@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.arguments import check_fields
 from workbench.arguments.words import meant
-from workbench.errors import ModelError, StudyError
+from workbench.errors import ModelError, PromptError, StudyError
 from workbench.models.clock import day
 from workbench.study.analyses import analyses_help, chosen_analyses
 
@@ -163,6 +163,7 @@ class Study:
                 "words with commas between",
                 "A word that holds a comma cannot be given.",
             )
+        self._check_label_values()
         self._check_thinking()
         self._check_loading()
         chosen_analyses(self.analyses)
@@ -176,6 +177,16 @@ class Study:
         if not holds:
             text = f"{name} must be {rule}, found {getattr(self, name)!r}. {remedy}"
             raise StudyError(text.strip())
+
+    def _check_label_values(self) -> None:
+        """Refuses meanings of labels that cannot be read."""
+        if self.label_values is not None:
+            from workbench.prompts.labels import meanings
+
+            try:
+                meanings(self.label_values)
+            except PromptError as error:
+                self._require("label_values", False, "VALUE=LABEL, VALUE=LABEL", str(error))
 
     def _check_thinking(self) -> None:
         """Refuses a length of thinking that nobody waits for."""
