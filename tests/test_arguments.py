@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 import torch
 import xarray as xr
@@ -80,6 +81,14 @@ MISTAKES = {
         "confidence 95 is not between 0 and 1"),
     "generate": (lambda: wb.HookedModel.generate(SimpleNamespace(), "hi", "5"), wb.StudyError,
         "max_new_tokens must be a whole number, found '5'. Pass max_new_tokens=5"),
+    "load_run empty": (lambda: wb.load_run(" "), wb.ArtifactError, "load_run: the path is empty"),
+    "run_study empty": (lambda: wb.run_study(STUDY, ""), wb.ArtifactError, "the path is empty"),
+    "compare empty": (lambda: wb.compare_directions(""), wb.ArtifactError, "the path is empty"),
+    "figures.save_figure empty": (lambda: figures.save_figure(go.Figure(), "", "a"),
+        wb.ArtifactError, "the path is empty"),
+    "load_model empty": (lambda: wb.load_model(""), wb.StudyError, "name is empty. Pass one"),
+    "Study empty": (lambda: wb.Study(model=" "), wb.StudyError, "model is empty. Pass one"),
+    "Study no prompts": (lambda: wb.Study(harmful=""), wb.StudyError, "harmful is empty. Name a"),
     "published": (lambda: wb.mean_projection(SimpleNamespace(), DIRECTION), wb.AxisError,
         "found a SimpleNamespace"),
 }  # fmt: skip

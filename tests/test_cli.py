@@ -235,7 +235,31 @@ def test_patch_heads_refuses_what_is_no_range(monkeypatch, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def paths():
+    """Every option and argument of every command that is a path."""
+    for name, command in get_command(app).commands.items():
+        for own in command.params:
+            if own.human_readable_name and "path" in str(own.type.name).lower():
+                yield name, own.name, own.opts[-1]
+
+
+@pytest.mark.parametrize(("command", "name", "option"), list(paths()))
+def test_an_empty_path_is_not_the_current_folder(monkeypatch, capsys, command, name, option):
+    given = [option, ""] if option.startswith("--") else ["x", ""] if name == "second" else [""]
+    assert run_main(monkeypatch, command, *given) == 2
+    assert "the path is empty. Pass that of a file or folder" in capsys.readouterr().err
+
+
+def test_every_path_of_a_command_is_known_as_one():
+    known = {(command, name) for command, name, _ in paths()}
+    assert {("run", "out"), ("figures", "runs"), ("prompts", "path")} <= known
+    assert {name for command, name in known if command == "compare"} == {"first", "second", "out"}
+
+
 def test_numbers_are_read_with_ranges():
     from workbench.cli import _numbers
+
+    with pytest.raises(wb.StudyError, match="the range 8-2 runs down. Pass 2-8"):
+        _numbers("8-2")
 
     assert _numbers("-1,-3") == [-1, -3] and _numbers("0-2, 5") == [0, 1, 2, 5]

@@ -59,7 +59,7 @@ def test_text_is_read_by_its_mark_and_unpacked(tmp_path):
 
 
 def test_nothing_is_converted(tmp_path):
-    content = '\ufefftext,n\r\nnull,007\r\n"a\r\nb",\r\n2024-01-01\r\n'
+    content = '\ufefftext,n\r\nnull,007\r\n"a\r\nb",\r\n2024-01-01,\r\n'
     rows = read_table(written(tmp_path / "a.csv", content)).rows
     assert rows == [
         {"text": "null", "n": "007"},
@@ -96,8 +96,8 @@ def test_a_very_long_prompt_and_a_nul_are_text(tmp_path):
         ("a.csv", "text\nx\n".encode("utf-16")[:-1], "not UTF-8 text"),
         ("a.csv", np.random.default_rng(0).bytes(400), "not UTF-8 text"),
         ("a.csv", b'text\n"never closed\n', "not a proper CSV file: .*EOF inside string"),
-        ("a.csv", b"text,n\na,b\nc,d,e\n", "not a proper CSV file: .*Expected 2 fields in line 3"),
-        ("a.csv", b"text,n\na,b,c\nd,e,f\n", "not a proper CSV file: .*loss of data"),
+        ("a.csv", b"text,n\na,b\nc,d,e\n", "not a proper CSV file: expected 2 fields in line 3"),
+        ("a.csv", b"text,n\na,b,c\nd,e,f\n", "not a proper CSV file: expected 2 fields in line 2"),
         ("a.json", b'[{"text": "a"}', "not proper JSON: Expecting"),
         ("a.json", b"[" * 100_000, "not proper JSON: maximum recursion"),
         ("a.json", b"[" + b"9" * 5000 + b"]", "not proper JSON: Exceeds the limit"),

@@ -111,7 +111,7 @@ def test_labels_that_a_data_set_stores_as_numbers_have_their_names(monkeypatch):
     ("answer", "message"),
     [
         (ConnectionError("Couldn't reach\nit"), "cannot get the data set 'owner/name' from https://.*"
-         "/owner/name: Couldn't reach it. Go online once, or pass the path of a downloaded file"),
+         "/owner/name: no connection, .* Couldn't reach it. Go online once, or pass the path of"),
         (RuntimeError("a gated dataset"), "owner/name is gated: accept its terms .* or pass the p"),
         (ValueError('Unknown split "x".'), "cannot be had so: Unknown split .* or pass the path"),
         (ValueError("Config name is missing."), "cannot be had so: Config name is missing"),

@@ -91,7 +91,7 @@ def test_a_table_keeps_what_it_says():
         (SET[:0], "no prompts: the list is empty"),
         (FRAME[:0], "the DataFrame holds no prompts"),
         (pd.DataFrame({"a": ASK}), r"no column for the text .* Read it first with load_prompts\(…"),
-        (FRAME.assign(label=[0, 1]), r"Nobody knows 0, 1.* load_prompts\(…, label_values='0=LABEL, 1=LABEL'\)"),
+        (FRAME.assign(label=[0, 1]), r"Nobody knows 0, 1.* load_prompts\(…, label_values='0=LABEL"),
         (FRAME.assign(Prompt=["a", None]), "the DataFrame, row 2: the text is missing"),
         (datasets.DatasetDict(a=datasets.Dataset.from_dict({}), b=datasets.Dataset.from_dict({})),
          r"several splits: a, b. Pass one of them, such as data\['a'\]"),

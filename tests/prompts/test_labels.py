@@ -43,7 +43,7 @@ def test_one_label_is_chosen_and_the_others_are_counted(case, column):
         ([0, 1, 0, 0], {}, r"holds 0 \(3 rows\), 1 \(1 row\). Nobody knows 0, 1. .* pass label_val"
          r"ues='0=LABEL, 1=LABEL'\.$"),
         (["harmful", "maybe", "safe", "?"], {}, "Nobody knows 'maybe', '[?]'"),
-        ([[], ["a"], {"name": "harmful"}, None], {}, "Nobody knows .'a'., .'name': 'harmful'."),
+        ([[], ["a"], {"name": "harmful"}, None], {}, "Nobody knows .., .'a'., .'name': 'harmful'."),
         (list("wxyz"), {"label_values": "w=harmless"}, r"no row is labelled harmful: .* 'w' "),
         (["safe"] * 4, {}, r"no row is labelled harmful: the column 'label' holds 'safe' \(4 rows"),
         ([*range(9)][:4], {"label_values": {0: "bad"}}, "does not say what values mean"),

@@ -138,18 +138,14 @@ def test_a_hub_that_does_not_answer_is_not_asked_again_and_again(monkeypatch):
 
 def test_a_benchmark_is_not_given_another_label(monkeypatch):
     hub(monkeypatch, [ON_THE_HUB["advbench"]])
-    with pytest.raises(
-        PromptError, match="no row is labelled harmless: those of advbench are harm"
-    ):
+    with pytest.raises(PromptError, match="no row is labelled harmless: those of advb"):
         load_prompts("advbench", label="harmless")
     taken = load_prompts("advbench", label="harmless", label_column="")
     assert taken.labels == ("harmless",)
     rows = [{**ON_THE_HUB["xstest"], "id": n, "type": kind} for n, kind in enumerate(KINDS)]
     hub(monkeypatch, rows)
     assert load_prompts("xstest", label="harmful").ids == ("xstest-1",)
-    with pytest.raises(
-        PromptError, match="no row is labelled harmless: there are borderline, harm"
-    ):
+    with pytest.raises(PromptError, match="no row is labelled harmless: there are bord"):
         load_prompts("xstest", label="harmless")
 
 
@@ -166,7 +162,7 @@ def test_unknown_labels_of_a_benchmark_are_all_named(monkeypatch):
     hub(monkeypatch, rows)
     with pytest.raises(
         PromptError,
-        match=r"^walledai/HarmBench .*: 'astrology', 'puns'. To read it, pass category_column=",
+        match=r"^walledai/HarmBench .*: 'astrology', 'puns'. To read it, ",
     ):
         load_prompts("harmbench")
     kept = load_prompts("harmbench", category_column="category")

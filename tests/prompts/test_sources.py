@@ -102,13 +102,13 @@ def test_numbers_may_be_ids_and_categories_but_not_text(tmp_path):
         (
             "text,topic\nx,a\n",
             {"label": "harmful", "category": "b"},
-            "no row is of the category 'b':",
+            "no row is of the category",
         ),
         ("text\nx\n", {"label_column": ""}, "label_column='' reads no labels. Pass label= for"),
         (
             "text\nx\n",
             {"label": "harmful", "label_values": {0: "harmless"}},
-            "there is no label col",
+            "there is no label",
         ),
         ("text\nx\n", {"label": "harmful", "id_column": "ids"}, "no column 'ids': 'text'"),
         ("text\nx\n", {"label": "harmful", "limit": 0}, "limit must be a whole number from 1 on"),

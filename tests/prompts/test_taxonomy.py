@@ -54,9 +54,8 @@ def test_all_unknown_labels_are_named_with_the_remedy():
     with pytest.raises(PromptError) as caught:
         to_categories("harmbench", ["illegal", "new", "newer", "new", None])
     assert str(caught.value) == (
-        "harmbench labels without a category: 'new', 'newer', None. Map them in "
-        "workbench.prompts.taxonomy.CROSSWALK['harmbench'], or pass category_column= to keep the "
-        "file's own labels."
+        "harmbench labels without a category: 'new', 'newer', None. To read it, pass "
+        "category_column= for its own categories."
     )
 
 

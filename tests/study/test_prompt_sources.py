@@ -96,9 +96,7 @@ def test_labels_in_a_file_choose_its_rows(tmp_path, alpaca):
 def test_labels_that_nobody_knows_are_not_passed_over(tmp_path, alpaca):
     rows = [f"Ask {n},{n % 2}" for n in range(12)]
     numbered = csv(tmp_path / "numbered.csv", "prompt,label", rows)
-    message = (
-        r"Nobody knows '0', '1'. Say what each means, .*: pass label_values='0=LABEL, 1=LABEL'"
-    )
+    message = r"Nobody knows '0', '1'. Say what each means, .*: pass label_values='0=LABEL, 1"
     with pytest.raises(PromptError, match=message):
         split_prompts(study(harmful=numbered, harmless=alpaca))
     meant = study(harmful=numbered, harmless=numbered, label_values="1=harmful, 0=harmless")

@@ -155,11 +155,7 @@ def _fault(text: str, delimiter: str, before: int, error: Exception | None = Non
             line = last + 1
             if not row or len(row) == n_fields:
                 continue
-            if (
-                error is not None
-                and "EOF inside string" in str(error)
-                and next(reader, None) is None
-            ):
+            if "EOF inside string" in str(error) and next(reader, None) is None:
                 return f"a double quote in line {here} is never closed."
             found = f"{len(row)} {'field' if len(row) == 1 else 'fields'}"
             return f"expected {n_fields} fields in line {here}, as column names, found {found}."

@@ -148,15 +148,14 @@ def _downloaded(
     import huggingface_hub as hub_client
 
     online = _is_reachable()
-    caches = () if online else (hub_client.constants, datasets.config)
+    library: Any = datasets  # its types forget its settings, and that no split is all of them
+    caches = () if online else (hub_client.constants, library.config)
     try:
-        load: Any = datasets.load_dataset  # its types forget that no split is all of them
         with _offline(*caches):
-            return load(hub, *config, split=split)
+            return library.load_dataset(hub, *config, split=split)
     # What goes wrong here is the network's, the Hub's or its client's, each with its own classes.
     except Exception as error:
-        cached = "" if online else "no connection, and not found in the cache. "
-        reason = f"{cached}{shortened(error)}"
+        reason = shortened(error)
         page = f"https://huggingface.co/datasets/{hub}"
         if any(word in reason.lower() for word in ("gated", "401", "403", "authenticated")):
             raise PromptError(
@@ -167,6 +166,8 @@ def _downloaded(
             raise PromptError(
                 f"{what} cannot be had so: {reason} See {page}, or {remedy}."
             ) from error
+        if not online:
+            reason = f"no connection, and not found in the cache. {reason}"
         raise PromptError(
             f"cannot get {what} from {page}: {reason} Go online once, or {remedy}."
         ) from error
