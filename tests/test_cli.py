@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 from typer.main import get_command
@@ -126,6 +127,24 @@ def test_two_runs_have_intervals(small_run):
     result = invoke("compare", small_run.folder, small_run.folder, "--over", "layer")
     assert result.exit_code == 0, result.output
     assert "no intervals: runs resample at one place, not layers" in result.output
+
+
+def test_compare_takes_a_vector_of_ones_own_and_says_how_it_was_read(small_run, tmp_path):
+    choice, file = small_run.choice, tmp_path / "v.npy"
+    np.save(file, small_run.direction.vector.numpy())
+    shown = " ".join(
+        invoke("compare", small_run.folder, file, "--layer", choice.layer).output.split()
+    )
+    assert (
+        f"layer given by the reader; position not in the file, taken to be {choice.position}"
+        in (shown)
+    )
+    assert "drugs" in shown
+    again = invoke("compare", small_run.folder, small_run.folder, "--over", "layer").output
+    assert again.count("no intervals") == 1
+    layers = invoke("compare", small_run.folder, "--over", "layer").output
+    assert ("zero but for rounding" in layers) == ("not measured" in layers)
+    assert "not measured" in layers
 
 
 def test_compare_help_teaches_with_an_example():

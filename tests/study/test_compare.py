@@ -224,3 +224,41 @@ def test_the_least_alike_pairs_come_first(small_run):
 def test_a_folder_that_is_neither_is_told_what_was_looked_for(tmp_path):
     with pytest.raises(wb.ArtifactError, match=r"holds no run \(no study\.json\), and .* Known: "):
         compare_directions(tmp_path)
+
+
+def test_vectors_whose_file_says_no_place_take_the_one_that_is_asked_for(small_run, tmp_path):
+    layer, position = small_run.choice.layer, small_run.choice.position
+    rows = small_run.directions.values[0, :, 0]
+    np.save(tmp_path / "v.npy", small_run.direction.vector.numpy())
+    np.save(tmp_path / "rows.npy", rows.numpy())
+    torch.save(dict(enumerate(rows)), tmp_path / "keys.pt")
+    with pytest.raises(wb.ArtifactError, match=r"one vector and not its layer.* Pass layer=l"):
+        compare_directions(small_run, tmp_path / "v.npy")
+    for file, told in (
+        ("v.npy", {"layer": layer}),
+        ("rows.npy", {"layer": layer, "axes": "layer"}),
+        ("keys.pt", {"layer": layer}),
+        ("keys.pt", {"layer": layer, "read_at": "output"}),
+    ):
+        found = compare_directions(small_run.direction, tmp_path / file, **told)
+        assert (found.layer, found.position) == (layer, position)
+        expected = rows[layer - (told.get("read_at") == "output")]
+        if file == "v.npy":
+            expected = small_run.direction.vector
+        cosine = torch.cosine_similarity(expected, small_run.direction.vector, dim=0)
+        assert found.at["cosine"].item() == pytest.approx(float(cosine), abs=1e-5)
+        assert len(found.read) == 1 and found.read[0].startswith(f"{tmp_path / file}: layer ")
+    with pytest.raises(wb.ArtifactError, match="can be read three ways"):
+        compare_directions(small_run, tmp_path / "rows.npy", layer=layer)
+
+
+def test_a_run_says_what_makes_a_result_that_it_lacks(small_run):
+    with pytest.raises(wb.StudyError, match=r"no analysis gives 'missing'\. It has pca, "):
+        small_run.results["missing"]
+    assert small_run.results.get("missing") is None and "missing" not in small_run.results
+    with pytest.raises(wb.StudyError, match="'transfer_rates': run the same study again with anal"):
+        small_run.results["transfer_rates"]
+    with pytest.raises(
+        wb.ArtifactError, match=r"is a run of the workbench\. Read it with wb\.load_r"
+    ):
+        wb.load_published(small_run.folder)

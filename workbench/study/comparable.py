@@ -136,7 +136,7 @@ def read_sources(
     """Directions from wherever they are, and the place that was chosen there.
 
     A file that says no position is taken to be of the one that is asked for, else of the one that
-    the other source chose.
+    the other source chose or alone has.
 
     Args:
         sources: one or two.
@@ -153,7 +153,10 @@ def read_sources(
         return found
     position = place["position"]
     if position is None:
-        position = next((each.position for each in found if each.position is not None), None)
+        known = [each for each in found if not each.open_position]
+        chosen = [each.position for each in known if each.position is not None]
+        only = [own for each in known for own in each.directions.positions]
+        position = chosen[0] if chosen else only[0] if len(only) == 1 else None
     return [each.at_position(position) for each in found]
 
 

@@ -172,7 +172,7 @@ def compare_directions(
     given = [each for each in (first, second) if each is not None]
     place, told = {"layer": layer, "position": position}, {"axes": axes, "site": site}
     sources = read_sources(given, over, place, told | {"read_at": read_at})
-    one, other = (*sources, None)[:2]
+    one, other = sources[0], sources[1] if len(sources) > 1 else None
     if other is not None:
         check_same_model(one.directions, other.directions)
     asked: dict[str, Any] = {"name": name, "layer": layer, "position": position}
