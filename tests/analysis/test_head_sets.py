@@ -191,7 +191,7 @@ def test_a_result_is_an_artifact(induced, tmp_path):
 def test_what_makes_no_sense(pocket, asked, unchecked):
     for settings, error, message in (
         ({"threshold": 0.0}, StudyError, "threshold must be above 0 and at most 1, found 0.0"),
-        ({"max_heads": 0}, StudyError, "max_heads >= 1"),
+        ({"max_heads": 0}, StudyError, "max_heads must be at least 1, found 0"),
         ({"judge": "oracle"}, StudyError, "no judge 'oracle'"),
         ({"direction": "up"}, AxisError, "no direction 'up': induce, suppress"),
         ({"candidates": [(8, 0)]}, AxisError, r"within layers 0\.\.7 and heads 0\.\.7"),

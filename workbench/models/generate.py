@@ -76,8 +76,11 @@ def generate_ids(
     do_sample: bool = False,
     temperature: float = 1.0,
     seed: int = 0,
+    called: str = "max_new_tokens",
 ) -> Int[Tensor, "prompt new_token"]:
     """Ids of the replies to one batch, right-padded after the stop token.
+
+    The number of new tokens is ``called`` as the caller's own setting in errors.
 
     Raises:
         ModelError: no new tokens are asked for, a temperature that cannot be sampled at, or logits
@@ -91,7 +94,7 @@ def generate_ids(
         )
     model.check_padding(tokens)
     longest = tokens.ids.shape[1]
-    check_fits(model, longest, max_new_tokens)
+    check_fits(model, longest, max_new_tokens, called)
     settings: dict[str, Any] = {"do_sample": do_sample, "eos_token_id": stop_ids(model) or None}
     if do_sample:
         settings |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}

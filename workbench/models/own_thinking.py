@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from workbench.errors import ModelError, PromptError
-from workbench.models.generate import batches_of_ids, check_fits, decoded, stop_ids
+from workbench.models.generate import batches_of_ids, decoded, stop_ids
 from workbench.models.hooked import HookedModel
 from workbench.models.thinking import closes_block, may_open_answer, opens_answer
 from workbench.models.tokens import Tokens, padded
@@ -50,9 +50,8 @@ def own_blocks(
     """Ids of the model's own greedy thinking about each prompt; None where it does not end."""
     if not tokens.n_post:
         raise ModelError("these prompts go on with the model's own thinking already.")
-    check_fits(model, int(tokens.lengths.max()), max_thinking_tokens, "max_thinking_tokens")
     blocks: list[list[int] | None] = [None] * len(tokens)
-    settings = {"max_new_tokens": max_thinking_tokens}
+    settings = {"max_new_tokens": max_thinking_tokens, "called": "max_thinking_tokens"}
     for chosen, ids in batches_of_ids(model, tokens, "thinking", 0, settings):
         for row, own in zip(chosen, ids.tolist(), strict=True):
             blocks[row] = _block(model, tokens.opened, own)
