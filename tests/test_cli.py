@@ -1,5 +1,6 @@
 """The command line: thin, self-explaining, and equal to the API."""
 
+import inspect
 import shutil
 import subprocess
 import sys
@@ -256,10 +257,12 @@ def test_patch_heads_refuses_what_is_no_range(monkeypatch, capsys, tmp_path):
 
 def paths():
     """Every option and argument of every command that is a path."""
-    for name, command in get_command(app).commands.items():
-        for own in command.params:
-            if own.human_readable_name and "path" in str(own.type.name).lower():
-                yield name, own.name, own.opts[-1]
+    for called in app.registered_commands:
+        name = called.name or called.callback.__name__
+        own = {each.name: each.opts[-1] for each in get_command(app).commands[name].params}
+        for argument, each in inspect.signature(called.callback).parameters.items():
+            if "Path" in str(each.annotation).partition("typer")[0]:
+                yield name, argument, own[argument]
 
 
 @pytest.mark.parametrize(("command", "name", "option"), list(paths()))
@@ -278,7 +281,7 @@ def test_every_path_of_a_command_is_known_as_one():
 def test_numbers_are_read_with_ranges():
     from workbench.cli import _numbers
 
-    with pytest.raises(wb.StudyError, match="the range 8-2 runs down. Pass 2-8"):
+    with pytest.raises(wb.StudyError, match=r"the range 8-2 runs down. Pass 2-8"):
         _numbers("8-2")
 
     assert _numbers("-1,-3") == [-1, -3] and _numbers("0-2, 5") == [0, 1, 2, 5]
