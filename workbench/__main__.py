@@ -2,7 +2,9 @@
 
 import re
 import sys
+import warnings
 from collections.abc import Mapping
+from typing import Any, NoReturn
 
 # An argument as errors name it, with its value if it has one. What stands in quotes is a name, a
 # path or a prompt, and nothing of it is ours to change.
@@ -18,16 +20,45 @@ _OTHER_NAMES = {"words": "refusal_words"}
 
 def main() -> None:
     """Runs the command line; an error of ours is one line and status 2."""
+    import typer
+
+    from workbench import screen
     from workbench.cli import app
     from workbench.errors import WorkbenchError
 
-    try:
-        app()
-    except WorkbenchError as error:
-        # One line whatever a path or a prompt in the message holds.
-        line = " ".join(str(error).split())
-        print(f"workbench: {in_options(line, _options(sys.argv))}", file=sys.stderr)
-        sys.exit(2)
+    with warnings.catch_warnings():
+        warnings.showwarning = screen.show_warning
+        try:
+            # Not by itself: typer shows what was typed as it is.
+            status = app(standalone_mode=False)
+        except WorkbenchError as error:
+            # One line whatever a path or a prompt in the message holds.
+            line = screen.one_line(str(error))
+            screen.fail(f"workbench: {in_options(line, _options(sys.argv))}")
+            status = 2
+        except typer.Abort:
+            screen.fail("workbench: aborted.")
+            status = 1
+        except Exception as error:
+            if not hasattr(error, "format_message"):
+                sys.excepthook = screen.show_traceback
+                raise
+            _refuse_usage(error)
+    sys.exit(status or 0)
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """Says what of a command line typer did not understand."""
+    from workbench import screen
+
+    # Without arguments the help was shown, and nothing is wrong.
+    if type(error).__name__ != "NoArgsIsHelpError":
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            screen.fail(context.get_usage())
+        command = context.command_path if context is not None else "workbench"
+        screen.fail(f"workbench: {error.format_message()} See {command} --help.")
+    sys.exit(error.exit_code)
 
 
 def in_options(message: str, options: Mapping[str, str]) -> str:

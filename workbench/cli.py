@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from workbench import __version__
+from workbench import __version__, screen
 from workbench.errors import StudyError
 from workbench.heads import head_labels
 from workbench.study.settings import Study
@@ -23,12 +21,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-_console = Console()
 
 
 def _version(wanted: bool | None) -> None:
     if wanted:
-        _console.print(__version__)
+        screen.tell(__version__)
         raise typer.Exit
 
 
@@ -94,15 +91,10 @@ def run(
     from workbench.study.run import run_study
     from workbench.tables import show_run
 
-    finished = run_study(study, out, say=_say, png=png)
+    finished = run_study(study, out, say=screen.say, png=png)
     page = write_report(finished)
-    show_run(finished, _console)
-    _console.print(f"report: {page}", soft_wrap=True, highlight=False)
-
-
-def _say(line: str) -> None:
-    """One line about what happens."""
-    _console.print(f"[dim]·[/dim] {escape(line)}", highlight=False)
+    show_run(finished)
+    screen.tell_path("report", page)
 
 
 @app.command("patch-heads")
@@ -171,12 +163,12 @@ def patch_heads(
         threshold=threshold,
         max_heads=max_heads,
         n_random=n_random,
-        say=_say,
+        say=screen.say,
     )
     found.save(folder, png=png)
-    show_heads(found, _console)
-    _console.print(f"figures: {folder / 'figures'}", soft_wrap=True, highlight=False)
-    _console.print(f"results: {folder}", soft_wrap=True, highlight=False)
+    show_heads(found)
+    screen.tell_path("figures", folder / "figures")
+    screen.tell_path("results", folder)
 
 
 def _numbers(text: str) -> list[int]:
@@ -251,9 +243,9 @@ def compare(
         raise StudyError("pictures need a folder: pass --out with --png.")
     if out is not None:
         found.save(out, png=png)
-    show_comparison(found, _console)
+    show_comparison(found)
     if out is not None:
-        _console.print(f"results: {out}", soft_wrap=True, highlight=False)
+        screen.tell_path("results", out)
 
 
 @app.command()
@@ -279,8 +271,8 @@ def figures(
     """
     from workbench.gallery import draw_gallery
 
-    page = draw_gallery(out, runs or (), published, _say)
-    _console.print(f"gallery: {page}", soft_wrap=True, highlight=False)
+    page = draw_gallery(out, runs or (), published, screen.say)
+    screen.tell_path("gallery", page)
 
 
 @app.command()
@@ -316,7 +308,7 @@ def prompts(
     from workbench.prompts.sources import load_prompts, prompt_sources
 
     if source is None:
-        _console.print(_frame_table(prompt_sources(), "Sources of prompts"))
+        screen.show(_frame_table(prompt_sources(), "Sources of prompts"))
         return
     loaded = load_prompts(
         source,
@@ -333,10 +325,10 @@ def prompts(
     )
     frame = loaded.to_dataframe()
     counts = frame.value_counts(["label", "category"], sort=False).reset_index(name="prompts")
-    _console.print(_frame_table(counts, f"{source}: {len(loaded)} prompts"))
-    _console.print(_frame_table(frame.head(show), "First prompts"))
+    screen.show(_frame_table(counts, f"{source}: {len(loaded)} prompts"))
+    screen.show(_frame_table(frame.head(show), "First prompts"))
     for note in loaded.provenance.get("notes", ()):
-        _say(note)
+        screen.say(note)
 
 
 @app.command()
@@ -387,10 +379,10 @@ def verify(
         chat_template=chat_template,
         thinking=thinking,
     )
-    show_verification(found, _console)
+    show_verification(found)
     if out is not None:
         save_dataset(out, found, kind="verification")
-        _console.print(f"result: {out}", soft_wrap=True, highlight=False)
+        screen.tell_path("result", out)
     if found.attrs["verdict"] == "wrong":
         raise typer.Exit(1)
 
@@ -414,17 +406,17 @@ def models() -> None:
             f"{component}: {head_labels(own['heads'])}" for component, own in components.items()
         )
         table.add_row(name, card["description"], heads or "none")
-    _console.print(table)
+    screen.show(table)
 
 
 def _frame_table(frame: Any, title: str) -> Table:
     """A data frame as a table; prompts are untrusted text and shown as text."""
-    table = Table(title=escape(title))
+    table = Table(title=title)
     for column, name in enumerate(frame.columns):
         # The first column is what one has to type: it is never cut.
         table.add_column(str(name), no_wrap=not column, overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*(escape(_short(value)) for value in row))
+        table.add_row(*(_short(value) for value in row))
     return table
 
 
@@ -450,4 +442,4 @@ def report(
     from workbench.study.results import load_run
 
     page = write_report(load_run(folder), out)
-    _console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    screen.tell_path("report", page)
