@@ -60,7 +60,7 @@ def test_progress_shows_words(monkeypatch):
     terminal = StringIO()
     monkeypatch.setenv("TERM", "xterm")
     shown = screen.console(stderr=True)
-    shown.file, shown._force_terminal = terminal, True
+    shown.file, shown._force_terminal, shown.is_interactive = terminal, True, True
     monkeypatch.setattr(progress, "console_of", lambda stderr: shown)
     assert list(progress.track([1], HOSTILE, 1)) == [1]
     assert "[/red] [bold]x[/] :bomb:" in terminal.getvalue()
@@ -86,7 +86,7 @@ def test_a_path_in_brackets_is_no_markup_once_the_work_is_done(small_run, tmp_pa
     [
         ([HOSTILE], "No such command"),
         (["run", f"--{HOSTILE}"], "No such option"),
-        (["prompts", "--limit", HOSTILE[:-2]], "is not a valid int"),
+        (["prompts", "--limit", HOSTILE[:-2]], "a valid integer"),
         (["prompts", HOSTILE[:-2]], "no prompts called|cannot read|no file"),
         (["report", "nowhere\x1b]0;owned\x07"], "holds no run"),
     ],
