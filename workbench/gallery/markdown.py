@@ -37,7 +37,6 @@ def code(words: str) -> str:
     longest = max(map(len, re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)
     padded = line[0] == "`" or line[-1] == "`" or (line.strip() and line[0] == line[-1] == " ")
-    # A table is divided at every bar, also inside code.
     return f"{fence} {line} {fence}" if padded else f"{fence}{line}{fence}"
 
 
