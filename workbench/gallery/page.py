@@ -28,7 +28,7 @@ PUBLISHED_SECTION = "published"
 
 @dataclass(frozen=True)
 class Shown:
-    """One figure on the page, in plain words but for the caption; the page escapes them.
+    """One figure on the page, whose words the page escapes, but for captions and answers.
 
     Attributes:
         section: the folder that it lies in, or `PUBLISHED_SECTION`.
@@ -37,7 +37,7 @@ class Shown:
         name: of its files.
         question: what it answers.
         subject: what it is about, where it is not the section; "" where it is.
-        caption: how it is read, in our own words.
+        caption: how it is read, in Markdown.
         source: where its data was published, or "".
         answers: the published figure that shows the same, or "".
         subtitle: as under the figure's own title: model, number of prompts, judge.
@@ -94,7 +94,7 @@ def _figure(each: Shown, pictures: bool) -> str:
         caption += f" Source: {markdown.text(each.source)}."
     facts = [
         f"- Drawn: {markdown.text(each.subtitle)}",
-        f"- Answers: {markdown.text(each.answers) if each.answers else 'no published figure'}",
+        f"- Answers: {each.answers or 'no published figure'}",
     ]
     if published:
         facts.append("- Command: `workbench figures --published FOLDER`")
