@@ -91,10 +91,15 @@ def run(
     from workbench.study.run import run_study
     from workbench.tables import show_run
 
-    finished = run_study(study, out, say=screen.say, png=png)
+    finished = run_study(study, out, say=_say, png=png)
     page = write_report(finished)
     show_run(finished)
     screen.tell_path("report", page)
+
+
+def _say(line: str) -> None:
+    """One line about what happens."""
+    screen.say(line)
 
 
 @app.command("patch-heads")
@@ -163,7 +168,7 @@ def patch_heads(
         threshold=threshold,
         max_heads=max_heads,
         n_random=n_random,
-        say=screen.say,
+        say=_say,
     )
     found.save(folder, png=png)
     show_heads(found)
@@ -271,7 +276,7 @@ def figures(
     """
     from workbench.gallery import draw_gallery
 
-    page = draw_gallery(out, runs or (), published, screen.say)
+    page = draw_gallery(out, runs or (), published, _say)
     screen.tell_path("gallery", page)
 
 
@@ -328,7 +333,7 @@ def prompts(
     screen.show(_frame_table(counts, f"{source}: {len(loaded)} prompts"))
     screen.show(_frame_table(frame.head(show), "First prompts"))
     for note in loaded.provenance.get("notes", ()):
-        screen.say(note)
+        _say(note)
 
 
 @app.command()

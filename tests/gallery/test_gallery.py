@@ -229,9 +229,7 @@ def test_words_in_markdown_are_shown_as_they_are(words):
     assert len(ends) == 2 and unquote(str(ends[0].attrs["href"])) == f"{line}.csv"
 
 
-def test_published_results_of_one_name_are_kept_apart(
-    tmp_path, monkeypatch, unchecked
-):
+def test_published_results_of_one_name_are_kept_apart(tmp_path, monkeypatch, unchecked):
     for place in ("a/same", "b/same", "other"):
         (tmp_path / place).mkdir(parents=True)
     known = SimpleNamespace(recognises=lambda place: not any(place.iterdir()), what="empty")

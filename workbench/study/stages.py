@@ -33,6 +33,7 @@ from workbench.study.material import Material
 from workbench.study.prompts import Split, keep_prompts, reading_notes, split_prompts
 from workbench.study.results import read_replies, result_path, skipped_path
 from workbench.study.settings import Study
+from workbench.study.texts import keep_texts
 from workbench.study.thoughts import tokens_after
 
 Say = Callable[[str], None]
@@ -332,6 +333,7 @@ def open_run(
         )
         model.batch_tokens = study.batch_tokens
     open_folder(folder, study, model, prompts)
+    keep_texts(folder, prompts)
     stages = Stages(folder, study, model, prompts, say)
     stages.verification()
     return stages
