@@ -151,7 +151,9 @@ def show_verification(found: "xr.Dataset") -> None:
 def show_heads(found: "Heads") -> None:
     """The heads with the largest effects, and the smallest set that turns the replies."""
     patching, curve = found.results["head_patching"], found.results.get("head_set")
-    attribution, screen = (found.results.get(f"head_{name}") for name in ("attribution", "screen"))
+    attribution, screened = (
+        found.results.get(f"head_{name}") for name in ("attribution", "screen")
+    )
     attrs = patching.attrs
     title = f"Largest effects of single heads, to {attrs['direction']} refusal"
     table = _table(title, "head", "pos.", "effect", "screen", "writes")
@@ -169,7 +171,7 @@ def show_heads(found: "Heads") -> None:
         written = attribution.sel(group=attribution["group"].values[-1])
     for layer, head, position in found.top:
         at = {"layer": layer, "head": head, "position": position}
-        estimate = "" if screen is None else _two(float(screen["estimate"].sel(at)))
+        estimate = "" if screened is None else _two(float(screen["estimate"].sel(at)))
         own = {"layer": layer, "head": head}
         before = written is not None and layer in written["layer"].values
         table.add_row(
@@ -180,10 +182,10 @@ def show_heads(found: "Heads") -> None:
             _cell(written.sel(own), "contribution") if written is not None and before else "",
         )
     screen.show(table)
-    if screen is not None:
+    if screened is not None:
         lines = [
-            f"{_cell(screen.sel(compared_position=position), 'rank_correlation')}"
-            for position in screen["compared_position"].values
+            f"{_cell(screened.sel(compared_position=position), 'rank_correlation')}"
+            for position in screened["compared_position"].values
         ]
         screen.show(
             f"rank correlation of the gradient screen with exact effects, by position: "

@@ -1,4 +1,4 @@
-"""The texts of a run's prompts, kept beside its results: who looks at it needs no source of them."""
+"""The texts of a run's prompts, kept with its results: looking at it needs no source of them."""
 
 import json
 from pathlib import Path
