@@ -171,7 +171,7 @@ def show_heads(found: "Heads") -> None:
         written = attribution.sel(group=attribution["group"].values[-1])
     for layer, head, position in found.top:
         at = {"layer": layer, "head": head, "position": position}
-        estimate = "" if screened is None else _two(float(screen["estimate"].sel(at)))
+        estimate = "" if screened is None else _two(float(screened["estimate"].sel(at)))
         own = {"layer": layer, "head": head}
         before = written is not None and layer in written["layer"].values
         table.add_row(
