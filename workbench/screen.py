@@ -58,7 +58,9 @@ def console(stderr: bool = False) -> Console:
     return _Screen(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-_OUT, _ERRORS = console(), console(stderr=True)
+# In a notebook lines are text like any other output.
+_OUT = _Screen(force_jupyter=False, markup=False, emoji=False, highlight=False)
+_ERRORS = _Screen(stderr=True, force_jupyter=False, markup=False, emoji=False, highlight=False)
 
 
 def show(what: RenderableType, style: str | None = None) -> None:
