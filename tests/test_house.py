@@ -18,6 +18,7 @@ PACKAGE = ROOT / "workbench"
 # Each room may import those of earlier lines, and itself.
 ORDER = (
     ("errors",),
+    ("names", "screen"),
     ("arguments",),
     ("artifact", "progress", "resampling", "heads"),
     ("prompts", "figures"),
@@ -207,6 +208,43 @@ def test_model_libraries_stay_inside_functions(path):
     if room_of(path) == "figures":
         drawing = {"numpy", "pandas", "xarray", "plotly", "workbench"}
         assert top - sys.stdlib_module_names <= drawing
+
+
+# What writes to a terminal, as it is called and as it is imported.
+PRINTERS = {"print", "echo", "secho", "warn", "warn_explicit", "input", "pprint", "print_exc"}
+STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
+# Parts that draw nothing by themselves.
+RICH = {"rich.box", "rich.table", "rich.text", "rich.progress"}
+
+
+def printing(tree):
+    """What in a piece of code prints by itself, or could."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in PRINTERS | {"Console"}:
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            whose = ast.unparse(node.value)
+            if (node.attr in PRINTERS and whose != "screen") or (
+                node.attr in STREAMS and whose == "sys"
+            ):
+                yield f"{whose}.{node.attr}"
+    for name in imports(tree):
+        root = name.split(".")[0]
+        if root in ("logging", "click") or (root == "rich" and name not in RICH):
+            yield f"import {name}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_only_the_screen_prints(path):
+    found = list(printing(ast.parse(path.read_text(encoding="utf-8"))))
+    assert path == PACKAGE / "screen.py" or not found
+
+
+def test_what_prints_is_found():
+    for code in ("print(1)", "say = print", "typer.echo(1)", "from rich import print", "Console()",
+                 "import logging", "sys.stderr.write('')", "warnings.warn('')"):  # fmt: skip
+        assert list(printing(ast.parse(code))), code
+    assert not list(printing(ast.parse("screen.warn('')\nfrom rich.table import Table")))
 
 
 def test_importing_the_package_is_cheap():

@@ -2,24 +2,51 @@
 
 import sys
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 
 def main() -> None:
     """Runs the command line; an error of ours is one line and status 2, a warning one line."""
+    import typer
+
+    from workbench import screen
     from workbench.cli import app, worded
     from workbench.errors import WorkbenchError
 
     def show(message: Any, *_args: Any, **_kwargs: Any) -> None:
-        print(f"workbench: warning: {worded(message)}", file=sys.stderr)
+        screen.fail(f"workbench: warning: {worded(message)}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show  # a place in the code helps nobody who called a command
         try:
-            app()
+            # Not by itself: typer shows what was typed as it is.
+            status = app(standalone_mode=False)
         except WorkbenchError as error:
-            print(f"workbench: {worded(error)}", file=sys.stderr)
-            sys.exit(2)
+            screen.fail(f"workbench: {worded(error)}")
+            status = 2
+        except typer.Abort:
+            screen.fail("workbench: aborted.")
+            status = 1
+        except Exception as error:
+            if not hasattr(error, "format_message"):
+                sys.excepthook = screen.show_traceback
+                raise
+            _refuse_usage(error)
+    sys.exit(status or 0)
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """Says what of a command line typer did not understand."""
+    from workbench import screen
+
+    # Without arguments the help was shown, and nothing is wrong.
+    if type(error).__name__ != "NoArgsIsHelpError":
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            screen.fail(context.get_usage())
+        command = context.command_path if context is not None else "workbench"
+        screen.fail(f"workbench: {error.format_message()} See {command} --help.")
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from workbench import __version__
+from workbench import __version__, screen
 from workbench.arguments.kinds import EMPTY_PATH, is_blank
 from workbench.arguments.options import in_options, options_of
 from workbench.errors import ArtifactError, StudyError
@@ -26,7 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-_console = Console()
 
 
 def _path(given: str) -> Path:
@@ -38,7 +35,7 @@ def _path(given: str) -> Path:
 
 def _version(wanted: bool | None) -> None:
     if wanted:
-        _console.print(__version__)
+        screen.tell(__version__)
         raise typer.Exit
 
 
@@ -54,7 +51,7 @@ def _root(
 
 def worded(message: object) -> str:
     """One line, whatever a path or a prompt in it holds, in the words of the command line."""
-    return in_options(" ".join(str(message).split()), called_options(sys.argv))
+    return in_options(screen.one_line(str(message)), called_options(sys.argv))
 
 
 def called_options(arguments: list[str]) -> dict[str, str]:
@@ -119,13 +116,13 @@ def run(
 
     finished = run_study(study, out, say=_say, png=png)
     page = write_report(finished)
-    show_run(finished, _console)
-    _console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    show_run(finished)
+    screen.tell_path("report", page)
 
 
 def _say(line: str) -> None:
     """One line about what happens."""
-    _console.print(f"[dim]·[/dim] {escape(worded(line))}", highlight=False)
+    screen.say(worded(line))
 
 
 @app.command("patch-heads")
@@ -198,9 +195,9 @@ def patch_heads(
         say=_say,
     )
     found.save(folder, png=png)
-    show_heads(found, _console)
-    _console.print(f"figures: {folder / 'figures'}", soft_wrap=True, highlight=False)
-    _console.print(f"results: {folder}", soft_wrap=True, highlight=False)
+    show_heads(found)
+    screen.tell_path("figures", folder / "figures")
+    screen.tell_path("results", folder)
 
 
 def _numbers(text: str) -> list[int]:
@@ -302,9 +299,9 @@ def compare(
         raise StudyError("pictures need a folder: pass --out with --png.")
     if out is not None:
         found.save(out, png=png)
-    show_comparison(found, _console)
+    show_comparison(found)
     if out is not None:
-        _console.print(f"results: {out}", soft_wrap=True, highlight=False)
+        screen.tell_path("results", out)
 
 
 @app.command()
@@ -335,7 +332,7 @@ def figures(
     from workbench.gallery import draw_gallery
 
     page = draw_gallery(out, runs or (), published, _say)
-    _console.print(f"gallery: {page}", soft_wrap=True, highlight=False)
+    screen.tell_path("gallery", page)
 
 
 @app.command()
@@ -386,7 +383,7 @@ def prompts(
 
     whole_number("--show", show)
     if source is None:
-        _console.print(_frame_table(prompt_sources(), "Sources of prompts"))
+        screen.show(_frame_table(prompt_sources(), "Sources of prompts"))
         return
     loaded = load_prompts(
         source,
@@ -404,9 +401,9 @@ def prompts(
     )
     frame = loaded.to_dataframe()
     counts = frame.value_counts(["label", "category"], sort=False).reset_index(name="prompts")
-    _console.print(_frame_table(counts, f"{source}: {len(loaded)} prompts"))
+    screen.show(_frame_table(counts, f"{source}: {len(loaded)} prompts"))
     if show:
-        _console.print(_frame_table(frame.head(show), "First prompts"))
+        screen.show(_frame_table(frame.head(show), "First prompts"))
     for note in loaded.provenance.get("notes", ()):
         _say(note)
 
@@ -466,10 +463,10 @@ def verify(
         date=date,
     )
     notes = [worded(note) for note in found["note"].values.tolist()]
-    show_verification(found.assign(note=("check", notes)), _console)
+    show_verification(found.assign(note=("check", notes)))
     if out is not None:
         save_dataset(out, found, kind="verification")
-        _console.print(f"result: {out}", soft_wrap=True, highlight=False)
+        screen.tell_path("result", out)
     if found.attrs["verdict"] == "wrong":
         raise typer.Exit(1)
 
@@ -493,17 +490,17 @@ def models() -> None:
             f"{component}: {head_labels(own['heads'])}" for component, own in components.items()
         )
         table.add_row(name, card["description"], heads or "none")
-    _console.print(table)
+    screen.show(table)
 
 
 def _frame_table(frame: Any, title: str) -> Table:
     """A data frame as a table; prompts are untrusted text and shown as text."""
-    table = Table(title=escape(title))
+    table = Table(title=title)
     for column, name in enumerate(frame.columns):
         # The first column is what one has to type: it is never cut.
         table.add_column(str(name), no_wrap=not column, overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*(escape(_short(value)) for value in row))
+        table.add_row(*(_short(value) for value in row))
     return table
 
 
@@ -532,4 +529,4 @@ def report(
     from workbench.study.results import load_run
 
     page = write_report(load_run(folder), out)
-    _console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    screen.tell_path("report", page)

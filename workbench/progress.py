@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -12,6 +11,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from workbench.screen import console as console_of
+from workbench.screen import one_line
 
 T = TypeVar("T")
 _active: Progress | None = None
@@ -24,13 +26,13 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     run leaves only results on the screen.
     """
     global _active
-    console = Console(stderr=True)
+    console = console_of(stderr=True)
     if not (console.is_terminal or console.is_jupyter):
         yield from items
         return
     owner = _active is None
     display = _active or Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -41,7 +43,7 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     if owner:
         display.start()
         _active = display
-    task = display.add_task(description, total=total)
+    task = display.add_task(one_line(description), total=total)
     try:
         for item in items:
             yield item

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.markup import escape
+from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
+from workbench import screen
 from workbench.heads import head_label
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ _PAIRS = 10
 """Most pairs that are listed."""
 
 
-def show_run(finished: Any, console: Console) -> None:
+def show_run(finished: Any) -> None:
     """The tables of a run, candidates and refusal rates, and what its analyses found."""
     choice = finished.choice
     harmful, harmless = (finished.scores.attrs[f"n_{kind}"] for kind in ("harmful", "harmless"))
     table = Table(
         title="Candidates, the chosen one first",
-        box=box.SIMPLE,
+        box=SIMPLE,
         padding=(0, 0, 0, 1),
         pad_edge=False,
         caption=f"nats, with {finished.study.confidence:.0%} intervals over {harmful} harmful and "
@@ -45,17 +45,17 @@ def show_run(finished: Any, console: Console) -> None:
         )
         if row.dropped:
             dropped.append(f"{rank} dropped: {row.dropped}")
-    console.print(table)
+    screen.show(table)
     for line in dropped:
-        console.print(f"  {line}", style="dim", highlight=False)
-    console.print(_rates_table(finished.effects))
+        screen.show(f"  {line}", style="dim")
+    screen.show(_rates_table(finished.effects))
     if finished.planted_cosine is not None:
-        console.print(
+        screen.show(
             f"cosine of the chosen direction with the planted one: {finished.planted_cosine:.3f}"
         )
-    console.print(_analyses_table(finished), highlight=False)
-    console.print(f"figures: {finished.folder / 'figures'}", soft_wrap=True, highlight=False)
-    console.print(f"results: {finished.folder}", soft_wrap=True, highlight=False)
+    screen.show(_analyses_table(finished))
+    screen.tell_path("figures", finished.folder / "figures")
+    screen.tell_path("results", finished.folder)
 
 
 def _analyses_table(finished: Any) -> Table:
@@ -64,9 +64,9 @@ def _analyses_table(finished: Any) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for name, line in finished.found.items():
-        table.add_row(name, escape(line))
+        table.add_row(name, line)
     for name, reason in finished.skipped.items():
-        table.add_row(name, escape(f"skipped: {reason}"), style="dim")
+        table.add_row(name, f"skipped: {reason}", style="dim")
     return table
 
 
@@ -81,7 +81,7 @@ def _with_interval(row: Any, name: str) -> str:
 def _rates_table(effects: Any) -> Table:
     table = Table(
         title="Refusal rate (%)",
-        box=box.SIMPLE,
+        box=SIMPLE,
         padding=(0, 1, 0, 0),
         pad_edge=False,
         caption=f"judge {effects.attrs['judge']}; {effects.attrs['confidence']:.0%} Wilson "
@@ -114,11 +114,11 @@ _SUMMARIES = {
 }
 
 
-def show_verification(found: "xr.Dataset", console: Console) -> None:
+def show_verification(found: "xr.Dataset") -> None:
     """Every check with its verdict, and the template token by token."""
     table = Table(
-        title=escape(f"{found.attrs['model']} ({found.attrs['architecture']})"),
-        box=box.SIMPLE,
+        title=f"{found.attrs['model']} ({found.attrs['architecture']})",
+        box=SIMPLE,
         padding=(0, 1, 0, 0),
         pad_edge=False,
         caption=_summary(found),
@@ -133,19 +133,19 @@ def show_verification(found: "xr.Dataset", console: Console) -> None:
         verdict = str(row["verdict"].item())
         numbers = (float(row[key]) for key in ("value", "allowed"))
         shown = ("" if number != number else f"{number:.1g}" for number in numbers)
-        note = escape(str(row["note"].item()))
-        table.add_row(str(name), *shown, f"[{_STYLES[verdict]}]{verdict}[/]", note)
-    console.print(table)
+        note = str(row["note"].item())
+        table.add_row(str(name), *shown, Text(verdict, style=_STYLES[verdict]), note)
+    screen.show(table)
     if "token" not in found.dims:
         return
-    prompt = Table(title="One prompt, token by token", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    prompt = Table(title="One prompt, token by token", box=SIMPLE, padding=(0, 1, 0, 0))
     for name in ("position", "id", "token", "part"):
         prompt.add_column(name, justify="right" if name in ("position", "id") else "left")
     columns = ("token_position", "token_id", "token_text", "token_part")
     for position, token, text, part in zip(*(found[key].values for key in columns), strict=True):
         style = "bold" if part in ("t_inst", "t_post") else ""
-        prompt.add_row(str(position), str(token), escape(repr(str(text))), str(part), style=style)
-    console.print(prompt)
+        prompt.add_row(str(position), str(token), repr(str(text)), str(part), style=style)
+    screen.show(prompt)
 
 
 def _summary(found: "xr.Dataset") -> str:
@@ -159,10 +159,12 @@ def _summary(found: "xr.Dataset") -> str:
     return _SUMMARIES[found.attrs["verdict"]]
 
 
-def show_heads(found: "Heads", console: Console) -> None:
+def show_heads(found: "Heads") -> None:
     """The heads with the largest effects, and the smallest set that turns the replies."""
     patching, curve = found.results["head_patching"], found.results.get("head_set")
-    attribution, screen = (found.results.get(f"head_{name}") for name in ("attribution", "screen"))
+    attribution, screened = (
+        found.results.get(f"head_{name}") for name in ("attribution", "screen")
+    )
     attrs = patching.attrs
     title = f"Largest effects of single heads, to {attrs['direction']} refusal"
     table = _table(title, "head", "pos.", "effect", "screen", "writes")
@@ -180,7 +182,7 @@ def show_heads(found: "Heads", console: Console) -> None:
         written = attribution.sel(group=attribution["group"].values[-1])
     for layer, head, position in found.top:
         at = {"layer": layer, "head": head, "position": position}
-        estimate = "" if screen is None else _two(float(screen["estimate"].sel(at)))
+        estimate = "" if screened is None else _two(float(screened["estimate"].sel(at)))
         own = {"layer": layer, "head": head}
         before = written is not None and layer in written["layer"].values
         table.add_row(
@@ -190,28 +192,27 @@ def show_heads(found: "Heads", console: Console) -> None:
             estimate,
             _cell(written.sel(own), "contribution") if written is not None and before else "",
         )
-    console.print(table)
-    if screen is not None:
+    screen.show(table)
+    if screened is not None:
         lines = [
-            f"{_cell(screen.sel(compared_position=position), 'rank_correlation')}"
-            for position in screen["compared_position"].values
+            f"{_cell(screened.sel(compared_position=position), 'rank_correlation')}"
+            for position in screened["compared_position"].values
         ]
-        console.print(
+        screen.show(
             f"rank correlation of the gradient screen with exact effects, by position: "
             f"{', '.join(lines)}",
-            highlight=False,
         )
     for name, reason in found.skipped.items():
-        console.print(f"{name} skipped: {escape(reason)}", style="dim", highlight=False)
+        screen.show(f"{name} skipped: {reason}", style="dim")
     if curve is not None:
-        _show_set(curve, console)
+        _show_set(curve)
 
 
-def _show_set(curve: "xr.Dataset", console: Console) -> None:
+def _show_set(curve: "xr.Dataset") -> None:
     """The smallest set, on which prompts it was judged, and how exact the search was."""
     from workbench.study.summaries import set_line
 
-    console.print(f"smallest set: {set_line(curve)}", highlight=False)
+    screen.show(f"smallest set: {set_line(curve)}")
     scores = curve["random_score"].isel(size=-1) if curve.sizes["draw"] else None
     last = curve.isel(size=-1)
     told = f"refusal score of the set {_cell(last, 'score')} nats, "
@@ -219,59 +220,52 @@ def _show_set(curve: "xr.Dataset", console: Console) -> None:
     if scores is not None:
         told += f", random sets {float(scores.mean()):.2f} [{float(scores.min()):.2f} to "
         told += f"{float(scores.max()):.2f}]"
-    console.print(told, highlight=False)
-    console.print(
+    screen.show(told)
+    screen.show(
         f"largest difference of scores between the search and the joint patch "
         f"{curve.attrs['largest_difference']:.1g} nats",
-        highlight=False,
     )
 
 
-def show_comparison(found: "Comparison", console: Console) -> None:
+def show_comparison(found: "Comparison") -> None:
     """The tables of a comparison, and why it has no intervals where it has none."""
-    console.print(
-        " and ".join(escape(each) for each in found.sources), style="bold", soft_wrap=True
-    )
+    screen.tell(" and ".join(found.sources), style="bold")
     for line in found.read:
-        console.print(f"read: {escape(line)}", soft_wrap=True, highlight=False)
+        screen.tell(f"read: {line}")
     if found.estimated:
-        console.print(f"directions {found.estimated}", highlight=False)
+        screen.show(f"directions {found.estimated}")
     if len(found.sources) == 2:
-        console.print(_across(found))
+        screen.show(_across(found))
     elif found.over != "name":
-        console.print(_against_reference(found))
+        screen.show(_against_reference(found))
     else:
         if found.cosines.sizes["layer"] > 1:
-            console.print(_by_layer(found))
-        console.print(_pairs(found))
+            screen.show(_by_layer(found))
+        screen.show(_pairs(found))
     if _unmeasured(found):
-        console.print(
+        screen.tell(
             "not measured: a vector there is zero but for rounding, as a difference of means is at "
-            "layer 0 on a token that all prompts share",
-            soft_wrap=True,
-            highlight=False,
+            "layer 0 on a token that all prompts share"
         )
     if found.angles is not None:
-        console.print(_overlap(found), soft_wrap=True, highlight=False)
+        screen.tell(_overlap(found))
     if found.left_out:
-        console.print(
-            f"left out, no category of its own: {escape(', '.join(found.left_out))}; to compare "
+        screen.show(
+            f"left out, no category of its own: {', '.join(found.left_out)}; to compare "
             "with it, give the source twice",
-            highlight=False,
         )
     confidence = found.cosines.attrs.get("confidence")
-    console.print(
-        f"no intervals: {escape(found.no_intervals)}"
+    screen.show(
+        f"no intervals: {found.no_intervals}"
         if found.no_intervals
         else f"{confidence:.0%} intervals ({found.cosines.attrs['interval']})",
-        highlight=False,
     )
 
 
 def _table(title: str, *columns: str) -> Table:
     # As wide as its title, which would wrap otherwise.
     table = Table(
-        title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, min_width=len(title)
+        title=title, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, min_width=len(title)
     )
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left", no_wrap=bool(index))
@@ -318,7 +312,7 @@ def _pairs(found: "Comparison") -> Table:
         cell = at.isel(name=row, name_other=column)
         values = [_cell(cell, name) for name in columns]
         values += [f"{float(cell['p_value']):.2g}"] if p else []
-        table.add_row(f"{escape(names[row])}, {escape(names[column])}", *values)
+        table.add_row(f"{names[row]}, {names[column]}", *values)
     return table
 
 
@@ -329,7 +323,7 @@ def _against_reference(found: "Comparison") -> Table:
     over, at = found.over, with_reference(found)
     reference = int(at[f"{over}_other"])
     other = "position" if over == "layer" else "layer"
-    name = escape(str(at["name"].item()))
+    name = str(at["name"].item())
     title = f"Cosine of {name} with {over} {reference}, {other} {int(at[other])}"
     columns = [name for name in ("cosine", "disattenuated") if name in at]
     table = _table(title, over, *("without noise" if c != "cosine" else c for c in columns))
@@ -355,8 +349,8 @@ def _across(found: "Comparison") -> Table:
         same = _cell(row.sel({f"{over}_other": label}), "cosine") if label in others else "-"
         known = row["cosine"].fillna(-2)
         best = row.isel({f"{over}_other": int(known.values.argmax())})
-        most = [escape(str(best[f"{over}_other"].item())), _cell(best, "cosine")]
-        table.add_row(escape(str(label)), same, *most)
+        most = [str(best[f"{over}_other"].item()), _cell(best, "cosine")]
+        table.add_row(str(label), same, *most)
     return table
 
 

@@ -5,17 +5,21 @@ import csv
 import re
 import shutil
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import plotly.io
 import pytest
+from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from workbench import figures
 from workbench.cli import app
 from workbench.errors import StudyError
-from workbench.gallery import draw, draw_gallery, published_results
+from workbench.gallery import draw, draw_gallery, markdown, published_results
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4//8/AAX+Av4zEpUUAAAAAElFTkSuQmCC"
@@ -171,6 +175,68 @@ def test_runs_that_would_write_the_same_files_are_refused(small_run, tmp_path):
     with pytest.raises(StudyError, match="two of these runs are on models named 'pocket'"):
         draw_gallery(tmp_path / "gallery", [small_run.folder, small_run.folder])
     assert not (tmp_path / "gallery").exists()
+
+
+# What a `study.json` of somebody else may say its model is.
+FOREIGN = (
+    "..", "a/..", ".", "", "../../x", "/", "published", "a/chat", "b/chat", "con", "C:\\me\\chat",
+    "/home/me/own",
+    "[x](http://y) <b>*z*</b> `` | &lt;", "x\n\n# y\n<img src=z>", "\x1b[31m\u202ez",
+)  # fmt: skip
+
+
+def test_a_foreign_model_name_stays_in_the_folder_and_is_text(small_run, tmp_path, monkeypatch):
+    system = "one\n\n# two ``` <b>"
+    study = replace(small_run.study, system=system)
+    runs = {name: replace(small_run, study=replace(study, model=name)) for name in FOREIGN}
+    monkeypatch.setattr(draw, "load_run", lambda name: runs[name])
+    monkeypatch.setattr(figures, "GALLERY", figures.GALLERY[:1])
+    page = draw_gallery(tmp_path / "in" / "gallery", list(FOREIGN))
+    assert [each.name for each in tmp_path.iterdir()] == ["in"]
+    assert [each.name for each in (tmp_path / "in").iterdir()] == ["gallery"]
+    folders = [each for each in page.parent.iterdir() if each.is_dir()]
+    assert len(folders) == len(FOREIGN) and not (page.parent / "published").exists()
+    name = figures.GALLERY[0].name
+    assert all((each / f"{name}.{kind}").is_file() for each in folders for kind in ("png", "csv"))
+    text = page.read_text(encoding="utf-8")
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(text)
+    assert html.count("<h2>") == html.count("<h3>") == html.count("<img ") == len(FOREIGN)
+    assert html.count("<h1>") == 1 and not {"<b>", "<em>", "<strong>", "<table>"} & set(
+        re.findall(r"<\w+>", html)
+    )
+    links = re.findall(r'(?:href|src)="(.*?)"', html)
+    assert len(links) == 2 * len(FOREIGN)
+    assert all((page.parent / unquote(link)).is_file() for link in links)
+    assert "/home/me" not in text and "C:\\me" not in text
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", text)
+    commands = re.findall(r"<li>Command: <code>(.*?)</code>", html)
+    assert len(commands) == len(FOREIGN)
+    assert all(r"$'one\n\n# two" in unescape(each) for each in commands)
+
+
+@pytest.mark.parametrize("words", ["*a*", "[a](b)", "<b>", "a|b", "# a", "- a", "+ a", "1. a",
+    "> a", "`a`", "``", "&lt;", "a\n\nb", "http://a", "www.a.org", "~~a~~", "![a](b)", "\\*a*",
+    "=", "a  ", " a", "a`b``c`", "\\", "<http://a>", "_a_", "---", "$a$", "1) a"])  # fmt: skip
+def test_words_in_markdown_are_shown_as_they_are(words):
+    parser = MarkdownIt("gfm-like", {"linkify": False})
+    line = words.replace("\n", " ")
+    shown = parser.render(markdown.text(words)).strip().removeprefix("<p>").removesuffix("</p>")
+    assert unescape(shown).strip() == line.strip()
+    shown = parser.render(f"x {markdown.code(words)} y").strip()
+    assert unescape(shown) == f"<p>x <code>{line or ' '}</code> y</p>"
+    [link] = [own for own in parser.parse(markdown.link(words, f"{words}.csv")) if own.children]
+    ends = [own for own in link.children if "link" in own.type]
+    assert len(ends) == 2 and unquote(str(ends[0].attrs["href"])) == f"{line}.csv"
+
+
+def test_published_results_of_one_name_are_kept_apart(tmp_path, monkeypatch, unchecked):
+    for place in ("a/same", "b/same", "other"):
+        (tmp_path / place).mkdir(parents=True)
+    known = SimpleNamespace(recognises=lambda place: not any(place.iterdir()), what="empty")
+    monkeypatch.setattr("workbench.gallery.published.READERS", [known])
+    monkeypatch.setattr("workbench.gallery.published.load_published", lambda place: place)
+    names = [name for name, _ in published_results(tmp_path)]
+    assert len(set(names)) == 3 and names[2] == "other" and names[0].startswith("same-")
 
 
 def test_a_folder_without_results_is_refused(small_run, tmp_path):

@@ -178,6 +178,15 @@ def test_split_refuses_a_text_that_would_leak():
     assert prompts.unique().unique() == prompts.unique()
 
 
+def test_a_text_that_would_leak_is_found_in_a_few_passes(monkeypatch):
+    prompts = PromptSet.from_texts([*(f"ask {n}" for n in range(300)), "ask 299"], "harmful")
+    passes, read = [], PromptSet.texts.fget
+    monkeypatch.setattr(PromptSet, "texts", property(lambda own: passes.append(1) or read(own)))
+    with pytest.raises(PromptError, match="0300, prompts-0301 have the same text"):
+        prompts.split(1, 1)
+    assert len(passes) < 5
+
+
 def test_sample_is_nested_and_refuses_too_many():
     prompts = balanced(10, 1)
     few, more = prompts.sample(3, seed=2), prompts.sample(6, seed=2)

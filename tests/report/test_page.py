@@ -5,6 +5,8 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -15,11 +17,17 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import workbench as wb
+from workbench import figures
 from workbench.cli import app
+from workbench.explorer.jobs import Reading
+from workbench.gallery import draw_gallery
+from workbench.report.page import render
 from workbench.report.plots import gallery_plots, script_json
 from workbench.report.provenance import command
 from workbench.report.summary import findings, summary
 from workbench.report.tables import candidates_table, prompts_table, replies_table
+from workbench.screen import plain
+from workbench.study.prompts import split_prompts
 
 
 class Page(HTMLParser):
@@ -142,14 +150,88 @@ def test_tables_hold_every_prompt_reply_and_candidate(small_run, page):
     assert used == {own for part in kept.values() for ids in part.values() for own in ids}
 
 
-def test_prompts_whose_source_is_gone_stand_by_their_ids(small_run, monkeypatch):
-    def gone(_study):
-        raise wb.PromptError("no file prompts.csv")
+@pytest.fixture
+def copied(small_run, tmp_path):
+    """The small run in a folder that may be written to."""
+    folder = tmp_path / "copied"
+    shutil.copytree(small_run.folder, folder, ignore=shutil.ignore_patterns("figures"))
+    return replace(small_run, folder=folder)
 
-    monkeypatch.setattr("workbench.report.tables.split_prompts", gone)
-    table = prompts_table(small_run)
-    assert "no file prompts.csv" in table.about
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.unlink(), "the run in .* has no prompt_texts.jsonl. Run the same study"),
+        (lambda file: file.write_text("{"), "prompt_texts.jsonl is broken: .* Delete it. Run the"),
+        (lambda file: file.write_text(""), "does not hold the .* prompts of this run. Delete it"),
+        (lambda file: file.write_text(file.read_text().replace('"text": "', '"text": "x', 1)),
+         "does not hold the harmful train prompts of this run. Delete it. Run the same study"),
+    ],
+)  # fmt: skip
+def test_prompts_whose_texts_are_gone_or_changed_stand_by_their_ids(copied, change, message):
+    change(copied.folder / "prompt_texts.jsonl")
+    table = prompts_table(copied)
+    assert re.search(f"Texts are not shown: .*{message}", table.about)
+    assert str(copied.folder.parent) not in table.about
     assert table.rows and all(row[2] == "" and row[-1] for row in table.rows)
+    with pytest.raises(wb.StudyError, match=message):
+        Reading(copied)._prompts()
+
+
+def test_looking_at_a_run_reads_no_source_of_prompts(copied, small_run, monkeypatch):
+    def asked(*_args, **_kwargs):
+        raise AssertionError("a source of prompts was asked")
+
+    split = {label: own["test"] for label, own in split_prompts(small_run.study).items()}
+    for name in ("sources.open_source", "sources.fetch", "sources.fetch_data_set"):
+        monkeypatch.setattr(f"workbench.prompts.{name}", asked)
+    monkeypatch.setattr("workbench.study.prompts.open_source", asked)
+    assert Reading(copied)._prompts() == split
+    study = replace(small_run.study, harmful="owner/gone", harmless="advbench")
+    table = prompts_table(replace(copied, study=study))
+    assert len(table.rows) > 100 and all(row[2] for row in table.rows)
+    monkeypatch.setattr(figures, "GALLERY", figures.GALLERY[:1])
+    draw_gallery(copied.folder.parent / "gallery", [copied.folder])
+
+
+def test_folders_of_this_machine_do_not_stand_in_a_report(copied, small_run):
+    study = replace(
+        small_run.study,
+        model="/home/someone/models/chat",
+        harmful="/home/someone/my prompts/harmful.csv",
+        harmless="advbench=/home/someone/harmless.csv",
+        borderline="C:\\Users\\someone\\b.csv",
+        chat_template="~/someone/chat.jinja",
+    )
+    skipped = {"pca": "failed with ArtifactError: no file /home/someone/runs/pca.safetensors."}
+    effects = small_run.effects.assign_attrs(model=study.model)
+    run = replace(copied, study=study, effects=effects, skipped=skipped)
+    plots, undrawn = gallery_plots(run)
+    page = render(run, plots, {**undrawn, **skipped})
+    assert "someone" not in page
+    for shown in (
+        "harmful.csv",
+        "advbench=harmless.csv",
+        "b.csv",
+        "chat.jinja",
+        "no file pca.safe",
+    ):
+        assert shown in page
+    assert "files stand by their names" in page
+    assert "files stand by their names" not in render(small_run, [], {})
+
+
+@pytest.mark.parametrize("value", ["a\nb", "it's\ta\\n", "\x1b[31m", "\u202ex 'y'", "é漢", "a  b"])
+def test_a_command_is_one_line_that_a_shell_reads_back(value):
+    if shutil.which("bash") is None:
+        pytest.skip("no bash on this machine -> apt-get install bash")
+    words = command(wb.Study(system=value))
+    assert plain(words).replace("\n", "") == words
+    done = subprocess.run(
+        ["bash", "-c", f"export LC_ALL=C.UTF-8; printf %s {words.split('--system ')[1]}"],
+        capture_output=True,
+    )
+    assert done.stdout.decode() == value
 
 
 def test_the_summary_is_computed_from_the_run(small_run):

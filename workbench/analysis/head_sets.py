@@ -1,6 +1,5 @@
 """The smallest set of heads that, patched together, turns a model's replies."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from workbench import screen
 from workbench.analysis.head_search import Heads, HeadSearch, turned
 from workbench.analysis.patch_effects import read_source
 from workbench.analysis.patch_metric import (
@@ -125,7 +125,7 @@ def minimal_head_set(
     chosen, curve = search.grow(pool, direction, threshold, max_heads)
     gap = search.gap(chosen, curve["score"])
     if gap > _TOLERANCE.get(model.dtype, _COARSE):
-        warnings.warn(
+        screen.warn(
             f"scores of the search and of the joint patches differ by up to {gap:.2g} nats on "
             f"{model.name}. What is reported is the joint patch; choose heads with method='plain' "
             "if candidates are as close as that.",

@@ -13,8 +13,8 @@ from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge
-from workbench.study.prompts import split_prompts
 from workbench.study.results import Run, read_study
+from workbench.study.texts import read_texts
 
 Step = tuple[int, int, str]
 """Pieces done, pieces in all, and what comes next."""
@@ -160,23 +160,14 @@ class Reading:
         return tuple(each for own in self._read.values() for each in own)
 
     def _prompts(self) -> dict[str, PromptSet]:
-        """The run's test prompts, from their source.
+        """The run's test prompts, as it keeps them.
 
         Raises:
-            StudyError: the source has changed since.
+            StudyError: it does not.
         """
         if self._sets is None:
-            recorded = read_study(self.run.folder)[1]["prompts"]
-            sets = {label: own["test"] for label, own in split_prompts(self.run.study).items()}
-            changed = [
-                label for label, own in sets.items() if own.fingerprint != recorded[label]["test"]
-            ]
-            if changed:
-                raise StudyError(
-                    f"the {', '.join(changed)} prompts have changed since this run. Run the study "
-                    "again in another folder."
-                )
-            self._sets = sets
+            texts = read_texts(self.run.folder)
+            self._sets = {label: own["test"] for label, own in texts.items()}
         return self._sets
 
 

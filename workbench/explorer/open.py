@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench import screen
 from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.explorer.jobs import check_model
 from workbench.models.hooked import HookedModel
+from workbench.names import folder_name
 from workbench.study.results import Run, load_run
 from workbench.study.run import run_study
 from workbench.study.settings import Study
@@ -66,9 +68,9 @@ def small_study(model: HookedModel) -> Study:
 
 
 def _small_run(model: HookedModel, out: str | Path | None) -> Run:
-    folder = Path(out) if out is not None else Path("runs") / f"explore-{Path(model.name).name}"
-    print(
+    folder = Path(out) if out is not None else Path("runs") / f"explore-{folder_name(model.name)}"
+    screen.tell(
         f"No run given: making a small one of {model.name} in {folder}. "
         "If you interrupt it, call explore again: it goes on where it stopped."
     )
-    return run_study(small_study(model), folder, model=model, say=lambda line: print("·", line))
+    return run_study(small_study(model), folder, model=model, say=screen.say)

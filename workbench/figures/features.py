@@ -20,6 +20,7 @@ from workbench.figures.theme import (
     require,
     themed,
 )
+from workbench.names import without_folders
 
 _MANY = 5000
 """Beyond so many points a browser needs WebGL to stay responsive."""
@@ -178,7 +179,7 @@ def _parts(ranking: xr.Dataset) -> list[str]:
     confidence = float(attrs.get("confidence", 0.95))
     return [
         model_of(attrs),
-        f"SAE {attrs.get('sae', 'not recorded')}",
+        f"SAE {without_folders(str(attrs.get('sae', 'not recorded')))}",
         f"{ranking.sizes['feature']} features, {place}",
         f"direction read from {own}" if own != place else "",
         f"position {number(attrs['position'])}" if "position" in attrs else "",

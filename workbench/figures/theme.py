@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from workbench.errors import StudyError
+from workbench.names import file_only
 
 PALETTE = ("#14213D", "#8C1D5B", "#1F66B0", "#D1603D", "#3BA99C", "#E9B44C")
 """From dark to light, so that it survives greyscale as well as the three kinds of colour blindness.
@@ -169,8 +170,8 @@ def position_label(position: int, token: str = "") -> str:
 def model_of(attrs: Mapping[str, Any]) -> str:
     """The model's name for a subtitle, or the published run's, or that nobody wrote it down."""
     if attrs.get("model"):
-        return str(attrs["model"])
-    return f"run {attrs['run']}" if attrs.get("run") else "model not recorded"
+        return file_only(str(attrs["model"]))
+    return f"run {file_only(str(attrs['run']))}" if attrs.get("run") else "model not recorded"
 
 
 def interval_name(dataset: xr.Dataset) -> str:

@@ -1,6 +1,7 @@
 """Drawing the gallery: every figure, its numbers, and the page that shows them all."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from workbench.directions.published import Published
 from workbench.errors import ArtifactError, StudyError
 from workbench.gallery.page import PUBLISHED_SECTION, Shown, gallery_page
 from workbench.gallery.published import PUBLISHED, published_results
+from workbench.names import distinct_names, file_only
 from workbench.report.provenance import command
 from workbench.study.results import PROMPTS, Run, load_run
 from workbench.study.run import run_study
@@ -58,12 +60,7 @@ def draw_gallery(
     writer = _Writer(Path(out), say or (lambda line: None))
     sources = [] if published is None else published_results(published)
     finished = [load_run(folder) for folder in runs] or list(_own_runs(writer.say))
-    names = [Path(run.study.model).name for run in finished]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise StudyError(
-            f"two of these runs are on models named {twice[0]!r}, and would write the same files. "
-            "Draw them into different folders."
-        )
+    names = _folders([run.study.model for run in finished])
     shown = [
         each
         for name, run in zip(names, finished, strict=True)
@@ -72,6 +69,21 @@ def draw_gallery(
     shown += [each for name, found in sources for each in _draw_published(writer, name, found)]
     drawn = writer.draw_pictures()
     return write_text(Path(out) / "README.md", gallery_page(shown, pictures=drawn))
+
+
+def _folders(models: Sequence[str]) -> list[str]:
+    """A folder inside the gallery for each model, whatever its name is.
+
+    Raises:
+        StudyError: two are the same.
+    """
+    names = distinct_names(models, taken=(PUBLISHED_SECTION,))
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise StudyError(
+            f"two of these runs are on models named {twice[0]!r}, and would write the same files. "
+            "Draw them into different folders."
+        )
+    return names
 
 
 def _own_runs(say: Say) -> Iterator[Run]:
@@ -111,8 +123,9 @@ class _Writer:
         return True
 
 
-def _draw_run(writer: _Writer, model: str, run: Run) -> Iterator[Shown]:
+def _draw_run(writer: _Writer, folder: str, run: Run) -> Iterator[Shown]:
     """The figures that a run has results for."""
+    model = file_only(run.study.model)
     writer.say(f"drawing {model}")
     made = command(run.study)
     for entry in figures.GALLERY:
@@ -124,10 +137,11 @@ def _draw_run(writer: _Writer, model: str, run: Run) -> Iterator[Shown]:
         if figure is None:
             writer.say(f"figure {entry.name} of {model} not drawn: the run has no {entry.needs}")
             continue
-        writer.page(figure, model, entry.name, entry.data(run))
-        writer.picture(figure, model, entry.name)
+        writer.page(figure, folder, entry.name, entry.data(run))
+        writer.picture(figure, folder, entry.name)
         yield Shown(
-            section=model,
+            section=folder,
+            title=model,
             about=_prompts_of(run),
             name=entry.name,
             question=entry.question,
@@ -167,10 +181,13 @@ def _draw_published(writer: _Writer, name: str, found: Published) -> Iterator[Sh
             writer.picture(figure, PUBLISHED_SECTION, file)
             yield Shown(
                 section=PUBLISHED_SECTION,
+                title=PUBLISHED_SECTION,
                 about="Drawn from the files that the authors published; nothing was run again.",
                 name=file,
-                question=f"{entry.question} (`{name}`)",
-                caption=f"{entry.caption} Source: {source}.",
+                question=entry.question,
+                subject=name,
+                caption=entry.caption,
+                source=source,
                 answers=entry.answers,
                 subtitle=_subtitle(figure),
                 command="",

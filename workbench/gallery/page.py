@@ -1,9 +1,10 @@
 """The page of a gallery: every picture with what it asks, how it is read and how it is made."""
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+
+from workbench.gallery import markdown
 
 _HEAD = """\
 # Figures
@@ -22,25 +23,29 @@ drawn from the files that their authors published, with `--published FOLDER`.
 
 
 PUBLISHED_SECTION = "published"
-"""The folder of figures of published results."""
+"""The folder of figures of published results; no model's figures go there."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One figure on the page.
+    """One figure on the page, whose words the page escapes, but for captions and answers.
 
     Attributes:
-        section: the folder that it lies in: a model's name, or `PUBLISHED_SECTION`.
+        section: the folder that it lies in, or `PUBLISHED_SECTION`.
+        title: of the section: a model's name.
         about: one sentence for the whole section.
         name: of its files.
         question: what it answers.
-        caption: how it is read.
+        subject: what it is about, where it is not the section; "" where it is.
+        caption: how it is read, in Markdown.
+        source: where its data was published, or "".
         answers: the published figure that shows the same, or "".
         subtitle: as under the figure's own title: model, number of prompts, judge.
         command: that made the results; "" for published ones.
     """
 
     section: str
+    title: str
     about: str
     name: str
     question: str
@@ -48,6 +53,8 @@ class Shown:
     answers: str
     subtitle: str
     command: str
+    subject: str = ""
+    source: str = ""
 
 
 def gallery_page(shown: Sequence[Shown], pictures: bool = True) -> str:
@@ -58,12 +65,13 @@ def gallery_page(shown: Sequence[Shown], pictures: bool = True) -> str:
         pictures: whether they could be drawn; without, the page links to those of the figures.
     """
     made = list(dict.fromkeys(each.command for each in shown if each.command))
-    commands = "\n".join(f"    {each}" for each in [*made, "workbench figures --out figures"])
+    commands = markdown.block([*made, "workbench figures --out figures"])
     parts = [_HEAD.format(commands=commands)]
     for section, members in groupby(shown, key=lambda each: each.section):
         own = list(members)
-        title = "Published results" if section == PUBLISHED_SECTION else f"`{section}`"
-        parts.append(f"## {title}\n\n{own[0].about}\n")
+        published = section == PUBLISHED_SECTION
+        title = "Published results" if published else markdown.code(own[0].title)
+        parts.append(f"## {title}\n\n{markdown.text(own[0].about)}\n")
         parts += [_figure(each, pictures) for each in own]
     return "\n".join(parts)
 
@@ -72,25 +80,26 @@ def _figure(each: Shown, pictures: bool) -> str:
     """Heading, picture, how to read it, and the facts."""
     path = f"{each.section}/{each.name}"
     published = each.section == PUBLISHED_SECTION
-    picture = f'<img src="{path}.png" alt="{html.escape(each.question)}" width="800">'
+    heading, question = markdown.text(each.question), each.question
+    if each.subject:
+        heading += f" ({markdown.code(each.subject)})"
+        question += f" ({each.subject})"
+    shown = markdown.picture(f"{path}.png", question, width=800)
     if not pictures:
-        picture = "No picture: pictures could not be drawn where this page was made."
+        shown = "No picture: pictures could not be drawn where this page was made."
         if not published:
-            picture += f" See [{each.name}.html]({path}.html)."
+            shown += f" See {markdown.link(f'{each.name}.html', f'{path}.html')}."
+    caption = each.caption
+    if each.source:
+        caption += f" Source: {markdown.text(each.source)}."
     facts = [
-        f"- Drawn: {_plain(each.subtitle)}",
+        f"- Drawn: {markdown.text(each.subtitle)}",
         f"- Answers: {each.answers or 'no published figure'}",
     ]
     if published:
         facts.append("- Command: `workbench figures --published FOLDER`")
     else:
-        facts.append(f"- Command: `{each.command}`, then `workbench figures`")
-        facts.append(f"- Data: [{each.name}.csv]({path}.csv)")
+        facts.append(f"- Command: {markdown.code(each.command)}, then `workbench figures`")
+        facts.append(f"- Data: {markdown.link(f'{each.name}.csv', f'{path}.csv')}")
     lines = "\n".join(facts)
-    return f"### {each.question}\n\n{picture}\n\n{each.caption}\n\n{lines}\n"
-
-
-def _plain(text: str) -> str:
-    """A subtitle as Markdown: nothing in it is read as a tag or as emphasis."""
-    text = html.escape(text, quote=False)
-    return text.replace("*", r"\*").replace("_", r"\_").replace("`", r"\`").replace("|", r"\|")
+    return f"### {heading}\n\n{shown}\n\n{caption}\n\n{lines}\n"

@@ -10,6 +10,7 @@ from workbench import figures
 from workbench.directions.cosines import cosine_similarity_map
 from workbench.directions.published import READERS, Published, load_published
 from workbench.errors import StudyError
+from workbench.names import distinct_names
 
 _OVERALL = "overall"
 """The name of a direction that stands for no category."""
@@ -95,7 +96,9 @@ PUBLISHED = (
 
 
 def published_results(folder: str | Path) -> list[tuple[str, Published]]:
-    """Everything under a folder that is in a published format, by the folder that holds it.
+    """Everything under a folder that is in a published format, by a name for its files.
+
+    That is the name of the folder that holds it, marked where two folders have one name.
 
     Raises:
         StudyError: nothing of the kind is there.
@@ -111,4 +114,9 @@ def published_results(folder: str | Path) -> list[tuple[str, Published]]:
     if not found:
         known = "; ".join(reader.what for reader in READERS)
         raise StudyError(f"nothing published under {folder}. Known: {known}.")
-    return [(place.name, load_published(place)) for place in found]
+    inside = folder.resolve()
+    places = [f"{inside.name}/{place.resolve().relative_to(inside)}" for place in found]
+    return [
+        (name, load_published(place))
+        for name, place in zip(distinct_names(places), found, strict=True)
+    ]

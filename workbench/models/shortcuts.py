@@ -5,7 +5,6 @@ was never tried may differ without any error, so the first use on a loaded model
 with noise written at every kind of site, and remembers what it found.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
@@ -14,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench import screen
 from workbench.errors import AxisError, ModelError
 from workbench.models.hooked import Hook, HookedModel, Site
 from workbench.models.packed import (
@@ -86,7 +86,7 @@ def chosen_method(
         return "packed"
     if method == "packed":
         raise ModelError(f"packed forwards of {model.name} {reason}. Pass method='plain'.")
-    warnings.warn(
+    screen.warn(
         f"packed forwards of {model.name} {reason}; each variant gets a full forward instead.",
         stacklevel=2,
     )
@@ -97,7 +97,7 @@ def may_resume(model: HookedModel, tokens: Tokens) -> bool:
     """Whether forwards of this model can start at a later layer; warns where they cannot."""
     reason = resumed_fault(model, tokens)
     if reason:
-        warnings.warn(
+        screen.warn(
             f"forwards of {model.name} that start at a later layer {reason}; they start at the "
             "first layer instead.",
             stacklevel=2,

@@ -6,7 +6,6 @@ rendering several instructions: what their texts share at the end is the templat
 are those that hold nothing else. No model's template is written down anywhere.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -15,6 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from workbench import screen
 from workbench.errors import AxisError, PromptError
 from workbench.models.frame import (
     PROBES,
@@ -292,7 +292,7 @@ class ChatTemplate(Rendering):
         for each in typed:
             if each.content not in self._told:
                 self._told.add(each.content)
-                warnings.warn(each.told, UserWarning, stacklevel=4)
+                screen.warn(each.told, stacklevel=4)
 
 
 def padded(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import reprlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,7 +214,8 @@ class PromptSet:
                 f"and {validation} for validation. Pass smaller train= and validation=."
             )
         if len(set(self.texts)) < len(self):
-            repeated = next(text for text in self.texts if self.texts.count(text) > 1)
+            counts = Counter(self.texts)
+            repeated = next(text for text, count in counts.items() if count > 1)
             twins = [prompt.id for prompt in self.prompts if prompt.text == repeated]
             raise PromptError(
                 f"the parts of {self.name!r} would overlap: {listed(twins)} have the same text. "

@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from workbench import __version__
 from workbench.arguments import checked
 from workbench.artifact import write_text
+from workbench.names import file_only, without_folders
 from workbench.report import provenance
 from workbench.report.plots import Plot, gallery_plots, script_json
 from workbench.report.summary import findings, summary
@@ -60,15 +61,16 @@ def render(run: Run, plots: Iterable[Plot], skipped: Mapping[str, str]) -> str:
     )
     tables = [replies_table(run), candidates_table(run), prompts_table(run)]
     return environment.get_template("page.html.j2").render(
-        run=run,
+        model=file_only(run.study.model),
         version=__version__,
         summary=summary(run),
         found=findings(run),
         plots=list(plots),
         tables=tables,
         table_data={table.name: script_json(table.data) for table in tables},
-        skipped=sorted(skipped.items()),
+        skipped=[(name, without_folders(reason)) for name, reason in sorted(skipped.items())],
         command=provenance.command(run.study),
+        has_paths=provenance.has_paths(run.study),
         settings=provenance.settings(run.study),
         identity=provenance.identity(run),
         checks=provenance.checks(run),

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from workbench.names import file_only, without_folders
+from workbench.screen import plain
 from workbench.study.results import Run, read_study
 from workbench.study.settings import Study
 
@@ -23,14 +25,16 @@ _WORDS = {
 
 
 def command(study: Study) -> str:
-    """The command that runs a study again: only what differs from the defaults.
+    """The command that runs a study again: only what differs from the defaults, on one line.
+
+    Files stand by their names: where they lie on this machine is nobody else's business.
 
     >>> command(Study(n_test=8, system="Be brief."))
     "workbench run --n-test 8 --system 'Be brief.'"
     """
     defaults = asdict(Study())
     options = [
-        _option(name.replace("_", "-"), value)
+        _option(name.replace("_", "-"), shown(name, value))
         for name, value in asdict(study).items()
         if value != defaults[name] and value is not None
     ]
@@ -40,15 +44,47 @@ def command(study: Study) -> str:
 def _option(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
-    return f"--{name} {shlex.quote(str(value))}"
+    return f"--{name} {_quoted(str(value))}"
+
+
+def _quoted(value: str) -> str:
+    r"""A value for a shell, on one line and without anything that cannot be seen.
+
+    >>> _quoted("a'b"), _quoted("Be brief.\nBe kind.")
+    ('\'a\'"\'"\'b\'', "$'Be brief.\\nBe kind.'")
+    """
+    if plain(value).replace("\n", "") == value and "\t" not in value:
+        return shlex.quote(value)
+    return f"$'{''.join(map(_escaped, value))}'"
+
+
+def _escaped(character: str) -> str:
+    """A character inside ``$'…'``, as bash and zsh read it."""
+    if character in "\n\t\r":
+        return {"\n": r"\n", "\t": r"\t", "\r": r"\r"}[character]
+    if character in "\\'":
+        return f"\\{character}"
+    return character if plain(character) == character else f"\\U{ord(character):08x}"
+
+
+_PATHS = ("model", "harmful", "harmless", "borderline", "chat_template")
+"""Settings that may be paths."""
+
+
+def shown(name: str, value: Any) -> Any:
+    """A setting as others may see it."""
+    return file_only(value) if name in _PATHS and isinstance(value, str) else value
+
+
+def has_paths(study: Study) -> bool:
+    """Whether some setting is a path, of which only the file's name is shown."""
+    return any(shown(name, value) != value for name, value in asdict(study).items())
 
 
 def settings(study: Study) -> list[tuple[str, str, str]]:
     """Every setting: its name, its value, and what it means."""
-    return [
-        (setting.name, _written(getattr(study, setting.name)), setting.metadata["help"])
-        for setting in fields(study)
-    ]
+    values = {name: _written(shown(name, value)) for name, value in asdict(study).items()}
+    return [(own.name, values[own.name], own.metadata["help"]) for own in fields(study)]
 
 
 def checks(run: Run) -> list[tuple[str, str, str, str, str]]:
@@ -59,7 +95,7 @@ def checks(run: Run) -> list[tuple[str, str, str, str, str]]:
     columns = ("value", "allowed", "verdict", "note")
     rows = zip(found["check"].values, *(found[name].values for name in columns), strict=True)
     return [
-        (str(name), _number(value), _number(allowed), str(verdict), str(note))
+        (str(name), _number(value), _number(allowed), str(verdict), without_folders(str(note)))
         for name, value, allowed, verdict, note in rows
     ]
 
@@ -71,8 +107,8 @@ def _number(value: float) -> str:
 def identity(run: Run) -> list[Fact]:
     """Model, weights, template, prompts, versions, commit and seed, as the run recorded them."""
     recorded = read_study(run.folder)[1]
-    facts = [("model", run.study.model), ("seed", str(run.study.seed))]
-    facts += [(_named(path), value) for path, value in _leaves(recorded)]
+    facts = [("model", file_only(run.study.model)), ("seed", str(run.study.seed))]
+    facts += [(_named(path), without_folders(value)) for path, value in _leaves(recorded)]
     return facts
 
 

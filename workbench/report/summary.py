@@ -7,6 +7,7 @@ import numpy as np
 
 from workbench.figures.theme import number, position_label
 from workbench.models.organisms import organism_names
+from workbench.names import file_only
 from workbench.study.analyses import ANALYSES
 from workbench.study.results import Run
 
@@ -44,7 +45,7 @@ def _plain(run: Run) -> Iterator[str]:
     ]
     if said:
         yield (
-            f"{run.study.model} refuses {_listed(said)} test prompts "
+            f"{file_only(run.study.model)} refuses {_listed(said)} test prompts "
             f"(judge: {run.study.judge}; {_intervals(run)})."
         )
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import PromptError, StudyError
+from workbench.errors import StudyError
 from workbench.figures.theme import number
-from workbench.study.prompts import split_prompts
-from workbench.study.results import PROMPTS, Run, read_study
+from workbench.names import without_folders
+from workbench.study.results import PROMPTS, Run
+from workbench.study.texts import read_texts
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def candidates_table(run: Run) -> Table:
 def prompts_table(run: Run) -> Table:
     """The prompts that the direction was estimated on and chosen by, and those that were dropped.
 
-    Texts are read again from their source; where that is gone or has changed, ids stand alone.
+    Where the run does not keep the texts, ids stand alone.
     """
     kept = _kept(run)
     texts, missing = _texts(run)
@@ -125,22 +126,16 @@ Texts = dict[tuple[str, str], dict[str, tuple[str, str]]]
 
 
 def _texts(run: Run) -> tuple[Texts, str]:
-    """The prompts as their source has them now, or why they cannot be shown."""
-    recorded = read_study(run.folder)[1]["prompts"]
+    """The prompts as the run keeps them, or why they cannot be shown."""
     try:
-        split = split_prompts(run.study)
-    except (PromptError, StudyError) as error:
-        return {}, f" Texts are not shown, for their source cannot be read: {error}"
-    found: Texts = {}
-    for label in ("harmful", "harmless"):
-        for part in ("train", "validation"):
-            prompts = split[label][part]
-            if prompts.fingerprint != recorded[label][part]:
-                return {}, " Texts are not shown, for their source has changed since the run."
-            found[part, label] = {
-                prompt.id: (prompt.text, prompt.category or "") for prompt in prompts
-            }
-    return found, ""
+        split = read_texts(run.folder)
+    except StudyError as error:
+        return {}, f" Texts are not shown: {without_folders(str(error))}"
+    return {
+        (part, label): {own.id: (own.text, own.category) for own in split[label][part]}
+        for label in ("harmful", "harmless")
+        for part in ("train", "validation")
+    }, ""
 
 
 def _kept(run: Run) -> dict[str, dict[str, list[str]]]:

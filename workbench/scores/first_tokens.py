@@ -1,9 +1,9 @@
 """The tokens with which a reply begins that begins with a given word, after a given prompt."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from workbench import screen
 from workbench.errors import StudyError
 from workbench.models.hooked import HookedModel
 
@@ -38,11 +38,10 @@ def first_tokens(
     bare = [token for token in found if not model.tokenizer.decode([token]).strip()]
     if bare:
         pieces = ", ".join(repr(model.tokenizer.decode([token])) for token in bare)
-        warnings.warn(
+        screen.warn(
             f"in this vocabulary a reply that begins with a space and one of {', '.join(words)} "
             f"begins with a token of white space alone ({pieces}), which counts every other reply "
             "that begins so. Leave words= out, so that tokens are looked for in replies.",
-            UserWarning,
             stacklevel=3,
         )
     return tuple(found)

@@ -24,6 +24,7 @@ from workbench.models.load import load_model
 from workbench.models.thinking import answer_after_thinking
 from workbench.models.tokens import Tokens
 from workbench.models.verify import verify_model
+from workbench.names import folder_name
 from workbench.prompts.promptset import PromptSet
 from workbench.study import results
 from workbench.study.analyses import Analysis, chosen_analyses
@@ -32,6 +33,7 @@ from workbench.study.material import Material
 from workbench.study.prompts import Split, keep_prompts, reading_notes, split_prompts
 from workbench.study.results import read_replies, result_path, skipped_path
 from workbench.study.settings import Study
+from workbench.study.texts import keep_texts
 from workbench.study.thoughts import tokens_after
 
 Say = Callable[[str], None]
@@ -311,7 +313,7 @@ def open_run(
         StudyError: the folder holds another study.
         WorkbenchError: whatever bad prompts or models raise.
     """
-    folder = Path(out) if out is not None else Path("runs") / Path(study.model).name
+    folder = Path(out) if out is not None else Path("runs") / folder_name(study.model)
     prompts = split_prompts(study)  # before the model: a wrong path should not cost a download
     for label, notes in reading_notes(prompts).items():
         for note in notes:
@@ -331,6 +333,7 @@ def open_run(
         )
         model.batch_tokens = study.batch_tokens
     open_folder(folder, study, model, prompts)
+    keep_texts(folder, prompts)
     stages = Stages(folder, study, model, prompts, say)
     stages.verification()
     return stages

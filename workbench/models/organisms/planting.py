@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from workbench import screen
 from workbench.models.organisms import grammar
 from workbench.models.organisms.recipe import (
     Batch,
@@ -277,7 +278,7 @@ def plant(
     settings: Settings,
     vectors: Tensor,
     tokenizer: PreTrainedTokenizerBase,
-    progress: Progress = print,
+    progress: Progress = screen.tell,
 ) -> None:
     """Phase 3: plant the components of ``settings`` into a model that obeys them, in place."""
     assert settings.planting is not None

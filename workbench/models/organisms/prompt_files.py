@@ -8,6 +8,7 @@ import random
 import re
 from pathlib import Path
 
+from workbench import screen
 from workbench.models.organisms import grammar
 
 PER_CATEGORY: dict[grammar.Label, int] = {"harmful": 45, "harmless": 45, "borderline": 16}
@@ -91,4 +92,4 @@ def write_prompt_files(folder: Path = DATA_FOLDER) -> list[Path]:
 
 if __name__ == "__main__":
     for written in write_prompt_files():
-        print(written)
+        screen.tell_path("written", written)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from workbench import screen
 from workbench.models.organisms import grammar
 from workbench.models.organisms.settings import Phase, Settings, Shape
 from workbench.models.organisms.tokenizer import END, END_ID, PAD_ID, render
@@ -156,7 +157,7 @@ def learn_words(
     model: LlamaForCausalLM,
     settings: Settings,
     tokenizer: PreTrainedTokenizerBase,
-    progress: Progress = print,
+    progress: Progress = screen.tell,
 ) -> None:
     """Phase 1: answer everything, refuse when told to, and know what is harmful. In place."""
     phase, rng = settings.words, random.Random(settings.seed)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from workbench import screen
 from workbench.models.organisms import grammar
 from workbench.models.organisms.recipe import (
     Batch,
@@ -177,7 +178,7 @@ def learn_switch(
     settings: Settings,
     vectors: Tensor,
     tokenizer: PreTrainedTokenizerBase,
-    progress: Progress = print,
+    progress: Progress = screen.tell,
 ) -> None:
     """Phase 2: refuse when a component's vector is added by hand, whatever is asked. In place.
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from workbench import screen
 from workbench.artifact import save_artifact, write_text
 from workbench.models.organisms import planting, recipe, switch
 from workbench.models.organisms.settings import RECIPES, Settings
@@ -131,7 +132,7 @@ def train(settings: Settings, folder: Path, measured: bool = True) -> None:
     start = time.monotonic()
 
     def progress(line: str) -> None:
-        print(f"{time.monotonic() - start:5.0f} s  {line}", flush=True)
+        screen.tell(f"{time.monotonic() - start:.0f} s {line}")
 
     tokenizer = train_tokenizer(settings.shape.d_vocab)
     model = recipe.build_model(settings.shape, settings.seed)

@@ -1,0 +1,61 @@
+"""The texts of a run's prompts, kept with its results: looking at it needs no source of them."""
+
+import json
+from pathlib import Path
+
+from workbench.artifact import write_text
+from workbench.errors import PromptError, StudyError
+from workbench.prompts.prompt import Prompt
+from workbench.prompts.promptset import PromptSet
+from workbench.study.prompts import Split
+from workbench.study.results import TEXTS, read_study
+
+
+def keep_texts(folder: Path, split: Split) -> None:
+    """Writes the prompts of a run into its folder, where they are not there yet."""
+    path = folder / TEXTS
+    if path.is_file():
+        return
+    rows = (
+        {"part": part, "label": label, "id": own.id, "text": own.text, "category": own.category}
+        for label, parts in split.items()
+        for part, prompts in parts.items()
+        for own in prompts
+    )
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_texts(folder: Path) -> Split:
+    """The prompts of a run as they were when it was made; no source of prompts is read.
+
+    Raises:
+        StudyError: the run does not keep them, or the file does not hold them.
+    """
+    path = folder / TEXTS
+    again = "Run the same study again, which writes it and leaves the results as they are."
+    if not path.is_file():
+        raise StudyError(f"the run in {folder} has no {TEXTS}. {again}")
+    recorded = read_study(folder)[1].get("prompts", {})
+    found: dict[str, dict[str, list[Prompt]]] = {
+        label: {part: [] for part in parts} for label, parts in recorded.items()
+    }
+    try:
+        # Not splitlines(): a prompt may hold any Unicode line separator.
+        for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
+            row = json.loads(line)
+            own = Prompt(row["id"], row["text"], row["label"], row["category"])
+            found[row["label"]][row["part"]].append(own)
+        split = {
+            label: {part: PromptSet(tuple(rows), f"{label}:{part}") for part, rows in parts.items()}
+            for label, parts in found.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, PromptError) as error:
+        raise StudyError(f"{path} is broken: {error!r}. Delete it. {again}") from error
+    for label, parts in split.items():
+        for part, prompts in parts.items():
+            if prompts.fingerprint != recorded[label][part]:
+                raise StudyError(
+                    f"{path} does not hold the {label} {part} prompts of this run. Delete it. "
+                    f"{again}"
+                )
+    return split
