@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from hostile.sealing import seal
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
 import workbench.artifact as artifact_module
-from hostile.sealing import seal
 from workbench.artifact import (
     SCHEMA_VERSION,
     environment,

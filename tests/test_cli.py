@@ -214,7 +214,7 @@ def test_patch_heads_gives_the_artifacts_of_the_api(small_run, small_study, pock
     asked = ["--positions", "-1", "--layers", "3-4", "--n-random", 1]
     result = invoke("patch-heads", "--out", folder, *asked, *options)
     assert result.exit_code == 0, result.output
-    heads, _ = find_heads(small_study, small_run.folder, model=pocket, layers=[3, 4], n_random=1)
+    heads, _ = find_heads(small_study, folder, model=pocket, layers=[3, 4], n_random=1)
     heads.save(tmp_path / "api")
     for path in (tmp_path / "api").glob("*.*"):
         assert (folder / "heads" / path.name).read_bytes() == path.read_bytes(), path.name

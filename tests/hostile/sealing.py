@@ -7,6 +7,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from workbench.artifact import _checksum
+from workbench.study import names
+from workbench.study.analyses import ANALYSES
+from workbench.study.ledger import Ledger, result_files
 
 
 def seal(path: Path) -> Path:
@@ -14,8 +17,23 @@ def seal(path: Path) -> Path:
     for own in sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]:
         with safe_open(own, framework="numpy") as file:
             manifest = json.loads(file.metadata()["manifest"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        manifest.pop("sha256", None)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        stored = manifest.pop("sha256", None)
         manifest["sha256"] = _checksum(tensors, manifest)
-        save_file(tensors, own, metadata={"manifest": json.dumps(manifest, sort_keys=True)})
+        if stored != manifest["sha256"]:
+            save_file(tensors, own, metadata={"manifest": json.dumps(manifest, sort_keys=True)})
     return path
+
+
+def seal_run(folder: Path) -> Path:
+    """Gives a run the ledger of what lies in its folder now, as if it had been made so."""
+    seal(folder)
+    of_analyses = {name: each.made_from for each in ANALYSES for name in each.files}
+    of_heads = (names.PROMPTS, names.DIRECTION)
+    made_from = {**names.MADE_FROM, **of_analyses}
+    ledger = Ledger(folder, json.loads((folder / names.STUDY).read_text()))
+    for name in result_files(folder):
+        ledger.keep(name, made_from.get(name, of_heads))
+    ledger.save()
+    (folder / names.STUDY).write_text(ledger.study_text)
+    return folder

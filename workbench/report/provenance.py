@@ -1,11 +1,11 @@
 """Where a run comes from: the command that repeats it, its settings, the identity of its parts."""
 
 import hashlib
-import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
+from workbench.study.command import command as command
 from workbench.study.results import Run, read_study
 from workbench.study.settings import Study
 
@@ -20,27 +20,6 @@ _WORDS = {
     "revision": "model revision",
     "git_commit": "commit of the workbench",
 }
-
-
-def command(study: Study) -> str:
-    """The command that runs a study again: only what differs from the defaults.
-
-    >>> command(Study(n_test=8, system="Be brief."))
-    "workbench run --n-test 8 --system 'Be brief.'"
-    """
-    defaults = asdict(Study())
-    options = [
-        _option(name.replace("_", "-"), value)
-        for name, value in asdict(study).items()
-        if value != defaults[name] and value is not None
-    ]
-    return " ".join(["workbench run", *options])
-
-
-def _option(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    return f"--{name} {shlex.quote(str(value))}"
 
 
 def settings(study: Study) -> list[tuple[str, str, str]]:
@@ -87,6 +66,7 @@ def files(run: Run) -> list[tuple[str, int, str]]:
         for path in sorted(run.folder.rglob("*"))
         if path.suffix in (".safetensors", ".csv", ".jsonl", ".json")
         and path.is_file()
+        and not path.name.startswith(".")
         and "figures" not in path.relative_to(run.folder).parts
     ]
 

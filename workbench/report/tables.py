@@ -8,8 +8,9 @@ import numpy as np
 
 from workbench.errors import PromptError, StudyError
 from workbench.figures.theme import number
+from workbench.study.names import PROMPTS
 from workbench.study.prompts import split_prompts
-from workbench.study.results import PROMPTS, Run, read_study
+from workbench.study.results import Run, read_study
 
 
 @dataclass(frozen=True)
