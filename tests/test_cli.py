@@ -198,6 +198,22 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
         main()
 
 
+@pytest.mark.parametrize(
+    ("command", "resumes"), [("run", True), ("patch-heads", True), ("prompts", False)]
+)
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(monkeypatch, capsys, tmp_path, command, resumes):
+    def interrupted(*_arguments, **_settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("workbench.study.stages.split_prompts", interrupted)
+    monkeypatch.setattr("workbench.prompts.sources.prompt_sources", interrupted)
+    assert run_main(monkeypatch, command) == 130
+    error = capsys.readouterr().err
+    assert error.startswith("workbench: stopped.") and error.count("\n") == 1
+    assert ("the same command again goes on" in error) == resumes
+
+
 def test_version():
     assert invoke("--version").output.strip() == wb.__version__
 

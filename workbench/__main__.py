@@ -12,22 +12,35 @@ _ARGUMENT = re.compile(
     re.VERBOSE,
 )
 _CALLS = re.compile(r" to load_(model|prompts)\b")
+_INTERRUPTED = 130
+_RESUMING = ("run", "patch-heads", "figures")
+_GOES_ON = (
+    "What is finished is kept in the run's folder: the same command again goes on from there."
+)
 _OTHER_NAMES = {"words": "refusal_words"}
 """Arguments that a setting passes on under another name."""
 
 
 def main() -> None:
-    """Runs the command line; an error of ours is one line and status 2."""
-    from workbench.cli import app
+    """Runs the command line; an error of ours is one line and status 2, Ctrl-C one and 130."""
     from workbench.errors import WorkbenchError
 
     try:
+        from workbench.cli import app
+
         app()
     except WorkbenchError as error:
         # One line whatever a path or a prompt in the message holds.
         line = " ".join(str(error).split())
         print(f"workbench: {in_options(line, _options(sys.argv))}", file=sys.stderr)
         sys.exit(2)
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        # Typer makes the one into the other.
+        if isinstance(stopped, SystemExit) and stopped.code != _INTERRUPTED:
+            raise
+        resumes = next((each for each in sys.argv[1:] if each in _RESUMING), None)
+        print(f"workbench: stopped. {_GOES_ON if resumes else ''}".strip(), file=sys.stderr)
+        sys.exit(_INTERRUPTED)
 
 
 def in_options(message: str, options: Mapping[str, str]) -> str:

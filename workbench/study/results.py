@@ -146,7 +146,7 @@ def check_files(folder: Path, heads: bool) -> Study:
         raise ArtifactError(
             f"{folder / names.STUDY} is damaged: it is not what the ledger has. {again}"
         )
-    for name in [*ledger.entries, *result_files(folder)]:
+    for name in dict.fromkeys([*result_files(folder), *ledger.entries]):
         own = name.startswith(names.HEADS_FOLDER)
         fault = ledger.fault(name)
         if fault is None or (own and (not heads or not (folder / name).exists())):
