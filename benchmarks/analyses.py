@@ -29,21 +29,21 @@ from workbench.study.stages import open_run
 def measure(study: wb.Study, folder: Path) -> list[tuple[str, float, float, str]]:
     """Name, wall-clock seconds, processor seconds and outcome of every analysis."""
     began = time.perf_counter(), time.process_time()
-    stages = open_run(study, folder, say=lambda line: print(line, flush=True))
-    directions = stages.directions()
-    direction = stages.direction(directions, choose(study, stages.scores(directions)))
-    stages.effects(direction, stages.replies(direction))
-    rows = [("all before", *_since(began), "loading, directions, sweep, replies")]
-    material = stages.material(directions, direction)
-    for analysis in chosen_analyses(study.analyses):
-        began = time.perf_counter(), time.process_time()
-        try:
-            analysis.compute(material)
-            outcome = "made by default" if analysis.cheap else "made if it is named"
-        except wb.StudyError as error:
-            outcome = f"skipped: {error}"
-        rows.append((analysis.name, *_since(began), outcome))
-        print(f"{analysis.name}: {rows[-1][1]:.1f} s", flush=True)
+    with open_run(study, folder, say=lambda line: print(line, flush=True)) as stages:
+        directions = stages.directions()
+        direction = stages.direction(directions, choose(study, stages.scores(directions)))
+        stages.effects(direction, stages.replies(direction))
+        rows = [("all before", *_since(began), "loading, directions, sweep, replies")]
+        material = stages.material(directions, direction)
+        for analysis in chosen_analyses(study.analyses):
+            began = time.perf_counter(), time.process_time()
+            try:
+                analysis.compute(material)
+                outcome = "made by default" if analysis.cheap else "made if it is named"
+            except wb.StudyError as error:
+                outcome = f"skipped: {error}"
+            rows.append((analysis.name, *_since(began), outcome))
+            print(f"{analysis.name}: {rows[-1][1]:.1f} s", flush=True)
     return rows
 
 

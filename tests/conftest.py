@@ -176,6 +176,14 @@ class Zoo(dict):
         return self[name]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_power_cuts():
+    """No waiting for the disk: a run writes a hundred files, and tests survive no power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("shared") and not SHARED.is_dir():

@@ -218,6 +218,22 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
         main()
 
 
+@pytest.mark.parametrize(
+    ("command", "resumes"), [("run", True), ("patch-heads", True), ("prompts", False)]
+)
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(monkeypatch, capsys, tmp_path, command, resumes):
+    def interrupted(*_arguments, **_settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("workbench.study.stages.split_prompts", interrupted)
+    monkeypatch.setattr("workbench.prompts.sources.prompt_sources", interrupted)
+    assert run_main(monkeypatch, command) == 130
+    error = capsys.readouterr().err
+    assert error.startswith("workbench: stopped.") and error.count("\n") == 1
+    assert ("the same command again goes on" in error) == resumes
+
+
 def test_version():
     assert invoke("--version").output.strip() == wb.__version__
 
@@ -234,7 +250,7 @@ def test_patch_heads_gives_the_artifacts_of_the_api(small_run, small_study, pock
     asked = ["--positions", "-1", "--layers", "3-4", "--n-random", 1]
     result = invoke("patch-heads", "--out", folder, *asked, *options)
     assert result.exit_code == 0, result.output
-    heads, _ = find_heads(small_study, small_run.folder, model=pocket, layers=[3, 4], n_random=1)
+    heads, _ = find_heads(small_study, folder, model=pocket, layers=[3, 4], n_random=1)
     heads.save(tmp_path / "api")
     for path in (tmp_path / "api").glob("*.*"):
         assert (folder / "heads" / path.name).read_bytes() == path.read_bytes(), path.name

@@ -4,9 +4,15 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
+_INTERRUPTED = 130
+_RESUMING = ("run", "patch-heads", "figures")
+_GOES_ON = (
+    "What is finished is kept in the run's folder: the same command again goes on from there."
+)
+
 
 def main() -> None:
-    """Runs the command line; an error of ours is one line and status 2, a warning one line."""
+    """Runs the command line; an error of ours is one line and status 2, Ctrl-C one and 130."""
     import typer
 
     from workbench import screen

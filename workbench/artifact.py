@@ -1,14 +1,17 @@
 """One file per artifact: safetensors with one JSON manifest, written atomically.
 
-A file written here says what it is (``kind``), in which schema (``schema_version``) and where it
-comes from (``provenance``). `load_artifact` refuses anything else, so a truncated download, a
-model checkpoint or a result of another kind is never mistaken for data.
+A file written here says what it is (``kind``), in which schema (``schema_version``), where it
+comes from (``provenance``), and carries a checksum of all of it. `load_artifact` refuses anything
+else, so a truncated download, a flipped byte, a model checkpoint or a result of another kind is
+never mistaken for data.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -27,8 +30,19 @@ from workbench.errors import ArtifactError
 if TYPE_CHECKING:
     import xarray as xr
 
-SCHEMA_VERSION = 1
-"""Raised when a reader of the previous version would misread a file."""
+SCHEMA_VERSION = 2
+"""Raised when a reader of the previous version would misread a file; 1 had no checksum."""
+
+WITH_GAPS = frozenset(
+    {
+        "activations", "angles", "concept", "cosines", "cosines_between_layers",
+        "cosines_between_positions", "directions", "effects", "head_attention", "head_screen",
+        "pca", "projections", "sweep", "transfer", "transfer_rates", "verification", "wording",
+    }
+)  # fmt: skip
+"""Kinds in which NaN says that something was not measured; in all others every number is finite."""
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +54,8 @@ class Artifact:
     tensors: dict[str, np.ndarray]
 
 
-@contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name only if the block succeeds.
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Writes ``data`` to ``path``: whoever stops it, all of it is there, or what was before.
 
     Raises:
         ArtifactError: the folder cannot be made or written.
@@ -54,19 +67,59 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise ArtifactError(f"cannot make the folder {path.parent}: {error.strerror}.") from error
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        yield temporary
-        temporary.replace(path)
+        with temporary.open("wb") as file:
+            _write(file, data)
+            file.flush()
+            os.fsync(file.fileno())
+        _rename(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
+    return path
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Writes ``text`` to ``path`` atomically, in UTF-8."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return Path(path)
+    """Writes ``text`` to ``path`` as `write_bytes` does, in UTF-8."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Deletes temporary files that writers left which were killed; what cannot be deleted stays."""
+    for path in leftovers(folder):
+        _discard(path)
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Temporary files of `write_bytes` in a folder, at whatever depth."""
+    return (path for path in folder.rglob(".*.tmp") if _LEFTOVER.fullmatch(path.name))
+
+
+# Each of these is one thing that can be the last to happen.
+def _write(file: Any, data: bytes) -> None:
+    file.write(data)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    temporary.replace(path)
+
+
+def _discard(temporary: Path) -> None:
+    # A disk that cannot be written cannot be cleaned up, and that is not what went wrong.
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last; where folders cannot be opened, such as on Windows, it lasts anyway."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def save_artifact(
@@ -79,21 +132,44 @@ def save_artifact(
     """Writes one artifact atomically; the manifest is sorted JSON, so equal data gives equal files.
 
     Raises:
-        ArtifactError: the manifest is not plain JSON, the path is a folder or ends as another
-            format does, or the file cannot be written.
+        ArtifactError: the manifest is not plain JSON, a number is not finite where none may lack,
+            the path is a folder or ends as another format does, or the file cannot be written.
     """
     path = _artifact_path(path, kind)
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    _check_numbers(arrays, kind, f"cannot write {path}:")
     header = {**manifest, "kind": kind, "schema_version": SCHEMA_VERSION}
     try:
-        text = json.dumps(header, sort_keys=True, allow_nan=False)
+        header["sha256"] = _checksum(arrays, header)
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"the manifest of this {kind} is not plain JSON: {error}.") from error
-    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(save(arrays, metadata={"manifest": text}))
-        file.flush()
-        os.fsync(file.fileno())
-    return path
+    text = json.dumps(header, sort_keys=True, allow_nan=False)
+    return write_bytes(path, save(arrays, metadata={"manifest": text}))
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest, and of the name, type, shape and numbers of every array."""
+    found = hashlib.sha256(json.dumps(header, sort_keys=True, allow_nan=False).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(json.dumps([name, array.dtype.str, list(arrays[name].shape)]).encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def _check_numbers(arrays: Mapping[str, np.ndarray], kind: str, where: str) -> None:
+    """Refuses numbers that are not finite, where that cannot mean that they were not measured."""
+    floats = {name: own for name, own in arrays.items() if own.dtype.kind == "f" and own.size}
+    finite = {name: np.isfinite(own) for name, own in floats.items()}
+    if kind not in WITH_GAPS:
+        for name, known in finite.items():
+            if lost := int((~known).sum()):
+                raise ArtifactError(
+                    f"{where} {lost} of {known.size} numbers of {name!r} are NaN or infinite, and "
+                    f"those of a {kind} are all finite."
+                )
+    elif finite and not any(known.any() for known in finite.values()):
+        raise ArtifactError(f"{where} no number of this {kind} is finite.")
 
 
 def _artifact_path(path: str | Path, kind: str) -> Path:
@@ -117,8 +193,9 @@ def load_artifact(path: str | Path, *, kind: str) -> Artifact:
     """Reads one artifact of the given kind.
 
     Raises:
-        ArtifactError: no such file; broken or truncated; not written by the workbench; another
-            kind; a schema newer than this version knows.
+        ArtifactError: no such file; broken, truncated or changed since it was written; not written
+            by the workbench; another kind; a schema newer than this version knows; numbers that
+            are not finite where none may lack.
     """
     if not isinstance(path, str | os.PathLike):
         raise ArtifactError(f"expected the path of a file, found a {type(path).__name__}.")
@@ -147,6 +224,13 @@ def load_artifact(path: str | Path, *, kind: str) -> Artifact:
             f"{path} has schema {version}; this version reads up to {SCHEMA_VERSION}. "
             "Upgrade the workbench."
         )
+    stored = manifest.pop("sha256", None)
+    if (stored is not None or version > 1) and stored != _checksum(tensors, manifest):
+        raise ArtifactError(
+            f"{path} is damaged: it is not what was written, as its checksum shows. Restore it, or "
+            "make it again."
+        )
+    _check_numbers(tensors, kind, f"{path} is damaged:")
     return Artifact(kind, manifest, tensors)
 
 
@@ -171,7 +255,11 @@ def save_dataset(path: str | Path, dataset: "xr.Dataset", *, kind: str) -> Path:
 
 
 def load_dataset(path: str | Path, *, kind: str) -> "xr.Dataset":
-    """Reads what `save_dataset` wrote."""
+    """Reads what `save_dataset` wrote.
+
+    Raises:
+        ArtifactError: as `load_artifact`, or there is no value in it.
+    """
     import xarray as xr
 
     artifact = load_artifact(path, kind=kind)
@@ -189,13 +277,16 @@ def load_dataset(path: str | Path, *, kind: str) -> "xr.Dataset":
         coordinates = {
             name for name, entry in artifact.manifest["variables"].items() if entry["coordinate"]
         }
-        return xr.Dataset(
+        found = xr.Dataset(
             {name: value for name, value in variables.items() if name not in coordinates},
             {name: value for name, value in variables.items() if name in coordinates},
             artifact.manifest["attrs"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} does not hold a complete {kind}: {error!r}.") from error
+    if not any(own.size for own in found.data_vars.values()):
+        raise ArtifactError(f"{path} is empty: it holds no value of a {kind}.")
+    return found
 
 
 @cache

@@ -8,6 +8,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import xarray as xr
+from hostile.sealing import seal_run
 
 import workbench as wb
 from workbench.prompts.sources import load_prompts
@@ -37,8 +38,9 @@ def main_results(small_run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(small_run.folder, folder)
     shutil.rmtree(folder / "analyses")
-    (folder / "category_directions.safetensors").unlink()
-    return folder
+    for path in folder.glob("category_directions*"):
+        path.unlink()
+    return seal_run(folder)
 
 
 def test_every_analysis_of_the_list_is_made(small_run):
@@ -98,9 +100,10 @@ def test_a_run_stopped_in_an_analysis_goes_on_and_ends_the_same(
     small_run, small_study, pocket, monkeypatch, main_results, analysis
 ):
     """Only this one is missing, so that each test makes one analysis and not all of them."""
-    shutil.copytree(small_run.folder / "analyses", main_results / "analyses")
-    for name in analysis.results:
-        (main_results / "analyses" / f"{name}.safetensors").unlink()
+    shutil.copytree(small_run.folder, main_results, dirs_exist_ok=True)
+    for name in analysis.made:
+        (main_results / name).unlink()
+    seal_run(main_results)
 
     def stop(self, material):
         raise KeyboardInterrupt
@@ -167,6 +170,7 @@ def test_a_category_of_one_prompt_is_left_out_and_named(
         own for own in kept["kept"]["train"]["harmful"] if own not in weapons[1:]
     ]
     (main_results / "prompts.json").write_text(json.dumps(kept))
+    seal_run(main_results)
     said = []
     run = wb.run_study(
         replace(small_study, analyses="cosines"), main_results, model=pocket, say=said.append
@@ -179,6 +183,7 @@ def test_a_category_of_one_prompt_is_left_out_and_named(
 def test_nothing_refused_skips_the_wording(small_study, pocket, main_results):
     replies = main_results / "replies.jsonl"
     replies.write_text(replies.read_text().replace('"refused"', '"complied"'))
+    seal_run(main_results)
     run = wb.run_study(replace(small_study, analyses="wording"), main_results, model=pocket)
     assert run.results == {}
     assert "was refused, so there is no wording" in run.skipped["wording"]
@@ -203,14 +208,19 @@ def test_a_bug_in_one_analysis_costs_no_other_and_is_tried_again(
     assert list(run.results) == ["projections", "vocabulary"] and run.skipped == {}
 
 
-def test_a_broken_file_skips_until_it_is_mended(small_study, pocket, main_results):
+def test_a_file_that_an_analysis_cannot_read_skips_until_it_is_mended(
+    small_study, pocket, main_results, monkeypatch
+):
     study = replace(small_study, analyses="vocabulary,angles,concept")
-    broken = main_results / "category_directions.safetensors"
-    broken.write_bytes(b"torn")
-    run = wb.run_study(study, main_results, model=pocket)
+
+    def broken(*_arguments):
+        raise wb.ArtifactError("torn")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wb.Directions, "save", broken)
+        run = wb.run_study(study, main_results, model=pocket)
     assert list(run.results) == ["angles"]
     assert "failed with ArtifactError" in run.skipped["concept"]
-    broken.unlink()
     run = wb.run_study(study, main_results, model=pocket)
     assert list(run.results) == ["angles", "vocabulary", "concept"] and run.skipped == {}
 
@@ -221,8 +231,10 @@ def test_what_another_version_skipped_is_tried_again(small_study, pocket, main_r
     note.parent.mkdir()
     known = {"reason": "none", "needs": "", "again": False, "version": wb.__version__}
     note.write_text(json.dumps(known))
+    seal_run(main_results)
     assert wb.run_study(study, main_results, model=pocket).skipped == {"projections": "none"}
     note.write_text(json.dumps({**known, "version": "0.0.1"}))
+    seal_run(main_results)
     run = wb.run_study(study, main_results, model=pocket)
     assert list(run.results) == ["projections"] and run.skipped == {}
 
@@ -283,6 +295,7 @@ def test_wordings_are_those_of_harmful_prompts_with_first_tokens(
         if row["prompt_set"] == "borderline" and row["condition"] == "plain":
             row |= {"verdict": "refused", "reply": "I am sorry, I can't help with that."}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seal_run(main_results)
     assert any(row["prompt_set"] == "borderline" for row in rows)
     run = wb.run_study(replace(small_study, analyses="wording"), main_results, model=pocket)
     xr.testing.assert_equal(run.results["wording"], found)
@@ -291,6 +304,7 @@ def test_wordings_are_those_of_harmful_prompts_with_first_tokens(
 def test_a_broken_note_is_named(main_results):
     (main_results / "analyses").mkdir()
     (main_results / "analyses" / "pca.skipped.json").write_text("{")
+    seal_run(main_results)
     with pytest.raises(wb.StudyError, match=r"pca\.skipped\.json is broken"):
         wb.load_run(main_results)
 

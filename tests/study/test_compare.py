@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from hostile.sealing import seal_run
 
 import workbench as wb
 from workbench.study.compare import compare_directions, lowest_pairs
@@ -42,6 +43,7 @@ def test_a_run_without_the_analysis_says_how_to_make_it(small_run, tmp_path):
     shutil.copytree(small_run.folder, folder)
     shutil.rmtree(folder / "analyses")
     (folder / "category_directions_resampled.safetensors").unlink()
+    seal_run(folder)
     for arguments in ((folder,), (folder, small_run)):
         found = compare_directions(*arguments)
         assert "made without the analysis 'cosines'" in found.no_intervals

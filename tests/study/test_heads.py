@@ -1,5 +1,7 @@
 """Heads of a run: what was planted is found, and the command and the analysis agree."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,11 +16,17 @@ RESULTS = ["head_patching", "head_screen", "head_set", "head_attribution", "head
 
 
 @pytest.fixture(scope="module")
-def found(pocket, small_study, small_run):
+def own_run(small_run, tmp_path_factory):
+    """A copy of the small run that this file may open."""
+    return shutil.copytree(small_run.folder, tmp_path_factory.mktemp("heads") / "run")
+
+
+@pytest.fixture(scope="module")
+def found(pocket, small_study, own_run):
     """Heads of two layers at two positions, with the direction of a finished run."""
     said = []
     heads, folder = find_heads(
-        small_study, small_run.folder, model=pocket, layers=[3, 4], positions=[-2, -1],
+        small_study, own_run, model=pocket, layers=[3, 4], positions=[-2, -1],
         n_random=2, say=said.append,
     )  # fmt: skip
     return heads, folder, said
@@ -41,9 +49,9 @@ def test_the_analysis_of_a_run_finds_the_planted_heads(small_run):
     assert line.startswith("largest effects ") and "rank correlation" in line
 
 
-def test_the_direction_of_a_finished_run_is_taken(found, small_run):
+def test_the_direction_of_a_finished_run_is_taken(found, own_run, small_run):
     heads, folder, said = found
-    assert folder == small_run.folder / "heads" and not folder.exists()
+    assert folder == own_run / "heads" and not folder.exists()
     assert [line.split()[0] for line in said] == [
         "loading", "patching", "screening", "growing", "attributing",
     ]  # fmt: skip
@@ -86,10 +94,10 @@ def test_it_is_saved_with_a_table_and_figures(found, tmp_path):
 
 
 def test_suppressing_and_projections_turn_round_and_leave_the_screen_out(
-    pocket, small_study, small_run
+    pocket, small_study, own_run
 ):
     heads, _ = find_heads(
-        small_study, small_run.folder, model=pocket, layers=[4], aim="suppress",
+        small_study, own_run, model=pocket, layers=[4], aim="suppress",
         metric="projection", n_random=0, threshold=0.5,
     )  # fmt: skip
     assert "head_screen" not in heads.results
@@ -119,7 +127,7 @@ def test_planted_heads_are_those_of_the_card():
         assert len(planted_heads(name) or []) == sum(len(c["heads"]) for c in components.values())
 
 
-def test_another_study_in_the_folder_is_refused(small_run, pocket):
+def test_another_study_in_the_folder_is_refused(own_run, pocket):
     with pytest.raises(wb.StudyError, match="another study: n_train, prompts differ"):
         find_heads(wb.Study(n_train=47, n_validation=16, n_test=12, max_new_tokens=16),
-                   small_run.folder, model=pocket)  # fmt: skip
+                   own_run, model=pocket)  # fmt: skip

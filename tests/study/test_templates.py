@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from hostile.sealing import seal_run
 
 import workbench as wb
 from workbench.report.provenance import command
@@ -27,19 +28,25 @@ def dated(pocket, tmp_path):
     return wb.Study(n_train=8, n_validation=8, n_test=4, borderline="", chat_template=str(path))
 
 
+def opened(study, folder, **settings):
+    """The stages of a run that was opened, and closed again."""
+    with open_run(study, folder, **settings) as stages:
+        return stages
+
+
 def test_a_run_that_goes_on_another_day_repeats_its_first_day(dated, tmp_path):
-    first = open_run(replace(dated, date="2020-02-29"), tmp_path / "run")
+    first = opened(replace(dated, date="2020-02-29"), tmp_path / "run")
     recorded = read_study(tmp_path / "run")[1]
     assert recorded["date"] == first.model.template.date == "2020-02-29"
     unset = tmp_path / "unset"
-    open_run(dated, unset)
+    opened(dated, unset)
     text = (unset / "study.json").read_text()
     today = read_study(unset)[1]["date"]
     old = wb.load_model("pocket", chat_template=dated.chat_template, date="2020-02-29")
     stored = json.loads(text)
     stored["provenance"] |= old.template.provenance
     (unset / "study.json").write_text(json.dumps(stored))
-    again = open_run(dated, unset)
+    again = opened(dated, seal_run(unset))
     assert again.model.template.date == "2020-02-29" != today
     assert again.model.template.render("hi") == first.model.template.render("hi")
 
@@ -51,9 +58,9 @@ def test_a_model_of_another_day_is_refused(dated, tmp_path):
         day: wb.load_model("pocket", chat_template=template, date=day)
         for day in ("2020-02-29", "2021-03-01")
     }
-    open_run(study, tmp_path / "run", model=models["2020-02-29"])
+    opened(study, tmp_path / "run", model=models["2020-02-29"])
     with pytest.raises(wb.StudyError, match=r"template, rendered, date differ.*2020-02-29 in the "):
-        open_run(study, tmp_path / "run", model=models["2021-03-01"])
+        opened(study, tmp_path / "run", model=models["2021-03-01"])
     with pytest.raises(wb.StudyError, match=r"asks for date='2020-01-01', the model at hand was"):
         check_model(models["2020-02-29"], replace(study, date="2020-01-01"))
     with pytest.raises(wb.StudyError, match=r"asks for thinking=False, the model .* with None"):
@@ -64,24 +71,28 @@ def test_a_day_for_a_model_whose_template_writes_none(pocket, tmp_path):
     study = wb.Study(n_train=8, n_validation=8, n_test=4, date="2020-02-29")
     for given in ({}, {"model": pocket}):
         with pytest.raises((wb.StudyError, wb.ModelError), match="date='2020-02-29' does noth"):
-            open_run(study, tmp_path / "run", **given)
+            opened(study, tmp_path / "run", **given)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_of_an_earlier_version_goes_on(pocket, tmp_path):
+def test_a_run_of_an_earlier_version_goes_on_with_its_results_made_again(pocket, tmp_path):
     study = wb.Study(n_train=8, n_validation=8, n_test=4)
-    open_run(study, tmp_path, model=pocket)
+    opened(study, tmp_path, model=pocket)
     stored = json.loads((tmp_path / "study.json").read_text())
     for name in ("rendered", "thinking", "date"):
         del stored["provenance"][name]
     for name in ("thinking", "date", "score_after", "max_thinking_tokens"):
         del stored["settings"][name]
     (tmp_path / "study.json").write_text(json.dumps(stored))
-    assert open_run(study, tmp_path, model=pocket).study == study
+    (tmp_path / "ledger.json").unlink()
+    said = []
+    assert opened(study, tmp_path, model=pocket, say=said.append).study == study
+    assert any("has no ledger.json. What was made there is made again" in line for line in said)
+    assert any(line.startswith("verification.safetensors is not in ledger") for line in said)
 
 
 def test_thinking_reaches_the_template_of_a_run(dated, tmp_path):
-    stages = open_run(replace(dated, thinking=False, date="2020-02-29"), tmp_path / "run")
+    stages = opened(replace(dated, thinking=False, date="2020-02-29"), tmp_path / "run")
     assert stages.model.template.render("hi").startswith("29no<")
     assert command(stages.study).endswith("--no-thinking --date 2020-02-29")
 
@@ -94,8 +105,8 @@ def test_typed_special_tokens_are_counted_in_a_run(pocket, tmp_path, small_study
     (tmp_path / "own.jsonl").write_text("".join(lines))
     study = replace(small_study, harmless=str(tmp_path / "own.jsonl"), n_test=99)
     said = []
-    stages = open_run(study, tmp_path / "run", model=pocket, say=said.append)
-    stages.refusal_tokens()
+    with open_run(study, tmp_path / "run", model=pocket, say=said.append) as stages:
+        stages.refusal_tokens()
     kept = json.loads((tmp_path / "run" / "prompts.json").read_text())
     assert kept["typed_specials"] == {token: 3}
     assert f"special tokens typed inside prompts are read as tokens: {token} (3)" in said

@@ -23,7 +23,8 @@ from workbench.figures.pca import pca
 from workbench.figures.sweep import sweep
 from workbench.figures.theme import INK
 from workbench.figures.tokens import token_projections as tokens_figure
-from workbench.study.results import CATEGORY_DIRECTIONS, Run
+from workbench.study.names import CATEGORY_DIRECTIONS
+from workbench.study.results import Run
 
 VIEWS = ("sweep", "pca", "cosines", "pair", "heads", "tokens")
 """Names of the figures, in the order in which they are shown."""

@@ -11,7 +11,7 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 
 from workbench.arguments import checked
-from workbench.artifact import atomic_path, write_text
+from workbench.artifact import write_bytes, write_text
 from workbench.errors import ArtifactError
 
 PLOTLY_JS = "plotly.min.js"
@@ -52,10 +52,7 @@ def save_figure(
         "json": write_text(folder / f"{name}.json", str(figure.to_json())),
     }
     if png:
-        picture = _draw(figure, name, width)
-        with atomic_path(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(picture)
-        written["png"] = folder / f"{name}.png"
+        written["png"] = write_bytes(folder / f"{name}.png", _draw(figure, name, width))
     return written
 
 
@@ -86,8 +83,7 @@ def save_pictures(
         except Exception as error:  # as in `_draw`
             raise ArtifactError(f"cannot draw pictures: {_why(error)}") from error
         for path, temporary in drawn.items():
-            with atomic_path(path) as unnamed:
-                unnamed.write_bytes(packed(temporary.read_bytes()))
+            write_bytes(path, packed(temporary.read_bytes()))
     return list(pictures)
 
 

@@ -16,8 +16,9 @@ from workbench.errors import ArtifactError, StudyError
 from workbench.gallery.page import PUBLISHED_SECTION, Shown, gallery_page
 from workbench.gallery.published import PUBLISHED, published_results
 from workbench.names import distinct_names, file_only
-from workbench.report.provenance import command
-from workbench.study.results import PROMPTS, Run, load_run
+from workbench.study.command import command
+from workbench.study.names import PROMPTS
+from workbench.study.results import Run, load_run
 from workbench.study.run import run_study
 from workbench.study.settings import Study
 

@@ -9,7 +9,8 @@ import numpy as np
 from workbench.errors import StudyError
 from workbench.figures.theme import number
 from workbench.names import without_folders
-from workbench.study.results import PROMPTS, Run
+from workbench.study.names import PROMPTS
+from workbench.study.results import Run
 from workbench.study.texts import read_texts
 
 

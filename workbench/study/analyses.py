@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from workbench.arguments.words import meant
 from workbench.errors import StudyError
-from workbench.study import summaries
+from workbench.study import names, summaries
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,10 +45,12 @@ class Analysis:
         needs: without which it is skipped.
         results: its datasets, each an artifact of this name.
         home: module and function of this room that compute them.
+        made_from: files of the run that it reads, where they are there.
         line: what was found, in one line, from the results of this analysis; it takes them and the
             layer and position that the run chose.
         cheap: whether it is made by default.
         line_needs: the results that the line is made from; all of them by default.
+        beside: other files of the run that it writes.
     """
 
     name: str
@@ -56,9 +58,26 @@ class Analysis:
     needs: str
     results: tuple[str, ...]
     home: str
+    made_from: tuple[str, ...]
     line: Callable[[Results, int, int], str]
     cheap: bool = True
     line_needs: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """The file that says why it was skipped, in the run's folder."""
+        return f"{names.ANALYSES_FOLDER}/{self.name}.skipped.json"
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The files that it writes where it is made, in the run's folder."""
+        return (*map(names.result_name, self.results), *self.beside)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that it may write."""
+        return (*self.made, self.note)
 
     def compute(self, material: "Material") -> "Found":
         """The results, by name, or some of them and why the others are missing.
@@ -81,6 +100,8 @@ class Analysis:
         return self.line(results, layer, position)
 
 
+_PLACE = (names.PROMPTS, names.DIRECTION)
+_CATEGORY_PLACE = (*_PLACE, names.CATEGORY_DIRECTIONS)
 _CATEGORIES = "two or more harm categories of two or more kept training prompts"
 
 ANALYSES = (
@@ -90,6 +111,7 @@ ANALYSES = (
         needs="three or more test prompts",
         results=("pca",),
         home="geometry.pca",
+        made_from=_PLACE,
         line=summaries.pca,
     ),
     Analysis(
@@ -98,6 +120,7 @@ ANALYSES = (
         needs="test prompts",
         results=("projections",),
         home="geometry.projections",
+        made_from=(names.DIRECTIONS, *_PLACE),
         line=summaries.projections,
     ),
     Analysis(
@@ -106,7 +129,9 @@ ANALYSES = (
         needs=_CATEGORIES,
         results=("cosines", "cosines_between_layers", "cosines_between_positions"),
         home="geometry.cosines",
+        made_from=_PLACE,
         line=summaries.cosines,
+        beside=(names.RESAMPLED_DIRECTIONS,),
     ),
     Analysis(
         name="angles",
@@ -114,6 +139,7 @@ ANALYSES = (
         needs=_CATEGORIES,
         results=("angles",),
         home="geometry.angles",
+        made_from=_PLACE,
         line=summaries.angles,
     ),
     Analysis(
@@ -122,6 +148,7 @@ ANALYSES = (
         needs=f"{_CATEGORIES}, and test prompts of them",
         results=("transfer",),
         home="causes.transfer",
+        made_from=_CATEGORY_PLACE,
         line=summaries.transfer,
     ),
     Analysis(
@@ -130,6 +157,7 @@ ANALYSES = (
         needs=f"{_CATEGORIES}, and test prompts of them",
         results=("transfer_rates",),
         home="causes.transfer_rates",
+        made_from=_CATEGORY_PLACE,
         line=summaries.transfer_rates,
         cheap=False,
     ),
@@ -139,6 +167,7 @@ ANALYSES = (
         needs="an architecture whose logits can be read off",
         results=("vocabulary",),
         home="meaning.vocabulary",
+        made_from=_CATEGORY_PLACE,
         line=summaries.vocabulary,
     ),
     Analysis(
@@ -147,6 +176,7 @@ ANALYSES = (
         needs=f"{_CATEGORIES}, and test prompts of them",
         results=("concept",),
         home="meaning.concept",
+        made_from=_CATEGORY_PLACE,
         line=summaries.concept,
     ),
     Analysis(
@@ -155,6 +185,7 @@ ANALYSES = (
         needs="refused replies to harmful prompts",
         results=("wording",),
         home="meaning.wording",
+        made_from=(names.REPLIES,),
         line=summaries.wording,
     ),
     Analysis(
@@ -163,6 +194,7 @@ ANALYSES = (
         needs="test prompts, and an architecture whose heads add up",
         results=("head_patching", "head_screen", "head_set", "head_attribution", "head_attention"),
         home="heads.heads",
+        made_from=_PLACE,
         line=summaries.heads,
         line_needs=("head_patching", "head_screen", "head_set"),
     ),

@@ -13,7 +13,7 @@ from workbench.directions.direction import Directions
 from workbench.directions.published import Published, load_published
 from workbench.directions.published.files import LabelNeeded, is_ours
 from workbench.errors import ArtifactError
-from workbench.study import results
+from workbench.study import names, results
 from workbench.study.results import Run, load_run
 
 Comparable = str | Path | Run | Directions
@@ -105,7 +105,7 @@ class Source:
             return f"{self.label}: {self._lacks_cosines()}"
         file = results.result_path(self.run.folder, "cosines")
         return (
-            f"{self.label} has no {results.RESAMPLED_DIRECTIONS}: delete {file} and run the same "
+            f"{self.label} has no {names.RESAMPLED_DIRECTIONS}: delete {file} and run the same "
             "study again"
         )
 
@@ -179,7 +179,7 @@ def read_source(
     if isinstance(source, Run):
         return _from_run(source)
     path = Path(source)
-    if (path / results.STUDY).is_file():
+    if (path / names.STUDY).is_file():
         return _from_run(load_run(path))
     if path.is_file() and path.suffix == ".safetensors" and is_ours(path):
         return _from_directions(str(path), Directions.load(path))
@@ -187,7 +187,7 @@ def read_source(
         published = _published(path, layer, read)
     except ArtifactError as error:
         if path.is_dir():
-            raise ArtifactError(f"{path} holds no run (no {results.STUDY}), and {error}") from error
+            raise ArtifactError(f"{path} holds no run (no {names.STUDY}), and {error}") from error
         raise
     if published.directions is None:
         raise ArtifactError(f"{path} holds no directions, so there is nothing to compare.")
@@ -234,9 +234,7 @@ def _from_directions(label: str, directions: Directions) -> Source:
 
 
 def _from_run(run: Run) -> Source:
-    paths = (
-        run.folder / name for name in (results.CATEGORY_DIRECTIONS, results.RESAMPLED_DIRECTIONS)
-    )
+    paths = (run.folder / name for name in (names.CATEGORY_DIRECTIONS, names.RESAMPLED_DIRECTIONS))
     directions, resampled = (Directions.load(path) if path.is_file() else None for path in paths)
     return Source(
         str(run.folder),

@@ -18,7 +18,7 @@ from workbench.directions.direction import Directions
 from workbench.directions.subspaces import principal_angles
 from workbench.errors import AxisError, StudyError
 from workbench.figures.pairs import methods
-from workbench.study import results
+from workbench.study import names
 from workbench.study.comparable import Comparable, Source, read_sources
 
 OVERALL = "overall"
@@ -113,7 +113,7 @@ class Comparison:
             written.append(save_dataset(folder / "angles.safetensors", self.angles, kind="angles"))
         written.append(write_text(folder / "cosines.csv", table))
         for name, figure in drawn.items():
-            files = figures.save_figure(figure, folder / results.FIGURES, name, png=png)
+            files = figures.save_figure(figure, folder / names.FIGURES, name, png=png)
             written += files.values()
         return written
 

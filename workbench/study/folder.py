@@ -1,111 +1,172 @@
 """The folder of a run: opened for one study only, and checked against the model at hand."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from workbench.artifact import environment, write_text
-from workbench.errors import StudyError
+from workbench.errors import ArtifactError, StudyError
 from workbench.models.hooked import HookedModel
-from workbench.study import results
+from workbench.study import names
+from workbench.study.ledger import IDENTITY, Ledger, hangs_on, holds_run, read_record, result_files
+from workbench.study.occupied import is_unused
 from workbench.study.prompts import Split, reading_notes
-from workbench.study.results import read_study
 from workbench.study.settings import Study
 
-_FREE_UNTIL = {
-    "device": None,
-    "batch_tokens": None,
-    "top_k": None,
-    "analyses": None,
-    **dict.fromkeys(
-        (
-            "prompts",
-            "harmful",
-            "harmless",
-            "borderline",
-            *(f"{what}_column" for what in ("text", "category", "label", "id", "context")),
-            "split",
-            "seed",
-            "n_train",
-            "n_validation",
-            "n_test",
-            "refusal_words",
-            "max_new_tokens",
-            "max_thinking_tokens",
-        ),
-        results.PROMPTS,
-    ),
-    "kl_cap": results.REPLIES,
-    "induce_floor": results.REPLIES,
-    "skip_last": results.REPLIES,
-}
-"""Settings that may change while the first result that hangs on them is not there yet."""
+_SHOWN = 3
+"""Files that an error names."""
 
 
-def open_folder(folder: Path, study: Study, model: HookedModel, prompts: Split) -> None:
-    """Starts a run folder, or checks that the one that is there is this very study."""
-    identity = {
+def open_folder(
+    folder: Path,
+    study: Study,
+    model: HookedModel,
+    prompts: Split,
+    say: Callable[[str], None] = lambda line: None,
+) -> Ledger:
+    """Starts a run folder, or checks that the one that is there is this very study.
+
+    The study is written down in the ledger first and then in ``study.json``, which is written again
+    where it says something else.
+
+    Returns:
+        The run's ledger.
+
+    Raises:
+        StudyError: the folder holds another study, or something else than a run.
+    """
+    now = _record(study, model, prompts)
+    ledger = _there(folder, say)
+    if ledger is None:
+        check_unused(folder)
+        ledger = Ledger(folder, now)
+    else:
+        before = ledger.record
+        _check_same(folder, before, now)
+        kept = {own: before["provenance"].get(own, now["provenance"].get(own)) for own in _KEPT}
+        now["provenance"] |= {own: value for own, value in kept.items() if value is not None}
+        ledger.record = now
+    ledger.save()
+    path = folder / names.STUDY
+    if not path.is_file() or path.read_bytes() != ledger.study_text.encode():
+        write_text(path, ledger.study_text)
+    return ledger
+
+
+def check_unused(folder: Path) -> None:
+    """Refuses a folder that holds anything but a run.
+
+    Raises:
+        StudyError: it does.
+    """
+    if not holds_run(folder) and not is_unused(folder):
+        raise StudyError(f"{folder} is not empty and holds no run. Choose another out=.")
+
+
+_KEPT = ("revision",)
+"""Of the provenance: what the run's beginning says, whatever is found later."""
+
+
+def _record(study: Study, model: HookedModel, prompts: Split) -> dict[str, Any]:
+    """What is written down of a study: its settings, and what they mean here and now."""
+    notes = reading_notes(prompts)
+    provenance = {
         "weights": model.weights_fingerprint,
         "prompts": {
             kind: {part: own.fingerprint for part, own in parts.items()}
             for kind, parts in prompts.items()
         },
+        **model.template.provenance,
+        "revision": model.revision,
+        "environment": environment(),
+        **({"reading": notes} if notes else {}),
     }
-    prompted = model.template.provenance
-    path = folder / results.STUDY
-    if path.is_file():
-        before, provenance = read_study(folder)
-        changed = [
-            name
-            for name, value in asdict(study).items()
-            if value != asdict(before)[name] and not _may_change(folder, name)
-        ] + [
-            name
-            for name, value in identity.items()
-            if value != provenance.get(name) and not _may_change(folder, name)
-        ]
-        # Runs of earlier versions know of their template only.
-        changed += [
-            name
-            for name, value in prompted.items()
-            if (name == "template" or name in provenance) and value != provenance.get(name)
-        ]
-        if changed:
+    return {"settings": json.loads(study.to_json()), "provenance": json.loads(_plain(provenance))}
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _there(folder: Path, say: Callable[[str], None]) -> Ledger | None:
+    """The ledger of the run that is in a folder, or one that knows no result; None without a run.
+
+    Raises:
+        StudyError: neither the ledger nor ``study.json`` can be read.
+    """
+    try:
+        ledger = Ledger.read(folder)
+    except (StudyError, ArtifactError) as error:
+        if not holds_run(folder):
+            return None
+        try:
+            record = read_record(folder)
+        except StudyError as other:
             raise StudyError(
-                f"{folder} holds another study: {', '.join(changed)} differ. "
-                + _about_the_day(provenance, prompted)
-                + "Choose another out=, or delete the folder."
-            )
-        provenance.pop("reading", None)
-        provenance |= {**identity, **_reading(prompts), "environment": environment()}
-        record = {"settings": json.loads(study.to_json()), "provenance": provenance}
-        write_text(path, json.dumps(record, indent=2, sort_keys=True))
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise StudyError(f"{folder} is not empty and holds no run. Choose another out=.")
-    record = {
-        "settings": json.loads(study.to_json()),
-        "provenance": {
-            **identity,
-            **prompted,
-            "revision": model.revision,
-            "environment": environment(),
-            **_reading(prompts),
-        },
-    }
-    write_text(path, json.dumps(record, indent=2, sort_keys=True))
+                f"{error} And {other} Nothing says which study is in {folder}: choose another "
+                "out=, or delete the folder."
+            ) from other
+        say(f"{error} What was made there is made again")
+        return Ledger(folder, record)
+    path = folder / names.STUDY
+    try:
+        whole = path.read_bytes() == ledger.study_text.encode()
+    except OSError:
+        whole = False
+    if not whole:
+        say(f"{names.STUDY} is not what was written: it is written again, as the ledger has it")
+    return ledger
 
 
-def _reading(prompts: Split) -> dict[str, Any]:
-    notes = reading_notes(prompts)
-    return {"reading": notes} if notes else {}
+def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuses another study than the one in the folder, as far as results hang on it.
+
+    Raises:
+        StudyError: it is another one; the message says what hangs on what differs.
+    """
+    there = result_files(folder)
+    settings = asdict(Study(**before["settings"]))
+    hanging: dict[str, list[str]] = {}
+    for name, value in now["settings"].items():
+        if value != settings[name] and name not in names.FREE:
+            own = [each for each in there if hangs_on(each, name) and each not in names.SELECTED]
+            if own or name not in names.UNTOUCHED_BY:
+                hanging[name] = own
+    mine, theirs = before["provenance"], now["provenance"]
+    for name in IDENTITY:
+        # Runs of earlier versions know of their template only.
+        if (name in mine or name in _ALWAYS) and theirs.get(name) != mine.get(name):
+            own = [each for each in there if hangs_on(each, name) and each not in names.SELECTED]
+            if own or name not in names.UNTOUCHED_BY:
+                hanging[name] = own
+    if hanging:
+        files = dict.fromkeys(each for own in hanging.values() for each in own)
+        raise StudyError(
+            f"{folder} holds another study: {', '.join(hanging)} differ. "
+            + _about_the_day(mine, theirs)
+            + _hanging(list(files))
+            + "Choose another out=, or delete the folder."
+        )
+
+
+_ALWAYS = ("weights", "prompts", "template")
+"""Of the provenance: what every version wrote down."""
+
+
+def _hanging(files: list[str]) -> str:
+    """The sentence that names results."""
+    if not files:
+        return ""
+    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    verb = "hangs" if len(files) == 1 else "hang"
+    return f"On that {verb} {', '.join(files[:_SHOWN])}{more}. "
 
 
 def _about_the_day(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What to do where the chat template writes another day than it did in the run."""
-    if now["date"] is None or now["date"] == before.get("date"):
+    if now.get("date") is None or now["date"] == before.get("date"):
         return ""
     if before.get("date") is None:
         return (
@@ -124,15 +185,7 @@ def recorded_day(folder: Path) -> str | None:
     Raises:
         StudyError: the folder's study cannot be read.
     """
-    return read_study(folder)[1].get("date") if (folder / results.STUDY).is_file() else None
-
-
-def _may_change(folder: Path, name: str) -> bool:
-    """Whether no result in the folder hangs on a setting yet."""
-    if name not in _FREE_UNTIL:
-        return False
-    result = _FREE_UNTIL[name]
-    return result is None or not (folder / result).is_file()
+    return read_record(folder)["provenance"].get("date") if holds_run(folder) else None
 
 
 def check_model(model: HookedModel, study: Study) -> None:

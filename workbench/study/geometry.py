@@ -13,7 +13,7 @@ from workbench.directions.cosines import cosine_similarity_map
 from workbench.directions.direction import Directions
 from workbench.directions.estimate import mean_difference
 from workbench.directions.subspaces import subspace_overlaps
-from workbench.study import results
+from workbench.study import names
 from workbench.study.material import N_RESAMPLES, Material, in_categories
 
 
@@ -86,7 +86,8 @@ def _keep_resampled(material: Material, directions: Directions) -> None:
     at = directions.at(layer=material.layer, position=material.position)
     if at.resampled is not None:
         kept = replace(at, resampled=replace(at.resampled, permuted=None))
-        kept.save(material.folder / results.RESAMPLED_DIRECTIONS)
+        place = (names.PROMPTS, names.DIRECTION)
+        material.keep(names.RESAMPLED_DIRECTIONS, kept, place)
 
 
 def angles(material: Material) -> dict[str, xr.Dataset]:

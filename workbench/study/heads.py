@@ -1,7 +1,7 @@
 """Which heads carry refusal: patched, alone and in sets, attributed, and where they look."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,14 +19,16 @@ from workbench.analysis.patch_metric import Aim
 from workbench.arguments import checked
 from workbench.artifact import save_dataset, write_text
 from workbench.directions.direction import Directions
-from workbench.errors import AxisError, WorkbenchError
+from workbench.errors import AxisError, StudyError, WorkbenchError
 from workbench.heads import largest_cells
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_card, organism_names
 from workbench.prompts.promptset import PromptSet
-from workbench.study import results
+from workbench.study import names
 from workbench.study.analyses import Found
+from workbench.study.ledger import Ledger, holds_run
 from workbench.study.material import Material
+from workbench.study.occupied import occupied
 from workbench.study.results import choose
 from workbench.study.settings import Study
 from workbench.study.stages import open_run
@@ -34,8 +36,7 @@ from workbench.study.thoughts import check_scored_after_prompt
 
 MetricName = Literal["refusal_score", "projection"]
 
-FOLDER = "heads"
-"""Of a run's folder: what was asked for by itself, beside what the run's own analysis found."""
+_MADE_FROM = (names.PROMPTS, names.DIRECTION)
 N_PROMPTS = 32
 """Prompts of either kind in the analysis of a run: intervals are narrow enough, and time short."""
 N_RANDOM = 8
@@ -53,10 +54,12 @@ class Heads:
             ``head_attribution``, ``head_attention``, and ``head_screen`` where the metric is the
             refusal score.
         skipped: why one of them is missing, by its name; ``head_patching`` never is.
+        made_from: the hash of each file of the run that they were made from, if of one.
     """
 
     results: Mapping[str, xr.Dataset]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    made_from: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def top(self) -> list[tuple[int, int, int]]:
@@ -93,19 +96,38 @@ class Heads:
 
     @checked
     def save(self, folder: str | Path, png: bool = False) -> list[Path]:
-        """Writes the artifacts, the table and the figures.
+        """Writes the artifacts, the table and the figures; in a run's folder, into its ledger, too.
 
         Raises:
+            StudyError: the run in the folder is another one by now, or another process writes
+                there.
             ArtifactError: the folder cannot be written, or pictures cannot be drawn here.
         """
         folder = Path(folder)
-        written = [
-            save_dataset(folder / f"{name}.safetensors", dataset, kind=name)
-            for name, dataset in self.results.items()
-        ]
+        if folder.name != names.HEADS_FOLDER or not holds_run(folder.parent):
+            return self._write(folder, png)
+        with occupied(folder.parent):
+            ledger = Ledger.read(folder.parent)
+            changed = [name for name, own in self.made_from.items() if own != ledger.digest(name)]
+            if changed or not self.made_from:
+                of = f"another {changed[0]}" if changed else "no run"
+                raise StudyError(
+                    f"these heads were found with {of}, and not with the run in {folder.parent}. "
+                    "Find them again with find_heads, or save them elsewhere."
+                )
+            return self._write(folder, png, ledger)
+
+    def _write(self, folder: Path, png: bool, ledger: Ledger | None = None) -> list[Path]:
+        """Writes everything, each file of numbers into the ledger when it is there."""
+        written = []
+        for name, dataset in self.results.items():
+            written.append(save_dataset(folder / f"{name}.safetensors", dataset, kind=name))
         written.append(write_text(folder / "heads.csv", self.to_dataframe().to_csv(index=False)))
+        if ledger is not None:
+            for path in written:
+                ledger.keep(f"{names.HEADS_FOLDER}/{path.name}", _MADE_FROM)
         for name, figure in self.figures().items():
-            files = figures.save_figure(figure, folder / results.FIGURES, name, png=png)
+            files = figures.save_figure(figure, folder / names.FIGURES, name, png=png)
             written += files.values()
         return written
 
@@ -295,37 +317,38 @@ def find_heads(
         raise AxisError(
             f"positions must be negative, since they count from the end, found {list(positions)}."
         )
-    stages = open_run(study, out, model=model, say=say)
-    for layer in layers or ():
-        stages.model.hook_name("z", layer)
-    directions = stages.directions()
-    choice = choose(study, stages.scores(directions))
-    direction = stages.direction(directions, choice)
-    tests = {kind: stages.prompts[kind]["test"] for kind in ("harmful", "harmless")}
-    if positions is None:
-        positions = stages.model.tokens(tests["harmful"], study.system).post_instruction
-    found = study_heads(
-        stages.model,
-        direction,
-        tests["harmful"],
-        tests["harmless"],
-        refusal_tokens=stages.refusal_tokens(),
-        positions=positions,
-        layers=layers,
-        metric=metric,
-        aim=aim,
-        threshold=threshold,
-        max_heads=max_heads,
-        n_random=n_random,
-        chosen_on=_validation(stages.prompts),
-        judge=study.judge,
-        max_new_tokens=study.max_new_tokens,
-        system=study.system,
-        confidence=study.confidence,
-        seed=study.seed,
-        say=say,
-    )
-    return found, stages.folder / FOLDER
+    with open_run(study, out, model=model, say=say) as stages:
+        for layer in layers or ():
+            stages.model.hook_name("z", layer)
+        directions = stages.directions()
+        choice = choose(study, stages.scores(directions))
+        direction = stages.direction(directions, choice)
+        tests = {kind: stages.prompts[kind]["test"] for kind in ("harmful", "harmless")}
+        if positions is None:
+            positions = stages.model.tokens(tests["harmful"], study.system).post_instruction
+        found = study_heads(
+            stages.model,
+            direction,
+            tests["harmful"],
+            tests["harmless"],
+            refusal_tokens=stages.refusal_tokens(),
+            positions=positions,
+            layers=layers,
+            metric=metric,
+            aim=aim,
+            threshold=threshold,
+            max_heads=max_heads,
+            n_random=n_random,
+            chosen_on=_validation(stages.prompts),
+            judge=study.judge,
+            max_new_tokens=study.max_new_tokens,
+            system=study.system,
+            confidence=study.confidence,
+            seed=study.seed,
+            say=say,
+        )
+        origin = {name: stages.ledger.digest(name) for name in _MADE_FROM}
+    return replace(found, made_from=origin), stages.folder / names.HEADS_FOLDER
 
 
 def heads(material: Material) -> Found:

@@ -1,6 +1,6 @@
 """What the analyses of a run work on, read from the model once and only if one asks for it."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,8 @@ from workbench.directions.estimate import mean_difference
 from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import HookedModel
 from workbench.prompts.promptset import PromptSet
-from workbench.study import results
+from workbench.study import names
+from workbench.study.ledger import Ledger
 from workbench.study.settings import Study
 
 N_RESAMPLES = 200
@@ -42,6 +43,7 @@ class Material:
         direction: the chosen one; its layer and position are where the analyses look.
         refusal_tokens: ids of the first tokens of refusals.
         replies: every reply with its verdict.
+        ledger: of the folder.
         say: is told what happens.
     """
 
@@ -55,6 +57,7 @@ class Material:
     direction: Directions
     refusal_tokens: tuple[int, ...]
     replies: pd.DataFrame
+    ledger: Ledger
     say: Callable[[str], None] = field(default=lambda line: None)
 
     @property
@@ -131,17 +134,21 @@ class Material:
         Raises:
             StudyError: fewer than two categories.
         """
-        path = self.folder / results.CATEGORY_DIRECTIONS
-        if path.is_file():
-            return Directions.load(path)
+        if self.ledger.fault(names.CATEGORY_DIRECTIONS) is None:
+            return Directions.load(self.folder / names.CATEGORY_DIRECTIONS)
         harmful = self.train["harmful"].where(category=self.categories)
         positive, negative = (
             self.read(prompts, positions=self.positions)
             for prompts in (harmful, self.train["harmless"])
         )
         found = mean_difference(positive, negative, by="category")
-        found.save(path)
+        self.keep(names.CATEGORY_DIRECTIONS, found, names.MADE_FROM[names.CATEGORY_DIRECTIONS])
         return found
+
+    def keep(self, name: str, directions: Directions, made_from: Sequence[str]) -> None:
+        """Saves directions into the run's folder and takes them down in its ledger."""
+        directions.save(self.folder / name)
+        self.ledger.keep(name, made_from)
 
     @cached_property
     def tested_directions(self) -> Directions:

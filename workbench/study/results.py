@@ -1,6 +1,7 @@
 """Run: what a study found, and where it lies."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,25 +14,15 @@ from workbench.analysis.selection import Choice, select_direction
 from workbench.arguments import checked
 from workbench.artifact import load_dataset
 from workbench.directions.direction import Directions
-from workbench.errors import StudyError
+from workbench.errors import ArtifactError, StudyError
+from workbench.study import names
 from workbench.study.analyses import ANALYSES, Analysis
+from workbench.study.command import command
+from workbench.study.ledger import Ledger, holds_run, read_record, result_files
 from workbench.study.settings import Study
 
-# One name per result; a run goes on from the first that is missing.
-STUDY = "study.json"
-PROMPTS = "prompts.json"
-DIRECTIONS = "directions.safetensors"
-SCORES = "scores.safetensors"
-DIRECTION = "direction.safetensors"
-CANDIDATES = "candidates.csv"
-REPLIES = "replies.jsonl"
-TEXTS = "prompt_texts.jsonl"
-EFFECTS = "effects.safetensors"
-FIGURES = "figures"
-CATEGORY_DIRECTIONS = "category_directions.safetensors"
-RESAMPLED_DIRECTIONS = "category_directions_resampled.safetensors"
-ANALYSES_FOLDER = "analyses"
-VERIFICATION = "verification.safetensors"
+_REPLY = ("prompt_set", "id", "condition", "prompt", "reply", "verdict")
+"""What is known of every reply."""
 
 
 class AnalysisResults(dict[str, xr.Dataset]):
@@ -104,37 +95,44 @@ class Run:
 
 @checked
 def load_run(folder: str | Path) -> Run:
-    """Reads a finished run.
+    """Reads a finished run, after checking that all of it belongs together.
 
     Raises:
-        StudyError: the folder holds no run, or one that is not finished.
-        ArtifactError: a result in it is broken.
+        StudyError: the folder holds no run, or one that is not finished, or a result that was not
+            made with the settings, prompts, template, weights and results that the run has.
+        ArtifactError: a file in it is damaged or missing.
     """
-    folder = Path(folder)
-    missing = [name for name in (STUDY, SCORES, EFFECTS) if not (folder / name).is_file()]
-    if STUDY in missing:
-        raise StudyError(f"{folder} holds no run: there is no {STUDY}.")
-    if missing:
+    return read_run(Path(folder), heads=True)
+
+
+def read_run(folder: Path, heads: bool) -> Run:
+    """Reads a finished run; ``heads`` says whether what `find_heads` wrote has to be whole, too.
+
+    Raises:
+        WorkbenchError: as `load_run`.
+    """
+    if not holds_run(folder):
+        raise StudyError(f"{folder} holds no run: there is no {names.STUDY}.")
+    if missing := [name for name in (names.SCORES, names.EFFECTS) if not (folder / name).is_file()]:
         raise StudyError(
             f"the run in {folder} is not finished: no {', '.join(missing)}. Run the same study "
             "again; it goes on where it stopped."
         )
-    study, _ = read_study(folder)
-    scores = load_dataset(folder / SCORES, kind="sweep")
-    effects = load_dataset(folder / EFFECTS, kind="effects")
-    verification = folder / VERIFICATION
+    study = check_files(folder, heads)
+    scores = load_dataset(folder / names.SCORES, kind="sweep")
+    effects = load_dataset(folder / names.EFFECTS, kind="effects")
     skipped = {
         each.name: reason for each in ANALYSES if (reason := read_skipped(folder, each)) is not None
     }
     return Run(
         folder=folder,
         study=study,
-        directions=Directions.load(folder / DIRECTIONS),
+        directions=Directions.load(folder / names.DIRECTIONS),
         scores=scores,
         choice=choose(study, scores),
-        direction=Directions.load(folder / DIRECTION),
+        direction=Directions.load(folder / names.DIRECTION),
         effects=effects,
-        replies=read_replies(folder / REPLIES),
+        replies=read_replies(folder / names.REPLIES),
         planted_cosine=effects.attrs.get("planted_cosine"),
         results=AnalysisResults(
             {
@@ -146,20 +144,59 @@ def load_run(folder: str | Path) -> Run:
             skipped,
         ),
         skipped=skipped,
-        verification=load_dataset(verification, kind="verification")
-        if verification.is_file()
-        else None,
+        verification=load_dataset(folder / names.VERIFICATION, kind="verification"),
     )
+
+
+def check_files(folder: Path, heads: bool) -> Study:
+    """Refuses a run of which a file is damaged or missing, or was made from something else.
+
+    Returns:
+        The study that all of it was made with.
+
+    Raises:
+        WorkbenchError: as `load_run`.
+    """
+    again = f"Run the same study again (out={str(folder)!r}): it makes that again, and says so."
+    try:
+        ledger = Ledger.read(folder)
+    except StudyError:
+        study = Study(**read_record(folder)["settings"])
+        raise StudyError(
+            f"{folder} has no {names.LEDGER}, without which nothing says that its results belong "
+            "together: it was deleted, or an earlier version made the run. Make it again: "
+            f"{command(study, whole_paths=True)} --out {shlex.quote(str(folder))}"
+        ) from None
+    except ArtifactError as error:
+        raise ArtifactError(f"{error} {again}") from error
+    if _bytes(folder / names.STUDY) != ledger.study_text.encode():
+        raise ArtifactError(
+            f"{folder / names.STUDY} is damaged: it is not what the ledger has. {again}"
+        )
+    for name in dict.fromkeys([*result_files(folder), *ledger.entries]):
+        own = name.startswith(names.HEADS_FOLDER)
+        fault = ledger.fault(name)
+        if fault is None or (own and (not heads or not (folder / name).exists())):
+            continue
+        if own and name not in ledger.entries:
+            continue  # written there by somebody else
+        advice = "Find the heads again, with `workbench patch-heads`." if own else again
+        kind = ArtifactError if "damaged" in fault or "missing" in fault else StudyError
+        raise kind(f"{folder / name} {fault}. {advice}")
+    return Study(**ledger.record["settings"])
+
+
+def _bytes(path: Path) -> bytes | None:
+    """What a file holds; None where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def result_path(folder: Path, result: str) -> Path:
     """Where a result of an analysis lies."""
-    return folder / ANALYSES_FOLDER / f"{result}.safetensors"
-
-
-def skipped_path(folder: Path, analysis: Analysis) -> Path:
-    """Where it stands that an analysis was skipped."""
-    return folder / ANALYSES_FOLDER / f"{analysis.name}.skipped.json"
+    return folder / names.result_name(result)
 
 
 def read_skipped(folder: Path, analysis: Analysis) -> str | None:
@@ -168,13 +205,13 @@ def read_skipped(folder: Path, analysis: Analysis) -> str | None:
     Raises:
         StudyError: the file is broken.
     """
-    path = skipped_path(folder, analysis)
+    path = folder / analysis.note
     if not path.is_file():
         return None
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error
+        raise StudyError(f"{path} is broken: {error}. Run the same study again.") from error
 
 
 def choose(study: Study, scores: xr.Dataset) -> Choice:
@@ -192,13 +229,10 @@ def read_study(folder: Path) -> tuple[Study, dict[str, Any]]:
     """Settings and provenance of the run in a folder.
 
     Raises:
-        StudyError: the file is broken.
+        StudyError: they cannot be read.
     """
-    try:
-        stored = json.loads((folder / STUDY).read_text(encoding="utf-8"))
-        return Study.from_json(json.dumps(stored["settings"])), stored["provenance"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{folder / STUDY} is broken: {error}.") from error
+    record = read_record(folder)
+    return Study(**record["settings"]), dict(record["provenance"])
 
 
 def read_replies(path: Path) -> pd.DataFrame:
@@ -210,6 +244,11 @@ def read_replies(path: Path) -> pd.DataFrame:
     try:
         # Not splitlines(): a reply may hold any Unicode line separator.
         lines = path.read_text(encoding="utf-8").split("\n")
-        return pd.DataFrame([json.loads(line) for line in lines if line])
+        found = pd.DataFrame([json.loads(line) for line in lines if line])
     except (OSError, ValueError) as error:
-        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error
+        raise StudyError(f"{path} is broken: {error}. Run the same study again.") from error
+    if lacking := [column for column in _REPLY if column not in found]:
+        raise StudyError(
+            f"{path} holds no replies with {', '.join(lacking)}. Run the same study again."
+        )
+    return found

@@ -6,8 +6,8 @@ from workbench import figures
 from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.models.hooked import HookedModel
-from workbench.study import results
-from workbench.study.results import Run, choose, load_run
+from workbench.study import names
+from workbench.study.results import Run, choose, read_run
 from workbench.study.settings import Study
 from workbench.study.stages import Say, open_run
 
@@ -26,7 +26,9 @@ def run_study(
     Split prompts; keep those that the model refuses (harmful) or answers (harmless); collect
     activations; estimate candidates; sweep them; select one; answer test prompts plainly, with the
     direction ablated and with it added; analyse; draw. Every result is saved when it is done: a run
-    that was stopped goes on where it stopped, and ends with the same numbers. An analysis for which
+    that was stopped goes on where it stopped, and ends with the same numbers. A result that is
+    damaged, or was made from something else than the run has by now, is made again with what hangs
+    on it, and that is said. Nobody else can write into the folder meanwhile. An analysis for which
     something is missing is skipped, and `Run.skipped` says why.
 
     Args:
@@ -37,21 +39,22 @@ def run_study(
         png: also draws the figures as pictures, which needs kaleido and Chrome or Chromium.
 
     Raises:
-        StudyError: the folder holds another study; too few prompts are left; nothing passes the
-            selection.
+        StudyError: the folder holds another study, or another process writes there; too few
+            prompts are left; nothing passes the selection.
         WorkbenchError: whatever the rooms raise on bad prompts, models or files.
     """
     study = study or Study()
     say = say or (lambda line: None)
-    stages = open_run(study, out, model=model, say=say)
-    directions = stages.directions()
-    scores = stages.scores(directions)
-    choice = choose(study, scores)
-    direction = stages.direction(directions, choice)
-    stages.effects(direction, stages.replies(direction))
-    stages.analyses(directions, direction)
-    run = load_run(stages.folder)
-    draw(run, png=png, say=say)
+    with open_run(study, out, model=model, say=say) as stages:
+        directions = stages.directions()
+        scores = stages.scores(directions)
+        choice = choose(study, scores)
+        direction = stages.direction(directions, choice)
+        stages.effects(direction, stages.replies(direction))
+        stages.analyses(directions, direction)
+        stages.asked_heads()
+        run = read_run(stages.folder, heads=False)
+        draw(run, png=png, say=say)
     return run
 
 
@@ -71,6 +74,6 @@ def draw(run: Run, png: bool = False, say: Say | None = None) -> list[Path]:
             (say or (lambda line: None))(f"figure {entry.name} not drawn: {error}")
             continue
         if figure is not None:
-            folder = run.folder / results.FIGURES
+            folder = run.folder / names.FIGURES
             written += figures.save_figure(figure, folder, entry.name, png=png).values()
     return written

@@ -1,15 +1,14 @@
-"""The stages of a run: each reads its result where it is there, else makes and saves it."""
+"""The stages of a run: each reads its result where it stands, else makes and saves it."""
 
+import contextlib
 import json
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
-from workbench import __version__
 from workbench.activations import collect_activations
 from workbench.analysis.effects import answer_with_and_without, planted_cosine, refusal_rates
 from workbench.analysis.selection import Choice
@@ -17,7 +16,7 @@ from workbench.analysis.sweep import sweep_directions
 from workbench.artifact import environment, load_dataset, save_dataset, write_text
 from workbench.directions import estimate
 from workbench.directions.direction import Directions
-from workbench.errors import ModelError, StudyError, WorkbenchError
+from workbench.errors import ModelError
 from workbench.interventions import mean_projection
 from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
@@ -26,33 +25,39 @@ from workbench.models.tokens import Tokens
 from workbench.models.verify import verify_model
 from workbench.names import folder_name
 from workbench.prompts.promptset import PromptSet
-from workbench.study import results
-from workbench.study.analyses import Analysis, chosen_analyses
-from workbench.study.folder import check_model, open_folder, recorded_day
+from workbench.study import names
+from workbench.study.folder import check_model, check_unused, open_folder, recorded_day
+from workbench.study.ledger import Ledger, holds_run
+from workbench.study.making import make_analyses
 from workbench.study.material import Material
+from workbench.study.occupied import occupied
 from workbench.study.prompts import Split, keep_prompts, reading_notes, split_prompts
-from workbench.study.results import read_replies, result_path, skipped_path
+from workbench.study.results import read_replies
 from workbench.study.settings import Study
-from workbench.study.texts import keep_texts
+from workbench.study.texts import write_texts
 from workbench.study.thoughts import tokens_after
 
 Say = Callable[[str], None]
 
 
 class Stages:
-    """The stages of one run; each reads its result if it is there, else makes and saves it."""
+    """The stages of one run; each reads its result if it stands, else makes and saves it."""
 
-    def __init__(
-        self,
-        folder: Path,
-        study: Study,
-        model: HookedModel,
-        prompts: Split,
-        say: Say,
-    ):
-        self.folder, self.study, self.model, self.say = folder, study, model, say
-        self.prompts = prompts
+    def __init__(self, ledger: Ledger, study: Study, model: HookedModel, prompts: Split, say: Say):
+        self.folder, self.study, self.model, self.say = ledger.folder, study, model, say
+        self.ledger, self.prompts = ledger, prompts
         self._kept: dict[str, Any] | None = None
+
+    def _stands(self, name: str) -> bool:
+        """Whether a result can be read; says so where it is there and has to be made again."""
+        fault = self.ledger.fault(name)
+        if fault is not None and self.ledger.odd(name):
+            self.say(f"{name} {fault}, so it is made again")
+        return fault is None
+
+    def _keep(self, name: str) -> None:
+        """Takes down a result that was just written."""
+        self.ledger.keep(name, names.MADE_FROM[name])
 
     def verification(self) -> xr.Dataset:
         """What of the wrapped model is what the model computes.
@@ -60,8 +65,9 @@ class Stages:
         Raises:
             ModelError: something that would be read is not.
         """
-        path = self.folder / results.VERIFICATION
-        found = load_dataset(path, kind="verification") if path.is_file() else None
+        path = self.folder / names.VERIFICATION
+        stands = self._stands(names.VERIFICATION)
+        found = load_dataset(path, kind="verification") if stands else None
         # Other versions may compute something else, and what was wrong may have been mended.
         if (
             found is None
@@ -71,6 +77,7 @@ class Stages:
             self.say("comparing the wrapped model with Hugging Face's own")
             found = verify_model(self.model)
             save_dataset(path, found, kind="verification")
+            self._keep(names.VERIFICATION)
         if found.attrs["verdict"] == "wrong":
             wrong = found["note"].where(found["verdict"] == "wrong", drop=True)
             told = "; ".join(f"{row['check'].item()}: {row.item()}" for row in wrong)
@@ -79,6 +86,12 @@ class Stages:
                 f"`workbench verify {self.model.name}` shows it."
             )
         return found
+
+    def texts(self) -> None:
+        """The texts of the prompts, so that looking at the run needs no source of them."""
+        if not self._stands(names.TEXTS):
+            write_texts(self.folder / names.TEXTS, self.prompts)
+            self._keep(names.TEXTS)
 
     def kept(self, part: str, kind: str) -> PromptSet:
         """Training or validation prompts that the model treats as their label says."""
@@ -93,9 +106,9 @@ class Stages:
 
     def _selection(self) -> dict[str, Any]:
         """Refusal tokens, and the prompts that pass the filter."""
-        path = self.folder / results.PROMPTS
-        if self._kept is None and path.is_file():
-            self._kept = _read_json(path)
+        path = self.folder / names.PROMPTS
+        if self._kept is None and self._stands(names.PROMPTS):
+            self._kept = json.loads(path.read_text(encoding="utf-8"))
         if self._kept is None:
             self.say("answering a few prompts to see how this model refuses")
             self._kept = keep_prompts(self.model, self.study, self.prompts)
@@ -103,12 +116,14 @@ class Stages:
                 named = ", ".join(f"{token} ({n})" for token, n in typed.items())
                 self.say(f"special tokens typed inside prompts are read as tokens: {named}")
             write_text(path, json.dumps(self._kept, indent=1, sort_keys=True))
+            self._keep(names.PROMPTS)
         return self._kept
 
     def directions(self) -> Directions:
         """Candidates at every layer and post-instruction position."""
-        path = self.folder / results.DIRECTIONS
-        if path.is_file():
+        self._selection()  # made from it
+        path = self.folder / names.DIRECTIONS
+        if self._stands(names.DIRECTIONS):
             return Directions.load(path)
         train = {kind: self.kept("train", kind) for kind in ("harmful", "harmless")}
         self.say(
@@ -129,12 +144,13 @@ class Stages:
         }
         directions = getattr(estimate, self.study.estimator)(acts["harmful"], acts["harmless"])
         directions.save(path)
+        self._keep(names.DIRECTIONS)
         return directions
 
     def scores(self, directions: Directions) -> xr.Dataset:
         """The sweep on the validation prompts."""
-        path = self.folder / results.SCORES
-        if path.is_file():
+        path = self.folder / names.SCORES
+        if self._stands(names.SCORES):
             return load_dataset(path, kind="sweep")
         harmful, harmless = (self.kept("validation", kind) for kind in ("harmful", "harmless"))
         self.say(
@@ -151,6 +167,7 @@ class Stages:
             seed=self.study.seed,
         )
         save_dataset(path, scores, kind="sweep")
+        self._keep(names.SCORES)
         return scores
 
     def _scored(self, prompts: PromptSet, label: str) -> Tokens:
@@ -163,14 +180,18 @@ class Stages:
     def direction(self, directions: Directions, choice: Choice) -> Directions:
         """The selected direction, saved on its own, and the table it was selected from."""
         chosen = directions.at(layer=choice.layer, position=choice.position)
-        chosen.save(self.folder / results.DIRECTION)
-        write_text(self.folder / results.CANDIDATES, choice.table.to_csv(index=False))
+        if not self._stands(names.DIRECTION):
+            chosen.save(self.folder / names.DIRECTION)
+            self._keep(names.DIRECTION)
+        if not self._stands(names.CANDIDATES):
+            write_text(self.folder / names.CANDIDATES, choice.table.to_csv(index=False))
+            self._keep(names.CANDIDATES)
         return chosen
 
     def replies(self, direction: Directions) -> pd.DataFrame:
         """Test prompts answered under every condition, and judged."""
-        path = self.folder / results.REPLIES
-        if path.is_file():
+        path = self.folder / names.REPLIES
+        if self._stands(names.REPLIES):
             return read_replies(path)
         tests = {kind: parts["test"] for kind, parts in self.prompts.items()}
         n = sum(map(len, tests.values()))
@@ -194,6 +215,7 @@ class Stages:
             )
         lines = (json.dumps(row, ensure_ascii=False) for row in replies.to_dict("records"))
         write_text(path, "".join(line + "\n" for line in lines))
+        self._keep(names.REPLIES)
         return replies
 
     def _harmful_projection(self, direction: Directions) -> float:
@@ -210,8 +232,8 @@ class Stages:
 
     def effects(self, direction: Directions, replies: pd.DataFrame) -> xr.Dataset:
         """Refusal rates by prompt set and condition, with binomial intervals."""
-        path = self.folder / results.EFFECTS
-        if path.is_file():
+        path = self.folder / names.EFFECTS
+        if self._stands(names.EFFECTS):
             return load_dataset(path, kind="effects")
         effects = refusal_rates(replies, self.study.confidence)
         effects.attrs |= {
@@ -228,21 +250,20 @@ class Stages:
         if planted is not None:
             effects.attrs["planted_cosine"] = planted
         save_dataset(path, effects, kind="effects")
+        self._keep(names.EFFECTS)
         return effects
 
     def analyses(self, directions: Directions, direction: Directions) -> None:
-        """Whatever the study asks for and the folder lacks; what cannot be made is said and noted.
+        """Whatever the study asks for and the folder lacks; see `make_analyses`."""
+        make_analyses(self.material(directions, direction))
 
-        The main results stand by now, and no analysis takes them away: one that lacks what it needs
-        is skipped for as long as the version of the package is the same, one that fails for any
-        other reason is tried again by the next run.
-        """
-        material = self.material(directions, direction)
-        for analysis in chosen_analyses(self.study.analyses):
-            paths = {name: result_path(self.folder, name) for name in analysis.results}
-            if not all(path.is_file() for path in paths.values()) and not self._settled(analysis):
-                self.say(f"{analysis.name}: {analysis.what}")
-                self._analyse(analysis, material, paths)
+    def asked_heads(self) -> None:
+        """Says what of the heads that were asked for by themselves does not stand any more."""
+        for name in [own for own in self.ledger.entries if own.startswith(names.HEADS_FOLDER)]:
+            if not (self.folder / name).exists():
+                self.ledger.forget(name)
+            elif fault := self.ledger.fault(name):
+                self.say(f"{name} {fault}; `workbench patch-heads` makes it again")
 
     def material(self, directions: Directions, direction: Directions) -> Material:
         """What the analyses work on, once the replies stand."""
@@ -256,61 +277,27 @@ class Stages:
             directions=directions,
             direction=direction,
             refusal_tokens=self.refusal_tokens(),
-            replies=read_replies(self.folder / results.REPLIES),
+            replies=read_replies(self.folder / names.REPLIES),
+            ledger=self.ledger,
             say=self.say,
         )
 
-    def _analyse(self, analysis: Analysis, material: Material, paths: dict[str, Path]) -> None:
-        """Makes one analysis and saves its results, or notes why there are none."""
-        record = skipped_path(self.folder, analysis)
-        try:
-            found = analysis.compute(material)
-        except StudyError as error:
-            note = {"reason": str(error), "needs": analysis.needs, "again": False}
-        # A broken file or a place that is not there is no property of the run: it can be mended.
-        except WorkbenchError as error:
-            note = {"reason": f"failed with {type(error).__name__}: {error}", "again": True}
-        # A bug in one analysis must not cost the user the others; its traceback is kept.
-        except Exception as error:
-            note = {
-                "reason": f"failed with {type(error).__name__}: {error}",
-                "traceback": traceback.format_exc(),
-                "again": True,
-            }
-        else:
-            for name, dataset in found.results.items():
-                save_dataset(paths[name], dataset, kind=name)
-            if not found.reason:
-                record.unlink(missing_ok=True)
-                return
-            note = {"reason": found.reason, "needs": analysis.needs, "again": False}
-        note["version"] = __version__
-        write_text(record, json.dumps(note, indent=1, sort_keys=True))
-        self.say(f"{analysis.name} skipped: {note['reason']}")
 
-    def _settled(self, analysis: Analysis) -> bool:
-        """Whether it is known that this run lacks what an analysis needs.
-
-        What another version of the package found lacking may suffice for this one.
-        """
-        record = skipped_path(self.folder, analysis)
-        if not record.is_file():
-            return False
-        note = _read_json(record)
-        return note.get("version") == __version__ and not note.get("again", True)
-
-
+@contextlib.contextmanager
 def open_run(
     study: Study,
     out: str | Path | None = None,
     *,
     model: HookedModel | None = None,
     say: Say = lambda line: None,
-) -> Stages:
+) -> Iterator[Stages]:
     """Loads a study's prompts and model, and opens its folder; arguments as of `run_study`.
 
+    Nobody else can write into the folder while the block runs.
+
     Raises:
-        StudyError: the folder holds another study.
+        StudyError: the folder holds another study or something else, or another process writes
+            there.
         WorkbenchError: whatever bad prompts or models raise.
     """
     folder = Path(out) if out is not None else Path("runs") / folder_name(study.model)
@@ -318,29 +305,35 @@ def open_run(
     for label, notes in reading_notes(prompts).items():
         for note in notes:
             say(f"{label} prompts: {note}")
-    say(f"loading {study.model}")
-    if model is not None:
-        check_model(model, study)
-    else:
-        model = load_model(
-            study.model,
-            device=study.device,
-            dtype=study.dtype,
-            revision=study.revision,
-            chat_template=study.chat_template,
-            thinking=study.thinking,
-            date=study.date or recorded_day(folder),
-        )
-        model.batch_tokens = study.batch_tokens
-    open_folder(folder, study, model, prompts)
-    keep_texts(folder, prompts)
-    stages = Stages(folder, study, model, prompts, say)
-    stages.verification()
-    return stages
+    check_unused(folder)
+    with contextlib.ExitStack() as held:
+        # A folder that is not there is made once nothing is wrong with the model.
+        if holds_run(folder):
+            held.enter_context(occupied(folder))
+        say(f"loading {study.model}")
+        model = _model(study, folder, model)
+        if not holds_run(folder):
+            held.enter_context(occupied(folder))
+        ledger = open_folder(folder, study, model, prompts, say)
+        stages = Stages(ledger, study, model, prompts, say)
+        stages.verification()
+        stages.texts()
+        yield stages
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error
+def _model(study: Study, folder: Path, given: HookedModel | None) -> HookedModel:
+    """The study's model, which may be loaded already."""
+    if given is not None:
+        check_model(given, study)
+        return given
+    model = load_model(
+        study.model,
+        device=study.device,
+        dtype=study.dtype,
+        revision=study.revision,
+        chat_template=study.chat_template,
+        thinking=study.thinking,
+        date=study.date or recorded_day(folder),
+    )
+    model.batch_tokens = study.batch_tokens
+    return model

@@ -7,15 +7,13 @@ from workbench.artifact import write_text
 from workbench.errors import PromptError, StudyError
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.promptset import PromptSet
+from workbench.study.names import TEXTS
 from workbench.study.prompts import Split
-from workbench.study.results import TEXTS, read_study
+from workbench.study.results import read_study
 
 
-def keep_texts(folder: Path, split: Split) -> None:
-    """Writes the prompts of a run into its folder, where they are not there yet."""
-    path = folder / TEXTS
-    if path.is_file():
-        return
+def write_texts(path: Path, split: Split) -> None:
+    """Writes the prompts of a run, one a line."""
     rows = (
         {"part": part, "label": label, "id": own.id, "text": own.text, "category": own.category}
         for label, parts in split.items()

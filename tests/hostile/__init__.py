@@ -1,0 +1,1 @@
+"""What tests need to change files behind the workbench's back."""

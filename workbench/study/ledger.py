@@ -1,0 +1,187 @@
+"""The ledger of a run: for every file what it is, and which settings and files it was made from.
+
+A result stands while its bytes are those that were written, the settings, prompts, chat template
+and weights are those that it was made with, and so are the files that it was made from. What does
+not stand is refused by readers and made again by `run_study`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.artifact import write_text
+from workbench.errors import ArtifactError, StudyError
+from workbench.study import names
+from workbench.study.analyses import ANALYSES
+from workbench.study.settings import Study
+
+_SCHEMA = 1
+IDENTITY = ("weights", "prompts", "template", "rendered", "thinking", "date")
+"""Of a study's provenance: what its results hang on."""
+
+
+@dataclass
+class Ledger:
+    """What a run's folder holds.
+
+    Attributes:
+        folder: of the run.
+        record: settings and provenance of the study; ``study.json`` holds them, too.
+        entries: for every file ``sha256``, the hash ``inputs`` of what the study says that it was
+            made with, and ``made_from``, the hash of each file that it was made from.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Ledger":
+        """The ledger of a folder.
+
+        Raises:
+            StudyError: there is none.
+            ArtifactError: it is damaged.
+        """
+        path = folder / names.LEDGER
+        if not path.is_file():
+            raise StudyError(f"{folder} has no {names.LEDGER}.")
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored.pop("sha256") != _digest(stored):
+                raise ValueError("its checksum differs")
+            if stored["schema_version"] > _SCHEMA:
+                raise ValueError(f"it has schema {stored['schema_version']}; upgrade the workbench")
+            Study(**stored["study"]["settings"])
+            return cls(folder, stored["study"], stored["files"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, StudyError) as error:
+            raise ArtifactError(f"{path} is damaged: {error}.") from error
+
+    @property
+    def study_text(self) -> str:
+        """What ``study.json`` has to hold."""
+        return json.dumps(self.record, indent=2, sort_keys=True)
+
+    def save(self) -> None:
+        """Writes the ledger."""
+        stored = {"schema_version": _SCHEMA, "study": self.record, "files": self.entries}
+        text = json.dumps({**stored, "sha256": _digest(stored)}, indent=1, sort_keys=True)
+        write_text(self.folder / names.LEDGER, text)
+
+    def keep(self, name: str, made_from: Iterable[str] = ()) -> None:
+        """Takes down a file that was just written.
+
+        Args:
+            name: its path in the folder.
+            made_from: files of the run that it was made from; those that there are count.
+        """
+        self.entries[name] = {
+            "sha256": file_digest(self.folder / name),
+            "inputs": inputs_of(name, self.record),
+            "made_from": {own: self.digest(own) for own in made_from if own in self.entries},
+        }
+        self.save()
+
+    def forget(self, *files: str) -> None:
+        """Strikes files out."""
+        if known := [name for name in files if name in self.entries]:
+            for name in known:
+                del self.entries[name]
+            self.save()
+
+    def digest(self, name: str) -> str | None:
+        """The hash that a file was written with; None where it is not in the ledger."""
+        return self.entries[name]["sha256"] if name in self.entries else None
+
+    def fault(self, name: str) -> str | None:
+        """Why a file does not stand, as the end of a sentence about it; None where it stands."""
+        path, entry = self.folder / name, self.entries.get(name)
+        if not path.is_file():
+            return "is no file" if path.exists() else "is missing"
+        if entry is None:
+            return f"is not in {names.LEDGER}, so nothing says what it was made from"
+        try:
+            if file_digest(path) != entry["sha256"]:
+                return "is damaged: it is not what was written, as its checksum shows"
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        if entry["inputs"] != inputs_of(name, self.record):
+            return "was made with other settings, prompts, template or weights"
+        for source, digest in entry["made_from"].items():
+            if self.digest(source) != digest:
+                return f"was made from another {source}"
+        return None
+
+    def odd(self, name: str) -> bool:
+        """Whether a file that does not stand is one that should, and not just one not yet made."""
+        return name in self.entries or (self.folder / name).exists()
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run was begun in a folder."""
+    return any((folder / name).is_file() for name in (names.LEDGER, names.STUDY))
+
+
+def read_record(folder: Path) -> Mapping[str, Any]:
+    """Settings and provenance of the run in a folder, of its ledger where that is whole.
+
+    Raises:
+        StudyError: neither the ledger nor ``study.json`` can be read.
+    """
+    try:
+        return Ledger.read(folder).record
+    except (StudyError, ArtifactError):
+        path = folder / names.STUDY
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        Study.from_json(json.dumps(stored["settings"]))
+        return {"settings": stored["settings"], "provenance": dict(stored["provenance"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path} is broken: {error}.") from error
+
+
+def result_files(folder: Path) -> list[str]:
+    """Every result that lies in a run's folder, by its path there; what heads were asked for, too.
+
+    Names are known, whether or not the ledger has them; figures and pages are no results.
+    """
+    known = [*names.MADE_FROM, *(name for each in ANALYSES for name in each.files)]
+    found = [name for name in dict.fromkeys(known) if (folder / name).exists()]
+    heads = sorted((folder / names.HEADS_FOLDER).glob("*.*"))
+    return found + [f"{names.HEADS_FOLDER}/{path.name}" for path in heads if path.is_file()]
+
+
+def inputs_of(name: str, record: Mapping[str, Any]) -> str:
+    """The hash of what a study says that a file is made with.
+
+    Settings that have their default do not count, so that a setting that a later version adds
+    changes nothing.
+    """
+    study, default = Study(**record["settings"]), asdict(Study())
+    settings = {
+        setting: value
+        for setting, value in asdict(study).items()
+        if value != default[setting] and hangs_on(name, setting)
+    }
+    return _digest(
+        [settings, {own: record["provenance"].get(own) for own in IDENTITY if hangs_on(name, own)}]
+    )
+
+
+def hangs_on(name: str, setting: str) -> bool:
+    """Whether a file would be another one with another value of a setting, or other prompts."""
+    return setting not in names.FREE and name not in names.UNTOUCHED_BY.get(setting, ())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(value: Any) -> str:
+    """SHA-256 of plain JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

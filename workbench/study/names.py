@@ -1,0 +1,58 @@
+"""How the files of a run are called, what each is made from, and which settings it hangs on."""
+
+STUDY = "study.json"
+LEDGER = "ledger.json"
+TEXTS = "prompt_texts.jsonl"
+PROMPTS = "prompts.json"
+DIRECTIONS = "directions.safetensors"
+SCORES = "scores.safetensors"
+DIRECTION = "direction.safetensors"
+CANDIDATES = "candidates.csv"
+REPLIES = "replies.jsonl"
+EFFECTS = "effects.safetensors"
+FIGURES = "figures"
+CATEGORY_DIRECTIONS = "category_directions.safetensors"
+RESAMPLED_DIRECTIONS = "category_directions_resampled.safetensors"
+ANALYSES_FOLDER = "analyses"
+HEADS_FOLDER = "heads"
+VERIFICATION = "verification.safetensors"
+
+MADE_FROM = {
+    VERIFICATION: (),
+    TEXTS: (),
+    PROMPTS: (),
+    DIRECTIONS: (PROMPTS,),
+    SCORES: (PROMPTS, DIRECTIONS),
+    DIRECTION: (DIRECTIONS, SCORES),
+    CANDIDATES: (SCORES,),
+    REPLIES: (PROMPTS, DIRECTION),
+    EFFECTS: (PROMPTS, DIRECTION, REPLIES),
+    CATEGORY_DIRECTIONS: (PROMPTS,),
+}
+"""The main results, in the order in which they are made; those of analyses say it themselves."""
+
+FREE = frozenset({"device", "batch_tokens", "top_k", "analyses"})
+"""Settings on which no result hangs."""
+
+_BEFORE_ANSWERS = frozenset({VERIFICATION, TEXTS})
+_BEFORE_SELECTION = _BEFORE_ANSWERS | {PROMPTS, DIRECTIONS, SCORES, CATEGORY_DIRECTIONS}
+_SOURCES = ("prompts", "harmful", "harmless", "borderline", "split", "label_values", "seed")
+_COLUMNS = tuple(f"{what}_column" for what in ("text", "category", "label", "id", "context"))
+_NUMBERS = ("n_train", "n_validation", "n_test")
+_ANSWERS = ("refusal_words", "max_new_tokens", "max_thinking_tokens")
+UNTOUCHED_BY = {
+    **dict.fromkeys((*_SOURCES, *_COLUMNS, *_NUMBERS), frozenset({VERIFICATION})),
+    **dict.fromkeys(_ANSWERS, _BEFORE_ANSWERS),
+    "kl_cap": _BEFORE_SELECTION,
+    "induce_floor": _BEFORE_SELECTION,
+    "skip_last": _BEFORE_SELECTION,
+}
+"""Results that do not hang on a setting or, of the provenance, the prompts; others hang on all."""
+
+SELECTED = frozenset({TEXTS, DIRECTION, CANDIDATES})
+"""Results that are made again in no time, so that they lock no setting."""
+
+
+def result_name(result: str) -> str:
+    """The file of a result of an analysis, in the run's folder."""
+    return f"{ANALYSES_FOLDER}/{result}.safetensors"
