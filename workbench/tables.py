@@ -233,6 +233,7 @@ def show_comparison(found: "Comparison", console: Console) -> None:
         " and ".join(escape(each) for each in found.sources), style="bold", soft_wrap=True
     )
     for line in found.read:
+        line = line.replace("read_at=", "--read-at ")
         console.print(f"read: {escape(line)}", soft_wrap=True, highlight=False)
     if found.estimated:
         console.print(f"directions {found.estimated}", highlight=False)
