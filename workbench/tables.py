@@ -231,6 +231,7 @@ def show_comparison(found: "Comparison") -> None:
     """The tables of a comparison, and why it has no intervals where it has none."""
     screen.tell(" and ".join(found.sources), style="bold")
     for line in found.read:
+        line = line.replace("read_at=", "--read-at ")
         screen.tell(f"read: {line}")
     if found.estimated:
         screen.show(f"directions {found.estimated}")

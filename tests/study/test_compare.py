@@ -252,6 +252,9 @@ def test_vectors_whose_file_says_no_place_take_the_one_that_is_asked_for(small_r
         assert len(found.read) == 1 and found.read[0].startswith(f"{tmp_path / file}: layer ")
     with pytest.raises(wb.ArtifactError, match="can be read three ways"):
         compare_directions(small_run, tmp_path / "rows.npy", layer=layer)
+    both = (tmp_path / "rows.npy", tmp_path / "v.npy")  # what one file needs, the other does not
+    found = compare_directions(*both, layer=layer, axes="layer", read_at="output")
+    assert found.cosines["layer"].values.tolist() == [layer] and len(found.read) == 2
 
 
 def test_a_run_says_what_makes_a_result_that_it_lacks(small_run):

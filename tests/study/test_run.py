@@ -127,7 +127,7 @@ def test_another_study_in_the_folder_is_refused(own_run, pocket):
 
 def test_thresholds_may_change_until_replies_hang_on_them(pocket, tmp_path):
     strict = wb.Study(
-        analyses="none", n_train=48, n_validation=16, n_test=8, max_new_tokens=12, kl_cap=-1.0
+        analyses="none", n_train=48, n_validation=16, n_test=8, max_new_tokens=12, kl_cap=0.0
     )
     with pytest.raises(wb.StudyError, match="Raise kl_cap"):
         wb.run_study(strict, tmp_path, model=pocket)

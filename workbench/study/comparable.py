@@ -218,13 +218,16 @@ def _published(path: Path, layer: int | None, read: Mapping[str, Any]) -> Publis
             return found
         return load_published(path, read_at=given["read_at"])
     except LabelNeeded as error:
-        if given and not error.layer:
+        if error.layer:
+            given.pop("axes", None)  # it is for another file: this one lacks a layer alone
+        elif given:
             try:
                 return load_published(path, **given)
             except LabelNeeded as left:
                 error = left
         if layer is None or not error.layer:
             raise error from None
+        given.pop("read_at", None)
         return load_published(path, layer=layer, **given)
 
 
