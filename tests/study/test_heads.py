@@ -1,6 +1,7 @@
 """Heads of a run: what was planted is found, and the command and the analysis agree."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -69,14 +70,14 @@ def test_layers_and_positions_are_those_asked_for(found):
     assert all(layer in (3, 4) for layer, _, _ in heads.top)
 
 
-def test_it_is_saved_with_a_table_and_figures(found, tmp_path):
-    heads, _, _ = found
-    written = heads.save(tmp_path / "heads")
+def test_it_is_saved_with_a_table_and_figures(found):
+    heads, folder, _ = found
+    written = heads.save(folder)
     assert all(path.is_file() for path in written)
     for name, dataset in heads.results.items():
-        stored = load_dataset(tmp_path / "heads" / f"{name}.safetensors", kind=name)
+        stored = load_dataset(folder / f"{name}.safetensors", kind=name)
         assert {*stored.data_vars} == {*dataset.data_vars}
-    table = pd.read_csv(tmp_path / "heads" / "heads.csv")
+    table = pd.read_csv(folder / "heads.csv")
     assert len(table) == 2 * 2 * 8
     row = table.query("layer == 4 and head == 5 and position == -1").iloc[0]
     at = {"layer": 4, "head": 5}
@@ -89,8 +90,31 @@ def test_it_is_saved_with_a_table_and_figures(found, tmp_path):
     # The direction was read at position -1 only.
     other = table.query("position != @attribution.attrs['position']")
     assert other["contribution"].isna().all() and other["estimate"].notna().all()
-    names = {path.stem for path in (tmp_path / "heads" / "figures").glob("*.html")}
+    names = {path.stem for path in (folder / "figures").glob("*.html")}
     assert names == {*heads.figures()}
+
+
+def test_what_is_saved_in_a_run_is_tied_to_it(found, own_run, small_study, pocket, monkeypatch):
+    heads, folder, _ = found
+    if not folder.exists():
+        heads.save(folder)
+    wb.load_run(own_run)
+    path = folder / "head_set.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(wb.ArtifactError, match=r"head_set.* is damaged.*`workbench patch-heads`"):
+        wb.load_run(own_run)
+    monkeypatch.setattr("workbench.study.run.draw", lambda *_arguments, **_settings: [])
+    said = []
+    wb.run_study(small_study, own_run, model=pocket, say=said.append)
+    assert any(
+        "head_set" in line and "`workbench patch-heads` makes it again" in line for line in said
+    )
+    path.write_bytes(whole)
+    wb.load_run(own_run)
+    for origin, told in (({}, "found with no run"), ({"prompts.json": "0"}, "another prompts")):
+        with pytest.raises(wb.StudyError, match=told):
+            replace(heads, made_from=origin).save(folder)
 
 
 def test_suppressing_and_projections_turn_round_and_leave_the_screen_out(

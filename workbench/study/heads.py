@@ -113,7 +113,7 @@ class Heads:
                 of = f"another {changed[0]}" if changed else "no run"
                 raise StudyError(
                     f"these heads were found with {of}, and not with the run in {folder.parent}. "
-                    "Find them again with find_heads, or save them elsewhere."
+                    "Find them again in this run, or save them elsewhere."
                 )
             return self._write(folder, png, ledger)
 

@@ -157,15 +157,14 @@ def check_files(folder: Path, heads: bool) -> Study:
     Raises:
         WorkbenchError: as `load_run`.
     """
-    again = f"Run the same study again (out={str(folder)!r}): it makes that again, and says so."
+    study = Study(**read_record(folder)["settings"])
+    again = f"Make it again with `{command(study)} --out {shlex.quote(str(folder))}`."
     try:
         ledger = Ledger.read(folder)
     except StudyError:
-        study = Study(**read_record(folder)["settings"])
         raise StudyError(
             f"{folder} has no {names.LEDGER}, without which nothing says that its results belong "
-            "together: it was deleted, or an earlier version made the run. Make it again: "
-            f"{command(study, whole_paths=True)} --out {shlex.quote(str(folder))}"
+            f"together: it was deleted, or an earlier version made the run. {again}"
         ) from None
     except ArtifactError as error:
         raise ArtifactError(f"{error} {again}") from error
@@ -183,7 +182,7 @@ def check_files(folder: Path, heads: bool) -> Study:
         advice = "Find the heads again, with `workbench patch-heads`." if own else again
         kind = ArtifactError if "damaged" in fault or "missing" in fault else StudyError
         raise kind(f"{folder / name} {fault}. {advice}")
-    return Study(**ledger.record["settings"])
+    return study
 
 
 def _bytes(path: Path) -> bytes | None:
