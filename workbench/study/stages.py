@@ -308,11 +308,12 @@ def open_run(
     check_unused(folder)
     with contextlib.ExitStack() as held:
         # A folder that is not there is made once nothing is wrong with the model.
-        if holds_run(folder):
+        is_new = not holds_run(folder)
+        if not is_new:
             held.enter_context(occupied(folder))
         say(f"loading {study.model}")
         model = _model(study, folder, model)
-        if not holds_run(folder):
+        if is_new:
             held.enter_context(occupied(folder))
         ledger = open_folder(folder, study, model, prompts, say)
         stages = Stages(ledger, study, model, prompts, say)
