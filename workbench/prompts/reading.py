@@ -34,8 +34,6 @@ from workbench.prompts.table import (
 )
 from workbench.prompts.taxonomy import to_categories
 
-ANYWAY = "Pass label_column='' too, to take them for what they are not said to be."
-"""What can be done about a benchmark of another label, where columns can be named."""
 NOTES = "notes"
 """Where the provenance of a prompt set says what reading a file did beside reading it."""
 
@@ -257,7 +255,8 @@ def _labels(table: Table, reading: Reading, preset: Preset | None, text: str) ->
         )
     if preset is not None and label != preset.label:
         raise PromptError(
-            f"no row is labelled {label}: those of {preset.name} are {preset.label}. {ANYWAY}"
+            f"no row is labelled {label}: those of {preset.name} are {preset.label}. Pass "
+            "label_column='' too, to take them for what they are not said to be."
         )
     return one_label(table, label, unlike)
 
