@@ -87,6 +87,8 @@ def test_labels_in_a_file_choose_its_rows(tmp_path, alpaca):
     assert reading_notes(split)["harmful"] == [
         "6 of 12 rows left out: not labelled harmful but 'safe' (6 rows)"
     ]
+    with pytest.raises(PromptError, match="no prompt of 'borderline' is labelled harmful: they"):
+        split_prompts(study(harmful="borderline", harmless=alpaca))
     every = split_prompts(study(harmful=mixed, harmless=alpaca, label_column=""))
     assert len(texts(every, "harmful")) == 12
     with pytest.raises(PromptError, match=r"no row is labelled borderline: the column 'label' ho"):

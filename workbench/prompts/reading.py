@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from workbench.errors import PromptError
+from workbench.prompts.categories import kept_categories
 from workbench.prompts.chats import ROLES, check_no_turns, conversation, opening
 from workbench.prompts.labels import (
     Kept,
@@ -17,7 +18,7 @@ from workbench.prompts.labels import (
     suspects,
 )
 from workbench.prompts.presets import Preset
-from workbench.prompts.prompt import LABELS, UNSPECIFIED, Prompt, checked, listed, row_id
+from workbench.prompts.prompt import LABELS, UNSPECIFIED, Prompt, checked, row_id
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.table import (
     CATEGORY_COLUMNS,
@@ -31,11 +32,8 @@ from workbench.prompts.table import (
     Row,
     Table,
 )
-from workbench.prompts.taxonomy import spelled, to_categories
+from workbench.prompts.taxonomy import to_categories
 
-ANYWAY = "Pass label_column='' too, to take them for what they are not said to be."
-"""What can be done about a benchmark of another label, where columns can be named."""
-Notes = list[str]
 NOTES = "notes"
 """Where the provenance of a prompt set says what reading a file did beside reading it."""
 
@@ -93,7 +91,8 @@ def read_prompts(
         for column in table.known(ROLES):
             check_no_turns(column, (row.get(column) for row in table.rows))
         labels, left_out = _labels(table, reading, preset, requests.column)
-        categories, of_others = _categories(table, reading, preset)
+        own_categories = _categories(table, reading, preset)
+        categories, of_others = kept_categories(own_categories, reading.category)
     except PromptError as error:
         raise PromptError(_placed(table.origin, error)) from error
     prompts = []
@@ -256,33 +255,13 @@ def _labels(table: Table, reading: Reading, preset: Preset | None, text: str) ->
         )
     if preset is not None and label != preset.label:
         raise PromptError(
-            f"no row is labelled {label}: those of {preset.name} are {preset.label}. {ANYWAY}"
+            f"no row is labelled {label}: those of {preset.name} are {preset.label}. Pass "
+            "label_column='' too, to take them for what they are not said to be."
         )
     return one_label(table, label, unlike)
 
 
-def _categories(table: Table, reading: Reading, preset: Preset | None) -> tuple[list[Any], Notes]:
-    """The category of each row, None for rows of others than the one that was asked for."""
-    own, asked = _own_categories(table, reading, preset), reading.category
-    if asked is None:
-        return own, []
-    if all(value == UNSPECIFIED for value in own):
-        return [asked] * len(own), []
-    if not isinstance(asked, str):
-        raise PromptError(f"category={asked!r} is not text. Pass the name of one.")
-    found = [asked if spelled(value) == spelled(asked) else None for value in own]
-    others = [value for value, kept in zip(own, found, strict=True) if kept is None]
-    there = listed(sorted({*map(str, others)}), limit=8)
-    if len(others) == len(own):
-        raise PromptError(
-            f"no row is of the category {asked!r}: there are {there}. Pass one of these, or "
-            "category_column='' too, to give all rows this one."
-        )
-    note = f"{len(others)} of {len(own)} rows left out: not of the category {asked} but {there}"
-    return found, [note] if others else []
-
-
-def _own_categories(table: Table, reading: Reading, preset: Preset | None) -> list[Any]:
+def _categories(table: Table, reading: Reading, preset: Preset | None) -> list[Any]:
     if reading.category_column == "":
         return [UNSPECIFIED] * len(table.rows)
     if preset is None or reading.category_column is not None:

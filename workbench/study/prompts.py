@@ -15,7 +15,7 @@ from workbench.models.tokens import Tokens
 from workbench.prompts.labels import meanings
 from workbench.prompts.presets import BY_PATH
 from workbench.prompts.promptset import PromptSet
-from workbench.prompts.reading import ANYWAY, NOTES, Reading, has_labels
+from workbench.prompts.reading import NOTES, Reading, has_labels
 from workbench.prompts.sources import Opened, open_source
 from workbench.prompts.table import Table
 from workbench.prompts.taxonomy import OWN_CATEGORIES, OWN_LABELS
@@ -29,7 +29,6 @@ Split = dict[str, dict[str, PromptSet]]
 
 _ADVICE = {
     BY_PATH: "",
-    ANYWAY: "Give another source.",
     OWN_LABELS: "give it by itself, without NAME=, and its label_column= and category_column=",
     OWN_CATEGORIES: "give its file by itself, without NAME=, and its category_column=",
 }
@@ -114,6 +113,11 @@ def _of_label(study: Study, opened: Opened, label: str) -> PromptSet:
         reading = Reading(**columns, label=label)
         if has_labels(opened.table, reading):
             reading = replace(reading, label_values=study.label_values)
+    elif label not in (there := opened.read(Reading()).labels):
+        raise PromptError(
+            f"no prompt of {getattr(study, label)!r} is labelled {label}: they are "
+            f"{', '.join(sorted({*there}))}. Give another source."
+        )
     chosen = opened.read(reading)
     # A text that stands twice would leak from training into the test.
     unique = chosen.unique()
