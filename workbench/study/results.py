@@ -41,8 +41,8 @@ class Run:
         planted_cosine: cosine with the planted direction; None where nothing was planted.
         results: what the analyses found, by the name of each result.
         skipped: why an analysis was not made, by its name.
-        verification: what `verify_model` found of the model; None in a run that was made before
-            runs kept it.
+        verification: what `verify_model` found of the model; None only in what is put together by
+            hand.
     """
 
     folder: Path
