@@ -14,7 +14,7 @@ import platform
 import re
 import secrets
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -87,13 +87,13 @@ def write_text(path: str | Path, text: str) -> Path:
 
 def sweep_leftovers(folder: Path) -> None:
     """Deletes temporary files that writers left which were killed; what cannot be deleted stays."""
-    for path in leftovers(folder):
+    for path in filter(is_leftover, folder.rglob(".*.tmp")):
         _discard(path)
 
 
-def leftovers(folder: Path) -> Iterator[Path]:
-    """Temporary files of `write_bytes` in a folder, at whatever depth."""
-    return (path for path in folder.rglob(".*.tmp") if _LEFTOVER.fullmatch(path.name))
+def is_leftover(path: Path) -> bool:
+    """Whether a file is a temporary one of `write_bytes`, by its name."""
+    return _LEFTOVER.fullmatch(path.name) is not None
 
 
 # Each of these is one thing that can be the last to happen.

@@ -1,7 +1,7 @@
 """Whatever stops a run or damages it, it ends with the same bytes, and is not read meanwhile."""
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -235,10 +235,22 @@ def test_what_was_made_from_something_else_is_refused_and_made_again(whole, pock
     assert float(run.effects["refusal_rate"].sum()) == 0.0
 
 
+def test_thresholds_may_change_until_replies_hang_on_them(pocket, tmp_path):
+    strict = replace(STUDY, kl_cap=-1.0, analyses="none")
+    with pytest.raises(wb.StudyError, match="Raise kl_cap"):
+        wb.run_study(strict, tmp_path, model=pocket)
+    swept = (tmp_path / "scores.safetensors").read_bytes()
+    wb.run_study(replace(strict, kl_cap=0.1), tmp_path, model=pocket)
+    assert (tmp_path / "scores.safetensors").read_bytes() == swept
+    wb.run_study(replace(strict, kl_cap=0.1, top_k=2), tmp_path, model=pocket)
+    with pytest.raises(wb.StudyError, match=r"another study: kl_cap differ\. On that hang replies"):
+        wb.run_study(replace(strict, kl_cap=0.2), tmp_path, model=pocket)
+
+
 def test_settings_are_locked_while_anything_hangs_on_them(whole, pocket, tmp_path):
     folder = shutil.copytree(whole[0], tmp_path / "run")
     (folder / "replies.jsonl").unlink()
-    strict = wb.Study(**{**json.loads(STUDY.to_json()), "kl_cap": 0.2})
+    strict = replace(STUDY, kl_cap=0.2)
     message = (
         r"another study: kl_cap differ\. On that hang effects\.safetensors, .* and \d+ more\. "
     )

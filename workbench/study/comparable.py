@@ -14,6 +14,7 @@ from workbench.directions.published import Published, load_published
 from workbench.directions.published.files import LabelNeeded, is_ours
 from workbench.errors import ArtifactError
 from workbench.study import names, results
+from workbench.study.ledger import holds_run
 from workbench.study.results import Run, load_run
 
 Comparable = str | Path | Run | Directions
@@ -179,7 +180,7 @@ def read_source(
     if isinstance(source, Run):
         return _from_run(source)
     path = Path(source)
-    if (path / names.STUDY).is_file():
+    if holds_run(path):
         return _from_run(load_run(path))
     if path.is_file() and path.suffix == ".safetensors" and is_ours(path):
         return _from_directions(str(path), Directions.load(path))

@@ -6,7 +6,7 @@ from typing import Any
 
 from workbench import __version__
 from workbench.artifact import save_dataset, write_text
-from workbench.errors import StudyError, WorkbenchError
+from workbench.errors import ArtifactError, StudyError, WorkbenchError
 from workbench.study import names
 from workbench.study.analyses import ANALYSES, Analysis, chosen_analyses
 from workbench.study.ledger import Ledger
@@ -65,23 +65,21 @@ def _make(analysis: Analysis, material: Material) -> None:
         made, note = {}, {"reason": str(error), "needs": analysis.needs, "again": False}
     # A broken file or a place that is not there is no property of the run: it can be mended.
     except WorkbenchError as error:
-        made, note = {}, {"reason": f"failed with {type(error).__name__}: {error}", "again": True}
+        made, note = {}, _failed(error)
     # A bug in one analysis must not cost the user the others; its traceback is kept.
     except Exception as error:
-        made, note = (
-            {},
-            {
-                "reason": f"failed with {type(error).__name__}: {error}",
-                "traceback": traceback.format_exc(),
-                "again": True,
-            },
-        )
+        made, note = {}, {**_failed(error), "traceback": traceback.format_exc()}
     kept = [names.result_name(name) for name in made] + [*(analysis.beside if made else ())]
     _drop(material.ledger, [name for name in analysis.made if name not in kept])
     if note is None:
         _drop(material.ledger, [analysis.note])
         return
     _note(analysis, material, {**note, "version": __version__})
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    """The note of an analysis that may succeed another time."""
+    return {"reason": f"failed with {type(error).__name__}: {error}", "again": True}
 
 
 def _note(analysis: Analysis, material: Material, note: dict[str, Any]) -> None:
@@ -92,9 +90,17 @@ def _note(analysis: Analysis, material: Material, note: dict[str, Any]) -> None:
 
 
 def _drop(ledger: Ledger, files: list[str]) -> None:
-    """Takes files away that say something about another state of the run."""
+    """Takes files away that say something about another state of the run.
+
+    Raises:
+        ArtifactError: they cannot be deleted.
+    """
     for name in files:
-        (ledger.folder / name).unlink(missing_ok=True)
+        path = ledger.folder / name
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"cannot delete {path}: {error.strerror}.") from error
     ledger.forget(*files)
 
 

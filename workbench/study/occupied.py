@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from workbench.artifact import leftovers, sweep_leftovers, write_text
+from workbench.artifact import is_leftover, sweep_leftovers, write_text
 from workbench.errors import ArtifactError, StudyError
 
 LOCK = ".lock"
@@ -59,8 +59,9 @@ def is_unused(folder: Path) -> bool:
     """Whether nothing is in a folder but what a process leaves that was stopped before it wrote."""
     if not folder.exists():
         return True
-    ours = {folder / LOCK, folder / HOLDER, *leftovers(folder)}
-    return folder.is_dir() and all(path in ours for path in folder.iterdir())
+    return folder.is_dir() and all(
+        path.name in (LOCK, HOLDER) or is_leftover(path) for path in folder.iterdir()
+    )
 
 
 def _self() -> dict[str, str | int]:

@@ -66,8 +66,8 @@ class Run:
         results: what the analyses found, by the name of each result; a name that is not there is a
             `StudyError` that says which are, and what makes it.
         skipped: why an analysis was not made, by its name.
-        verification: what `verify_model` found of the model; None in a run that was made before
-            runs kept it.
+        verification: what `verify_model` found of the model; None only in what is put together by
+            hand.
     """
 
     folder: Path
