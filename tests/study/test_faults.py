@@ -236,7 +236,7 @@ def test_what_was_made_from_something_else_is_refused_and_made_again(whole, pock
 
 
 def test_thresholds_may_change_until_replies_hang_on_them(pocket, tmp_path):
-    strict = replace(STUDY, kl_cap=-1.0, analyses="none")
+    strict = replace(STUDY, kl_cap=0.0, analyses="none")
     with pytest.raises(wb.StudyError, match="Raise kl_cap"):
         wb.run_study(strict, tmp_path, model=pocket)
     swept = (tmp_path / "scores.safetensors").read_bytes()
