@@ -67,11 +67,12 @@ def is_unused(folder: Path) -> bool:
 def _self() -> dict[str, str | int]:
     """This process, as others are told of it."""
     program, *arguments = sys.argv or [""]
+    name = Path(program).name.replace("__main__.py", "workbench")
     return {
         "pid": os.getpid(),
         "host": platform.node(),
         "since": datetime.now(UTC).isoformat(" ", "seconds"),
-        "command": shlex.join([Path(program).name, *arguments])[:_LONGEST],
+        "command": shlex.join([name, *arguments])[:_LONGEST],
     }
 
 
