@@ -19,6 +19,7 @@ PACKAGE = ROOT / "workbench"
 ORDER = (
     ("errors",),
     ("arguments",),
+    ("intake",),
     ("artifact", "progress", "resampling", "heads"),
     ("prompts", "figures"),
     ("models",),

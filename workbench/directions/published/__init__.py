@@ -31,6 +31,8 @@ from workbench.directions.published.files import (
     read_safetensors,
 )
 from workbench.errors import ArtifactError
+from workbench.intake.limits import allowing, lies_there, regular_file
+from workbench.intake.parsing import parsing
 
 __all__ = ["READERS", "Published", "PublishedChoice", "Reader", "load_published"]
 
@@ -45,6 +47,7 @@ def load_published(
     site: str | None = None,
     axes: str | Sequence[str] | None = None,
     name: str | Sequence[str] | None = None,
+    max_bytes: int | None = None,
 ) -> Published:
     """Reads a run, a folder or a file that another project published or saved.
 
@@ -93,15 +96,17 @@ def load_published(
         axes: the axes of an array before d_model, in their order: ``"layer"``, ``"position"``,
             ``"layer position"`` or ``"position layer"``.
         name: of a file with several tensors, those that are wanted; of one vector, its name.
+        max_bytes: of a file, and of what it unpacks to; 512 MiB by default.
 
     Raises:
         ArtifactError: nothing there, no known format, broken, not finite, no floating numbers, a
             pickle that asks for more than arrays and tensors, a shape that can be read two ways
-            or without a label that it needs, or ``gguf`` is not installed.
+            or without a label that it needs, too large, no regular file, or ``gguf`` is not
+            installed.
         AxisError: a layer below 0, a position that is not, or an unknown site or axis.
     """
     path = Path(path).expanduser()
-    if not path.exists():
+    if not lies_there(path):
         raise ArtifactError(f"no file or folder {path}.")
     asked = Asked(
         layer=_several(layer),
@@ -111,9 +116,12 @@ def load_published(
         name=_several(name),
         t_inst=t_inst,
     )
-    for reader in READERS:
-        if reader.recognises(path):
-            return reader.read(path, asked)
+    with allowing(max_bytes=max_bytes), parsing(path, "what its name says"):
+        for reader in READERS:
+            if reader.recognises(path):
+                return reader.read(path, asked)
+    if not path.is_dir():
+        regular_file(path)
     known = "; ".join(reader.what for reader in READERS)
     raise ArtifactError(f"{path} is in no published format that is known here. Known: {known}.")
 
@@ -163,7 +171,7 @@ def _read_safetensors(path: Path, asked: Asked) -> Published:
 
 
 def _read_json(path: Path, asked: Asked) -> Published:
-    return _read_contents(path, read_json(path, object), asked)
+    return _read_contents(path, read_json(path, Any), asked)
 
 
 def _read_run(path: Path, asked: Asked) -> Published:
@@ -186,7 +194,8 @@ class Reader:
 
 
 def _ends(*suffixes: str) -> Callable[[Path], bool]:
-    return lambda path: path.is_file() and path.suffix.lower() in suffixes
+    # What is there and no regular file is refused where it is opened.
+    return lambda path: not path.is_dir() and path.suffix.lower() in suffixes
 
 
 READERS = (
