@@ -14,6 +14,7 @@ def parsing(
     what: str,
     error: type[WorkbenchError] = ArtifactError,
     advice: str = "",
+    verb: str = "is broken or not",
 ) -> Iterator[None]:
     """Reads a file that may be damaged or hostile.
 
@@ -25,6 +26,7 @@ def parsing(
         what: it should be, such as "a Parquet file".
         error: class of what is raised.
         advice: a sentence that the message ends with.
+        verb: what stands between the two.
 
     Raises:
         WorkbenchError: of the given class, with the path and the cause in one line; errors of the
@@ -43,4 +45,4 @@ def parsing(
         if isinstance(cause, KeyError | IndexError | AssertionError | MemoryError | StopIteration):
             shown = f"{kind}: {shown}" if shown != f"{kind}." else shown
         end = f" {advice}" if advice else ""
-        raise error(f"{path} is broken or not {what}: {shown}{end}") from cause
+        raise error(f"{path} {verb} {what}: {shown}{end}") from cause

@@ -42,7 +42,9 @@ _TENSORS = {
 }
 """What plain tensors, and dicts of them, are made of."""
 
-_OTHER_TENSORS = re.compile(r"torch\._utils\._rebuild_|torch\.float8|torch\.\w*qu?int|torch\.sparse")
+_OTHER_TENSORS = re.compile(
+    r"torch\._utils\._rebuild_|torch\.float8|torch\.\w*qu?int|torch\.sparse"
+)
 _OPERATIONS_OF_A_TUPLE = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
 _MOST_TUPLES = 20_000
 """Of a thousand tensors; a tuple in a tuple, and so on, would overflow the stack when hashed."""

@@ -18,6 +18,7 @@ from workbench.directions.published.files import (
     read_tensor,
 )
 from workbench.errors import ArtifactError
+from workbench.intake.limits import check_elements
 
 _SITE = "resid_pre"
 
@@ -155,6 +156,8 @@ def _read_scores(
     table = pd.DataFrame(read_json(path, list[_Evaluation]))
     if missing := {"layer", "position", *_SCORES} - set(table.columns):
         raise ArtifactError(f"{path} has no column {sorted(missing)[0]!r}.")
+    n_cells = table["layer"].nunique() * table["position"].nunique()
+    check_elements(path, n_cells, what="layers by positions")
     try:
         scores = table.rename(columns=_SCORES).set_index(["layer", "position"]).to_xarray()
     except ValueError as error:
