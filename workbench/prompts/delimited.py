@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import PromptError
+from workbench.intake.limits import check_elements, check_rows, most_elements, most_rows
 from workbench.prompts.table import (
     CATEGORY_COLUMNS,
     CHAT_COLUMNS,
@@ -47,19 +48,18 @@ def read_csv(text: str, path: Path) -> tuple[list[Row], str]:
         with warnings.catch_warnings():
             # With more fields than columns pandas would warn and drop the rest.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                io.StringIO(text, newline=""),
-                sep=delimiter,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-            )
+            n_columns = len(_frame(text, delimiter, 0).columns)
+            # Rows are filled up to the width of the first line, however short they are.
+            most = min(most_rows(), most_elements() // max(n_columns, 1))
+            frame = _frame(text, delimiter, most + 1)
     except (ValueError, pd.errors.ParserWarning) as error:
         raise PromptError(
             f"{path} is not a proper CSV file: {shortened(error)} Fields are taken to be "
             f"separated by {_DELIMITERS.get(delimiter, repr(delimiter))}; a text that holds one "
             "must stand in double quotes."
         ) from error
+    check_rows(path, len(frame), PromptError)
+    check_elements(path, len(frame) * n_columns, PromptError)
     names = [str(name) for name in frame.columns]
     twice = [name for name in names if f"{name}.1" in names and _n_known([name])]
     if twice:
@@ -70,6 +70,19 @@ def read_csv(text: str, path: Path) -> tuple[list[Row], str]:
         f"{'category' if len(names) > 1 else ''})."
     )  # fmt: skip
     return records(frame), hint
+
+
+def _frame(text: str, delimiter: str, n_rows: int) -> Any:
+    import pandas as pd
+
+    return pd.read_csv(
+        io.StringIO(text, newline=""),
+        sep=delimiter,
+        dtype=str,
+        keep_default_na=False,
+        index_col=False,
+        nrows=n_rows,
+    )
 
 
 def check_no_table(text: str, path: Path) -> None:
