@@ -15,6 +15,7 @@ from rich.table import Table
 from workbench import __version__
 from workbench.errors import StudyError
 from workbench.heads import head_labels
+from workbench.intake.limits import allowing
 from workbench.study.settings import Study
 
 app = typer.Typer(
@@ -24,6 +25,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 _console = Console()
+
+_MaxBytes = Annotated[
+    int | None,
+    typer.Option(
+        "--max-bytes", help="Most bytes of a file that is read, also once unpacked; 512 MiB."
+    ),
+]
+_MaxRows = Annotated[
+    int | None, typer.Option("--max-rows", help="Most rows of a file of prompts; 1,000,000.")
+]
 
 
 def _version(wanted: bool | None) -> None:
@@ -220,6 +231,7 @@ def compare(
     png: Annotated[
         bool, typer.Option("--png", help="Also draw pictures; needs --out, kaleido and Chromium.")
     ] = False,
+    max_bytes: _MaxBytes = None,
 ) -> None:
     """Compare directions by their cosines: within one run or file, or between two of one model.
 
@@ -246,6 +258,7 @@ def compare(
         layer=layer,
         position=position,
         name=name,
+        max_bytes=max_bytes,
     )
     if png and out is None:
         raise StudyError("pictures need a folder: pass --out with --png.")
@@ -270,6 +283,7 @@ def figures(
     published: Annotated[
         Path | None, typer.Option(help="Folder with results that other projects published.")
     ] = None,
+    max_bytes: _MaxBytes = None,
 ) -> None:
     """Draw every figure of the gallery again, with its data and a page that shows them.
 
@@ -279,7 +293,8 @@ def figures(
     """
     from workbench.gallery import draw_gallery
 
-    page = draw_gallery(out, runs or (), published, _say)
+    with allowing(max_bytes=max_bytes):
+        page = draw_gallery(out, runs or (), published, _say)
     _console.print(f"gallery: {page}", soft_wrap=True, highlight=False)
 
 
@@ -308,6 +323,8 @@ def prompts(
         int | None, typer.Option(help="At most so many prompts, in the source's own mix.")
     ] = None,
     show: Annotated[int, typer.Option(help="How many prompts to print.")] = 5,
+    max_bytes: _MaxBytes = None,
+    max_rows: _MaxRows = None,
 ) -> None:
     """List the sources of prompts, or look into one.
 
@@ -330,6 +347,8 @@ def prompts(
         label=label,
         category=category,
         limit=limit,
+        max_bytes=max_bytes,
+        max_rows=max_rows,
     )
     frame = loaded.to_dataframe()
     counts = frame.value_counts(["label", "category"], sort=False).reset_index(name="prompts")
@@ -441,6 +460,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="Page to write; default RUN/report.html.")
     ] = None,
+    max_bytes: _MaxBytes = None,
 ) -> None:
     """Write a finished run as one HTML page that needs no network.
 
@@ -449,5 +469,6 @@ def report(
     from workbench.report.page import write_report
     from workbench.study.results import load_run
 
-    page = write_report(load_run(folder), out)
+    with allowing(max_bytes=max_bytes):
+        page = write_report(load_run(folder), out)
     _console.print(f"report: {page}", soft_wrap=True, highlight=False)

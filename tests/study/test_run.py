@@ -9,7 +9,7 @@ import xarray as xr
 import workbench as wb
 from workbench.study import stages
 from workbench.study.prompts import split_prompts
-from workbench.study.results import read_replies
+from workbench.study.stored import read_replies
 
 RESULTS = (
     "prompts.json",
@@ -149,7 +149,8 @@ def test_a_file_without_labels_holds_the_label_it_is_given_for(tmp_path):
 
 def test_replies_may_hold_any_line_separator(tmp_path):
     path = tmp_path / "replies.jsonl"
-    row = {"reply": "one\u2028two\u0085three", "verdict": "other"}
+    names = ("prompt_set", "condition", "id", "category", "prompt", "verdict")
+    row = {**dict.fromkeys(names, "other"), "reply": "one\u2028two\u0085three"}
     path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     assert read_replies(path)["reply"].tolist() == [row["reply"]]
 
@@ -192,7 +193,7 @@ def test_a_broken_result_is_named(small_run, small_study, tmp_path, pocket):
         wb.load_run(folder)
     (folder / "replies.jsonl").write_text("{")
     scores.write_bytes((small_run.folder / "scores.safetensors").read_bytes())
-    with pytest.raises(wb.StudyError, match=r"replies\.jsonl is broken"):
+    with pytest.raises(wb.StudyError, match=r"replies\.jsonl, line 1, is broken"):
         wb.load_run(folder)
 
 

@@ -33,15 +33,15 @@ def allowing(max_bytes: int | None = None, max_rows: int | None = None) -> Itera
     """Other limits for what is read inside; None leaves one as it is.
 
     Raises:
-        ArtifactError: a limit below 1.
+        ArtifactError: a limit that is no whole number from 1 on.
 
     >>> with allowing(max_rows=10):
     ...     most_rows()
     10
     """
     for name, value in (("max_bytes", max_bytes), ("max_rows", max_rows)):
-        if value is not None and value < 1:
-            raise ArtifactError(f"{name} must be at least 1, found {value}.")
+        if value is not None and (type(value) is not int or value < 1):
+            raise ArtifactError(f"{name} must be a whole number from 1 on, found {value!r:.80}.")
     tokens = [
         (variable, variable.set(value))
         for variable, value in ((_bytes, max_bytes), (_rows, max_rows))

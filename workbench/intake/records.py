@@ -5,7 +5,6 @@ annotations of the dataclasses and dicts that are there, and names the place of 
 """
 
 import json
-from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,16 +48,28 @@ def check_json(text: str, path: Path | str, error: type[WorkbenchError] = Artifa
 def read_record(
     path: Path, kind: Any, error: type[WorkbenchError] = ArtifactError, advice: str = ""
 ) -> Any:
-    """What a JSON file holds, once it is known to be of a type.
-
-    A dataclass is made; anything else, such as a list of them, is returned as it stands in the
-    file, with keys that the type does not name.
+    """What a JSON file holds, made into a type, such as a dataclass.
 
     Raises:
         WorkbenchError: of the given class: see `read_text`; no JSON; or not of that type, with the
             place that is not.
     """
     return as_record(read_text(path, error), path, kind, error, advice)
+
+
+def read_checked(
+    path: Path, kind: Any, error: type[WorkbenchError] = ArtifactError, advice: str = ""
+) -> Any:
+    """What a JSON file holds, as it stands there, once it is known to be of a type.
+
+    Keys that the type does not name are kept.
+
+    Raises:
+        WorkbenchError: as `read_record`.
+    """
+    text = read_text(path, error)
+    as_record(text, path, kind, error, advice)
+    return json.loads(text)
 
 
 def as_record(
@@ -75,10 +86,9 @@ def as_record(
     end = f" {advice}" if advice else ""
     with parsing(path, "JSON", error, advice):
         try:
-            made = _adapter(kind).validate_json(text, strict=True)
+            return _adapter(kind).validate_json(text, strict=True)
         except ValidationError as cause:
             raise error(f"{path} is broken: {_first(cause)}{end}") from cause
-        return made if is_dataclass(kind) else json.loads(text)
 
 
 @cache

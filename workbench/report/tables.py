@@ -1,6 +1,5 @@
 """What stands in the tables of a report: prompts with their replies, candidates, prompts used."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from workbench.errors import PromptError, StudyError
 from workbench.figures.theme import number
 from workbench.study.prompts import split_prompts
 from workbench.study.results import PROMPTS, Run, read_study
+from workbench.study.stored import read_kept
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,7 @@ def _kept(run: Run) -> dict[str, dict[str, list[str]]]:
     Raises:
         StudyError: the file is broken.
     """
-    path = run.folder / PROMPTS
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["kept"]
-    except (OSError, ValueError, KeyError) as error:
-        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error
+    return read_kept(run.folder / PROMPTS)["kept"]
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str:

@@ -18,6 +18,7 @@ from workbench.directions.direction import Directions
 from workbench.directions.subspaces import principal_angles
 from workbench.errors import AxisError, StudyError
 from workbench.figures.pairs import methods
+from workbench.intake.limits import allowing
 from workbench.study import results
 from workbench.study.comparable import Comparable, Source, read_source
 
@@ -125,6 +126,7 @@ def compare_directions(
     position: int | None = None,
     name: str | None = None,
     confidence: float = 0.95,
+    max_bytes: int | None = None,
 ) -> Comparison:
     """Cosines between the directions of one source, or between those of two.
 
@@ -143,13 +145,15 @@ def compare_directions(
         position: the same for positions.
         name: only this direction; needed where layers or positions of several are compared.
         confidence: of intervals that are not stored.
+        max_bytes: of a file that is read, and of what it unpacks to; 512 MiB by default, 8 GiB of
+            one that the workbench wrote.
 
     Raises:
         AxisError: the sets come from different models, whose cosines mean nothing, or share no
             layer, position or name; or there is no such one.
         StudyError: there is nothing to compare with, several names and none chosen, or one chosen
             where names are compared.
-        ArtifactError: a file that is absent, broken or holds no directions.
+        ArtifactError: a file that is absent, broken, too large or holds no directions.
     """
     if over not in get_args(Axis):
         raise AxisError(f"no axis {over!r} to compare: {', '.join(get_args(Axis))}.")
@@ -158,8 +162,9 @@ def compare_directions(
             f"name {name!r} picks one direction, and it is names that are compared. Leave name "
             "out, or compare over layer or position."
         )
-    one = read_source(first)
-    other = None if second is None else read_source(second)
+    with allowing(max_bytes=max_bytes):
+        one = read_source(first)
+        other = None if second is None else read_source(second)
     if other is not None:
         check_same_model(one.directions, other.directions)
     asked: dict[str, Any] = {"name": name, "layer": layer, "position": position}

@@ -17,6 +17,8 @@ from workbench.study.settings import Study
 _FREE_UNTIL = {
     "device": None,
     "batch_tokens": None,
+    "max_bytes": None,
+    "max_rows": None,
     "top_k": None,
     "analyses": None,
     "refusal_words": results.PROMPTS,

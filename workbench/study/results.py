@@ -1,6 +1,5 @@
 """Run: what a study found, and where it lies."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,11 @@ from workbench.arguments import checked
 from workbench.artifact import load_dataset
 from workbench.directions.direction import Directions
 from workbench.errors import StudyError
+from workbench.intake.limits import allowing, lies_there
+from workbench.intake.parsing import parsing
 from workbench.study.analyses import ANALYSES, Analysis
 from workbench.study.settings import Study
+from workbench.study.stored import read_note, read_recorded, read_replies
 
 # One name per result; a run goes on from the first that is missing.
 STUDY = "study.json"
@@ -77,14 +79,25 @@ class Run:
 
 
 @checked
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path, max_bytes: int | None = None) -> Run:
     """Reads a finished run.
 
+    Args:
+        folder: of the run.
+        max_bytes: of a file in it; by default 8 GiB of a result, 512 MiB of a text.
+
     Raises:
-        StudyError: the folder holds no run, or one that is not finished.
-        ArtifactError: a result in it is broken.
+        StudyError: the folder holds no run, or one that is not finished or broken.
+        ArtifactError: a result in it is broken or too large.
     """
     folder = Path(folder)
+    if not lies_there(folder):
+        raise StudyError(f"{folder} holds no run: there is no such folder.")
+    with allowing(max_bytes=max_bytes), parsing(folder, "a run", StudyError):
+        return _read_run(folder)
+
+
+def _read_run(folder: Path) -> Run:
     missing = [name for name in (STUDY, SCORES, EFFECTS) if not (folder / name).is_file()]
     if STUDY in missing:
         raise StudyError(f"{folder} holds no run: there is no {STUDY}.")
@@ -141,12 +154,7 @@ def read_skipped(folder: Path, analysis: Analysis) -> str | None:
         StudyError: the file is broken.
     """
     path = skipped_path(folder, analysis)
-    if not path.is_file():
-        return None
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error
+    return read_note(path).reason if path.is_file() else None
 
 
 def choose(study: Study, scores: xr.Dataset) -> Choice:
@@ -166,22 +174,4 @@ def read_study(folder: Path) -> tuple[Study, dict[str, Any]]:
     Raises:
         StudyError: the file is broken.
     """
-    try:
-        stored = json.loads((folder / STUDY).read_text(encoding="utf-8"))
-        return Study.from_json(json.dumps(stored["settings"])), stored["provenance"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{folder / STUDY} is broken: {error}.") from error
-
-
-def read_replies(path: Path) -> pd.DataFrame:
-    """Replies, one line each.
-
-    Raises:
-        StudyError: the file is broken.
-    """
-    try:
-        # Not splitlines(): a reply may hold any Unicode line separator.
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return pd.DataFrame([json.loads(line) for line in lines if line])
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error
+    return read_recorded(folder / STUDY)

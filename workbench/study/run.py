@@ -5,6 +5,7 @@ from pathlib import Path
 from workbench import figures
 from workbench.arguments import checked
 from workbench.errors import StudyError
+from workbench.intake.limits import allowing
 from workbench.models.hooked import HookedModel
 from workbench.study import results
 from workbench.study.results import Run, choose, load_run
@@ -42,7 +43,13 @@ def run_study(
         WorkbenchError: whatever the rooms raise on bad prompts, models or files.
     """
     study = study or Study()
-    say = say or (lambda line: None)
+    with allowing(max_bytes=study.max_bytes, max_rows=study.max_rows):
+        return _run(study, out, model, say or (lambda line: None), png)
+
+
+def _run(
+    study: Study, out: str | Path | None, model: HookedModel | None, say: Say, png: bool
+) -> Run:
     stages = open_run(study, out, model=model, say=say)
     directions = stages.directions()
     scores = stages.scores(directions)

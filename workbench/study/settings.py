@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.arguments import check_fields
 from workbench.errors import StudyError
+from workbench.intake.records import as_record
 from workbench.study.analyses import analyses_help, chosen_analyses
 
 _CHOICES = {
@@ -35,6 +36,8 @@ class Study:
     >>> Study(n_train=64).n_train
     64
     """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     model: str = _setting("pocket", "Organism, Hub id or folder.")
     harmful: str = _setting(
@@ -104,9 +107,19 @@ class Study:
     )
     max_thinking_tokens: int = _setting(1024, "Longest thinking block that is waited for.")
     batch_tokens: int = _setting(8192, "Most tokens in one batch; lower it if memory runs out.")
+    max_bytes: int | None = _setting(
+        None, "Most bytes of a file that is read, also once unpacked; by default 512 MiB."
+    )
+    max_rows: int | None = _setting(None, "Most rows of a file of prompts; by default 1,000,000.")
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name in ("harmful", "harmless", "borderline"):
+            if not isinstance(getattr(self, name), str):
+                raise StudyError(
+                    f"{name} must be the name of a source of prompts, found "
+                    f"{getattr(self, name)!r:.80}. Pass a built-in set, a file or a data set."
+                )
         for name in (
             "n_train",
             "n_validation",
@@ -142,7 +155,4 @@ class Study:
         Raises:
             StudyError: unknown or malformed settings.
         """
-        try:
-            return cls(**json.loads(text))
-        except (TypeError, ValueError) as error:
-            raise StudyError(f"these are not the settings of a study: {error}.") from error
+        return as_record(text, "the settings of a study", cls, StudyError)

@@ -30,8 +30,9 @@ from workbench.study.analyses import Analysis, chosen_analyses
 from workbench.study.folder import check_model, open_folder, recorded_day
 from workbench.study.material import Material
 from workbench.study.prompts import Split, keep_prompts, reading_notes, split_prompts
-from workbench.study.results import read_replies, result_path, skipped_path
+from workbench.study.results import result_path, skipped_path
 from workbench.study.settings import Study
+from workbench.study.stored import read_kept, read_note, read_replies
 from workbench.study.thoughts import tokens_after
 
 Say = Callable[[str], None]
@@ -93,7 +94,7 @@ class Stages:
         """Refusal tokens, and the prompts that pass the filter."""
         path = self.folder / results.PROMPTS
         if self._kept is None and path.is_file():
-            self._kept = _read_json(path)
+            self._kept = read_kept(path)
         if self._kept is None:
             self.say("answering a few prompts to see how this model refuses")
             self._kept = keep_prompts(self.model, self.study, self.prompts)
@@ -294,8 +295,8 @@ class Stages:
         record = skipped_path(self.folder, analysis)
         if not record.is_file():
             return False
-        note = _read_json(record)
-        return note.get("version") == __version__ and not note.get("again", True)
+        note = read_note(record)
+        return note.version == __version__ and not note.again
 
 
 def open_run(
@@ -334,10 +335,3 @@ def open_run(
     stages = Stages(folder, study, model, prompts, say)
     stages.verification()
     return stages
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error

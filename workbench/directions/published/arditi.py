@@ -19,6 +19,7 @@ from workbench.directions.published.files import (
 )
 from workbench.errors import ArtifactError
 from workbench.intake.limits import check_elements
+from workbench.intake.records import read_record
 
 _SITE = "resid_pre"
 
@@ -79,7 +80,7 @@ def read_run(path: Path) -> Published:
     if choice is not None and scores is not None:
         choice = _scored(choice, scores, path)
     completions = {
-        file.stem: pd.DataFrame(read_json(file, _Replies).completions)
+        file.stem: pd.DataFrame(read_record(file, _Replies).completions)
         for file in sorted(path.glob("completions/*.json"))
     }
     return Published(directions, scores, choice, completions or None, provenance)
@@ -137,7 +138,7 @@ def from_vector(path: Path, at: PublishedChoice, provenance: Mapping[str, Any]) 
 
 def read_choice(path: Path) -> PublishedChoice:
     """The chosen layer and position."""
-    found = read_json(path, _Place)
+    found = read_record(path, _Place)
     return PublishedChoice(layer=found.layer, position=found.pos)
 
 

@@ -18,7 +18,7 @@ from workbench.intake.limits import MAX_ARTIFACT_BYTES, read_bytes, regular_file
 from workbench.intake.npy import read_arrays
 from workbench.intake.parsing import parsing
 from workbench.intake.pickles import dense, read_torch
-from workbench.intake.records import read_record
+from workbench.intake.records import read_checked
 
 
 class ControlVector:
@@ -67,12 +67,12 @@ class Published:
 
 
 def read_json(path: Path, kind: Any) -> Any:
-    """What a JSON file holds, of a type that `read_record` knows.
+    """What a JSON file holds, as it stands there, where it is of a type.
 
     Raises:
         ArtifactError: no JSON, or of another type.
     """
-    return read_record(path, kind)
+    return read_checked(path, kind)
 
 
 def read_pickle(path: Path) -> Any:
