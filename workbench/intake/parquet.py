@@ -23,7 +23,9 @@ def check_parquet(content: bytes, path: Path) -> None:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(pa.BufferReader(content)) as file:
-        found = file.metadata
+        found, names = file.metadata, file.schema_arrow.names
+        if len(set(names)) < len(names):
+            raise PromptError(f"{path} has two columns of one name: {names}.")
         check_rows(path, found.num_rows, PromptError)
         groups = [found.row_group(i) for i in range(found.num_row_groups)]
         chunks = [group.column(i) for group in groups for i in range(group.num_columns)]

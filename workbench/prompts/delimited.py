@@ -31,6 +31,7 @@ _KNOWN = {
     *TEXT_COLUMNS, *CHAT_COLUMNS, *CATEGORY_COLUMNS, *LABEL_COLUMNS, *ID_COLUMNS,
     *CONTEXT_COLUMNS, *SYSTEM_COLUMNS,
 }  # fmt: skip
+_LONGEST_HEADER = 100_000
 _EXCEL = re.compile(r'"?sep=(.)"?[;,\t]*\r?\n', re.IGNORECASE)
 
 
@@ -117,6 +118,11 @@ def _delimited(text: str, path: Path) -> tuple[str, str]:
     if excel:
         return text[excel.end() :], excel[1]
     header = re.split(r"\r\n|\r|\n", text.lstrip("\r\n"), maxsplit=1)[0]
+    if len(header) > _LONGEST_HEADER:
+        raise PromptError(
+            f"{path}: its first line, which names the columns, has {len(header):,} characters; "
+            f"expected at most {_LONGEST_HEADER:,}. Check that it is a table, with one row a line."
+        )
     usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
     if header.lower().startswith("sep="):
         raise PromptError(

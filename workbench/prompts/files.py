@@ -8,6 +8,7 @@ import codecs
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,21 +107,17 @@ def parse_text(text: str, path: Path, split: str | None = None, *, optional: boo
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that say something, with their numbers.
+    """Lines that say something, from their first mark on, with their numbers.
 
     Not splitlines(): it also cuts at line separators that may stand inside a prompt. Not split():
     there may be as many lines as characters.
     """
-    start, number, said = 0, 0, 0
-    while start <= len(text):
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        line, number = text[start:end], number + 1
-        start = end + 1
-        if line.strip():
-            said += 1
-            check_rows(path, said, PromptError)
-            yield number, line
+    number, end = 1, 0
+    for said, line in enumerate(re.finditer(r"\S[^\n]*", text), start=1):
+        check_rows(path, said, PromptError)
+        number += text.count("\n", end, line.start())
+        end = line.start()
+        yield number, line[0]
 
 
 def _folder(path: Path, split: str | None, optional: bool) -> Table:
@@ -182,10 +179,7 @@ def _parquet(content: bytes, path: Path) -> list[Row]:
     try:
         with parsing(path, "a Parquet file", PromptError, "Download it again."):
             check_parquet(content, path)
-            frame = pd.read_parquet(io.BytesIO(content))
-            if not frame.columns.is_unique:
-                raise PromptError(f"{path} has two columns of one name: {list(frame.columns)}.")
-            return records(frame)
+            return records(pd.read_parquet(io.BytesIO(content)))
     except ImportError as error:
         raise PromptError(
             f"reading {path} needs the package 'pyarrow'. "

@@ -70,12 +70,18 @@ class Run:
 
     @property
     def found(self) -> dict[str, str]:
-        """What each analysis found in one line, by its name."""
-        return {
-            each.name: line
-            for each in ANALYSES
-            if (line := each.describe(self.results, self.choice.layer, self.choice.position))
-        }
+        """What each analysis found in one line, by its name.
+
+        Raises:
+            StudyError: a result lacks what its line is made from.
+        """
+        lines: dict[str, str] = {}
+        for each in ANALYSES:
+            with parsing(self.folder, f"a run with a whole result of {each.name}", StudyError):
+                line = each.describe(self.results, self.choice.layer, self.choice.position)
+            if line:
+                lines[each.name] = line
+        return lines
 
 
 @checked

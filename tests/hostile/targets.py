@@ -1,0 +1,106 @@
+"""Which reader meets which seeds."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import workbench as wb
+from hostile import seeds
+from hostile.mutate import mutated
+from workbench.study.stored import read_kept
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        make: its seeds.
+        read: what is called with the folder of a bundle and the name of the file that was changed.
+        slow: how many times fewer of its inputs are tried, since it takes so many times longer.
+    """
+
+    make: Callable[[], list[seeds.Bundle]]
+    read: Callable[[Path, str], Any]
+    slow: int = 1
+
+    @cache  # noqa: B019
+    def bundles(self) -> list[seeds.Bundle]:
+        """Its seeds, made once."""
+        return self.make()
+
+
+def _prompts(folder: Path, name: str) -> None:
+    try:
+        found = wb.load_prompts(folder / name)
+    except wb.PromptError:
+        found = wb.load_prompts(folder / name, label="harmful")
+    assert found.fingerprint and all(text.strip() for text in found.texts)
+
+
+def _published(folder: Path, name: str) -> None:
+    _check(wb.load_published(folder / name).directions)
+
+
+def _published_run(folder: Path, name: str) -> None:
+    found = wb.load_published(folder)
+    _check(found.directions)
+    repr(found.scores), repr(found.choice)
+
+
+def _check(directions: Any) -> None:
+    """What is read is what directions are: finite numbers, that can be reckoned with."""
+    if directions is not None:
+        assert directions.values.isfinite().all()
+        repr(directions), directions.norms.numpy()
+
+
+def _artifact(folder: Path, name: str) -> None:
+    if name.startswith("directions"):
+        found = wb.Directions.load(folder / name)
+        repr(found), found.norms
+    else:
+        acts = wb.Activations.load(folder / name)
+        acts.mean()
+        assert len(acts.at(acts.layers[0], acts.positions[0])) == len(acts.counts)
+
+
+def _run(folder: Path, name: str) -> None:
+    found = wb.load_run(folder)
+    repr(found.choice), repr(found.study)
+    assert isinstance(found.found, dict)
+    read_kept(folder / "prompts.json")
+
+
+TARGETS = {
+    "prompts": Target(seeds.prompts, _prompts),
+    "parquet": Target(seeds.parquet, _prompts),
+    "vectors": Target(seeds.vectors, _published),
+    "gguf": Target(seeds.gguf, _published),
+    "published_run": Target(seeds.published_run, _published_run, slow=10),
+    "artifacts": Target(seeds.artifacts, _artifact),
+    "run": Target(seeds.run, _run, slow=10),
+}
+
+
+def hostile_input(target: str, seed: int | None) -> tuple[seeds.Bundle, str, bytes]:
+    """A bundle of seeds, the name of one of its files, and what becomes of that file.
+
+    Without a seed nothing becomes of it.
+    """
+    if seed is None:
+        bundle = TARGETS[target].bundles()[0]
+        return bundle, *next(iter(bundle.items()))
+    draw = random.Random(f"{target} {seed}")
+    bundle = draw.choice(TARGETS[target].bundles())
+    name = draw.choice(sorted(bundle))
+    content = bundle[name]
+    for _ in range(draw.choice((1, 1, 1, 2))):
+        try:
+            content = mutated(name, content, draw)
+        except Exception:  # what was changed before can no longer be taken apart
+            break
+    return bundle, name, content
