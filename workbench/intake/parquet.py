@@ -1,15 +1,28 @@
-"""Parquet files: rows, values and sizes by the footer; texts are counted before they are made.
+"""Parquet files: rows, values and sizes by their headers; texts are counted before they are made.
 
 A text that stands once in a file may stand in every row: a hundred kilobytes unfold to gigabytes.
 """
 
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import PromptError
 from workbench.intake.limits import check_bytes, check_elements, check_rows
+from workbench.intake.thrift import Struct, Thrift
 
-_TEXT = "BYTE_ARRAY"
+# Numbers of fields in Parquet's format.
+_SCHEMA, _ROWS, _GROUPS = 2, 3, 4
+_TYPE, _WIDTH, _NAME, _CHILDREN = 1, 2, 4, 5
+_COLUMNS, _CHUNK = 1, 3
+_PATH, _VALUES, _UNPACKED, _PACKED, _PAGES, _DICTIONARY = 3, 5, 6, 7, 9, 11
+_PAGE_UNPACKED, _PAGE_PACKED, _PAGE_KINDS, _PAGE_VALUES = 2, 3, (5, 8), 1
+
+_BYTE_ARRAY, _FIXED_BYTES = 6, 7
+_DEEPEST = 32
+_FOOTER = 8
+"""Bytes after the footer: its length, and the mark that the file begins with."""
 
 
 def check_parquet(content: bytes, path: Path) -> None:
@@ -17,29 +30,65 @@ def check_parquet(content: bytes, path: Path) -> None:
 
     Raises:
         PromptError: it is one.
-        Exception: whatever pyarrow raises on a damaged file.
+        Exception: whatever is raised on a damaged file.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    footer = _read_footer(content)
+    check_rows(path, footer[_ROWS], PromptError)
+    leaves = list(_leaves(iter(footer[_SCHEMA])))
+    widths = [own.get(_WIDTH, 0) if own[_TYPE] == _FIXED_BYTES else 0 for _, own in leaves]
+    values = size = 0
+    for group in footer[_GROUPS]:
+        for column, width in zip(group[_COLUMNS], widths, strict=True):
+            own_values, own_size = _measured(content, column[_CHUNK])
+            values += own_values
+            size += max(own_size, own_values * width)
+    check_elements(path, values, PromptError)
+    check_bytes(path, size, PromptError, what="bytes once unpacked")
+    _check_texts(content, path, [name for name, own in leaves if own[_TYPE] == _BYTE_ARRAY])
 
-    with pq.ParquetFile(pa.BufferReader(content)) as file:
-        found, names = file.metadata, file.schema_arrow.names
-        if len(set(names)) < len(names):
-            raise PromptError(f"{path} has two columns of one name: {names}.")
-        check_rows(path, found.num_rows, PromptError)
-        groups = [found.row_group(i) for i in range(found.num_row_groups)]
-        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
-        check_elements(path, sum(chunk.num_values for chunk in chunks), PromptError)
-        columns = [found.schema.column(i) for i in range(found.num_columns)]
-        wide = {column.path: column.length for column in columns if column.length > 0}
-        size = sum(
-            max(chunk.total_uncompressed_size, chunk.num_values * wide.get(chunk.path_in_schema, 0))
-            for chunk in chunks
-        )
-        check_bytes(path, size, PromptError, what="bytes once unpacked")
-        texts = [column.path for column in columns if column.physical_type == _TEXT]
-    if texts:
-        _check_texts(content, path, texts)
+
+def _read_footer(content: bytes) -> Struct:
+    if not content.startswith(b"PAR1") or not content.endswith(b"PAR1"):
+        raise ValueError("it does not begin and end as one")
+    (length,) = struct.unpack("<I", content[-_FOOTER:-4])
+    start = len(content) - _FOOTER - length
+    if start < len(b"PAR1"):
+        raise ValueError(f"it claims a footer of {length:,} bytes")
+    return Thrift(content[:-_FOOTER], start).struct()
+
+
+def _leaves(schema: Iterator[Struct], inside: tuple[str, ...] = ()) -> Iterator[tuple[str, Struct]]:
+    """Columns of values, with their paths, in the order in which groups of rows hold them."""
+    if len(inside) > _DEEPEST:
+        raise ValueError("columns in columns, too deep")
+    element = next(schema)
+    name = (*inside, element[_NAME].decode())
+    if _CHILDREN not in element:
+        yield ".".join(name[1:]), element
+    for _ in range(element.get(_CHILDREN, 0)):
+        yield from _leaves(schema, name)
+
+
+def _measured(content: bytes, chunk: Struct) -> tuple[int, int]:
+    """Values and unpacked bytes of a part of a column, by its footer or by its pages.
+
+    Raises:
+        ValueError: its pages do not lie in the file.
+    """
+    start = min(chunk[_PAGES], chunk.get(_DICTIONARY) or chunk[_PAGES])
+    end = start + chunk[_PACKED]
+    if not 0 < start <= end <= len(content):
+        raise ValueError("a column that does not lie in the file")
+    pages, values, size = Thrift(content, start), 0, 0
+    while pages.at < end:
+        page = pages.struct()
+        heads = [page[kind] for kind in _PAGE_KINDS if kind in page]
+        if page[_PAGE_PACKED] < 0 or page[_PAGE_UNPACKED] < 0:
+            raise ValueError("a page of less than no bytes")
+        values += sum(head[_PAGE_VALUES] for head in heads)
+        size += page[_PAGE_UNPACKED]
+        pages.at += page[_PAGE_PACKED]
+    return max(values, chunk[_VALUES]), max(size, chunk[_UNPACKED])
 
 
 def _check_texts(content: bytes, path: Path, texts: list[str]) -> None:
@@ -49,6 +98,9 @@ def _check_texts(content: bytes, path: Path, texts: list[str]) -> None:
 
     length, roots = 0, {name.split(".", 1)[0] for name in texts}
     with pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts) as file:
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names):
+            raise PromptError(f"{path} has two columns of one name: {names}.")
         for batch in file.iter_batches(columns=sorted(roots), batch_size=1 << 16):
             length += sum(map(_length, batch.columns))
             check_bytes(path, length, PromptError, what="bytes of text")
@@ -61,7 +113,7 @@ def _length(array: Any) -> int:
 
     kind = array.type
     if pa.types.is_dictionary(kind):
-        own = _lengths(array.dictionary)
+        own = pc.cast(pc.binary_length(array.dictionary), pa.int64())
         return pc.sum(pc.take(own, array.indices)).as_py() or 0
     if pa.types.is_struct(kind):
         return sum(map(_length, array.flatten()))
@@ -70,10 +122,3 @@ def _length(array: Any) -> int:
     if pa.types.is_nested(kind):
         return _length(array.flatten())
     return array.nbytes
-
-
-def _lengths(texts: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    return pc.cast(pc.binary_length(texts), pa.int64())

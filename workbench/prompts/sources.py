@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.errors import PromptError
-from workbench.intake.limits import allowing, lies_there
+from workbench.intake.limits import MAX_BYTES, MAX_ROWS, allowing, lies_there
 from workbench.intake.parsing import parsing
 from workbench.prompts.files import SUFFIXES, parse_text, read_table
 from workbench.prompts.inputs import table_of
@@ -211,7 +211,8 @@ def _built_in(source: str) -> Opened:
             "Install the workbench again."
         ) from error
     provenance = {"kind": "built-in", "source": source}
-    return Opened(parse_text(text, Path(f"{source}.jsonl")), source, provenance)
+    with allowing(MAX_BYTES, MAX_ROWS):  # they are ours, whatever is said of other files
+        return Opened(parse_text(text, Path(f"{source}.jsonl")), source, provenance)
 
 
 def _benchmark(preset: Preset, path: str | Path | None) -> Opened:
