@@ -116,17 +116,16 @@ class _Worker:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        used = _peak()
-        place = self.folder / "input"
+        place, before = self.folder / "input", _peak()
         for at in range(self.at.value, len(self.inputs)):
             self.at.value, self.since.value = at, time.monotonic()
             target, seed = self.inputs[at]
-            what = attempt(target, seed, place)
-            if what is None and _peak() - used > BYTES:
-                what = f"takes {(_peak() - used) / BYTES:.1f} GiB"
-            used = max(used, _peak() - BYTES // 4)
-            if what is not None:
-                self._note(Find(target, seed, what))
+            what, more = attempt(target, seed, place), _peak() - before
+            if what is not None or more > BYTES:
+                self._note(Find(target, seed, what or f"takes {more / BYTES:.1f} GiB"))
+            if more > BYTES:
+                self.at.value = at + 1
+                os._exit(0)  # what was most is remembered for as long as the process lives
         self.at.value = len(self.inputs)
         # Not exit(): what libraries do then can hang, and nothing is left to do.
         os._exit(0)
@@ -141,32 +140,40 @@ class _Worker:
             if time.monotonic() - self.since.value <= SECONDS:
                 return True
             self._lost(f"takes more than {SECONDS:.0f} s")
-        elif self.at.value < len(self.inputs):
+        elif self.process.exitcode:
             self._lost(f"kills the process (exit status {self.process.exitcode})")
+        elif self.at.value < len(self.inputs):
+            self._start()
         else:
             return False
         return True
 
     def _lost(self, what: str) -> None:
+        """Notes what the process did with its last input, and goes on after it."""
         self.process.kill()
         self.process.join()
         if self.at.value < len(self.inputs):
             self._note(Find(*self.inputs[self.at.value], what))
             self.at.value += 1
-            shutil.rmtree(self.folder / "input", ignore_errors=True)
-            self._start()
+        shutil.rmtree(self.folder / "input", ignore_errors=True)
+        self._start()
 
     def found(self) -> Iterator[Find]:
         for line in self.finds.read_text().splitlines():
             yield Find(*json.loads(line))
 
 
-def fuzz(counts: dict[str, int], first: int = 0, workers: int = 1) -> list[Find]:
-    """Reads so many inputs of each target, from a seed on, and returns the finds."""
+def fuzz(counts: dict[str, int], first: int = 0, workers: int = 1, warm: bool = True) -> list[Find]:
+    """Reads so many inputs of each target, from a seed on, and returns the finds.
+
+    ``warm`` reads a valid file first, so that all processes have what is imported for it.
+    """
     shm = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as base:
-        for name in counts:  # before the processes part: all have the seeds and what reads them
-            attempt(name, None, Path(base))
+        for name in counts:
+            TARGETS[name].bundles()
+            if warm:
+                attempt(name, None, Path(base))
         started = []
         for part in range(workers):
             folder = Path(base) / str(part)

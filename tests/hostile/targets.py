@@ -21,11 +21,13 @@ class Target:
         make: its seeds.
         read: what is called with the folder of a bundle and the name of the file that was changed.
         slow: how many times fewer of its inputs are tried, since it takes so many times longer.
+        quick: whether its libraries are loaded fast enough for the tests.
     """
 
     make: Callable[[], list[seeds.Bundle]]
     read: Callable[[Path, str], Any]
     slow: int = 1
+    quick: bool = True
 
     @cache  # noqa: B019
     def bundles(self) -> list[seeds.Bundle]:

@@ -20,6 +20,8 @@ _PATH, _VALUES, _UNPACKED, _PACKED, _PAGES, _DICTIONARY = 3, 5, 6, 7, 9, 11
 _PAGE_UNPACKED, _PAGE_PACKED, _PAGE_KINDS, _PAGE_VALUES = 2, 3, (5, 8), 1
 
 _BYTE_ARRAY, _FIXED_BYTES = 6, 7
+Names = tuple[str, ...]
+"""Of a column, and of the columns in it down to the one that holds values."""
 _DEEPEST = 32
 _FOOTER = 8
 """Bytes after the footer: its length, and the mark that the file begins with."""
@@ -57,14 +59,14 @@ def _read_footer(content: bytes) -> Struct:
     return Thrift(content[:-_FOOTER], start).struct()
 
 
-def _leaves(schema: Iterator[Struct], inside: tuple[str, ...] = ()) -> Iterator[tuple[str, Struct]]:
+def _leaves(schema: Iterator[Struct], inside: Names = ()) -> Iterator[tuple[Names, Struct]]:
     """Columns of values, with their paths, in the order in which groups of rows hold them."""
     if len(inside) > _DEEPEST:
         raise ValueError("columns in columns, too deep")
     element = next(schema)
     name = (*inside, element[_NAME].decode())
     if _CHILDREN not in element:
-        yield ".".join(name[1:]), element
+        yield name[1:], element
     for _ in range(element.get(_CHILDREN, 0)):
         yield from _leaves(schema, name)
 
@@ -75,7 +77,10 @@ def _measured(content: bytes, chunk: Struct) -> tuple[int, int]:
     Raises:
         ValueError: its pages do not lie in the file.
     """
-    start = min(chunk[_PAGES], chunk.get(_DICTIONARY) or chunk[_PAGES])
+    places = [chunk[place] for place in (_PAGES, _DICTIONARY) if chunk.get(place)]
+    if not chunk[_PACKED] or not places:
+        return chunk[_VALUES], chunk[_UNPACKED]
+    start = min(places)
     end = start + chunk[_PACKED]
     if not 0 < start <= end <= len(content):
         raise ValueError("a column that does not lie in the file")
@@ -91,19 +96,35 @@ def _measured(content: bytes, chunk: Struct) -> tuple[int, int]:
     return max(values, chunk[_VALUES]), max(size, chunk[_UNPACKED])
 
 
-def _check_texts(content: bytes, path: Path, texts: list[str]) -> None:
-    """Counts texts where each stands once, as many times as it is referred to."""
+def _check_texts(content: bytes, path: Path, texts: list[Names]) -> None:
+    """Counts texts, each as many times as it is referred to."""
+    import pyarrow as pa
+
+    flat = [name[0] for name in texts if len(name) == 1]
+    length = _count(content, path, flat, flat, 0)
+    for column in dict.fromkeys(name[0] for name in texts if len(name) > 1):
+        inner = [".".join(name) for name in texts if name[0] == column]
+        try:
+            length = _count(content, path, inner, [column], length)
+        except pa.ArrowNotImplementedError:  # of some lists pyarrow cannot keep each text once
+            length = _count(content, path, [], [column], length)
+
+
+def _count(content: bytes, path: Path, once: list[str], columns: list[str], length: int) -> int:
+    """Adds the bytes of texts in some columns, where those of ``once`` are kept once each."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    length, roots = 0, {name.split(".", 1)[0] for name in texts}
-    with pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts) as file:
+    if not columns:
+        return length
+    with pq.ParquetFile(pa.BufferReader(content), read_dictionary=once) as file:
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
             raise PromptError(f"{path} has two columns of one name: {names}.")
-        for batch in file.iter_batches(columns=sorted(roots), batch_size=1 << 16):
+        for batch in file.iter_batches(columns=columns, batch_size=1 << 16 if once else 1 << 6):
             length += sum(map(_length, batch.columns))
             check_bytes(path, length, PromptError, what="bytes of text")
+    return length
 
 
 def _length(array: Any) -> int:
