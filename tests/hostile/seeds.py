@@ -252,3 +252,71 @@ def _written(write: Callable[[Path], Any], suffix: str = "") -> bytes:
         path = Path(folder) / f"seed{suffix}"
         write(path)
         return path.read_bytes()
+
+
+def templates() -> list[Bundle]:
+    """Chat templates."""
+    short = (
+        "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    dated = "{{ strftime_now('%d %B %Y') }}" + short
+    switched = short + "{% if enable_thinking is false %}<think></think>{% endif %}"
+    return [{"a.jinja": text.encode()} for text in (short, dated, switched)]
+
+
+def tokenizers() -> list[Bundle]:
+    """The tokenizer of a model's folder: one token per letter, and a template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())[:120]
+    vocab = {token: at for at, token in enumerate(["<pad>", "<s>", "</s>", *letters])}
+    own = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<pad>"))
+    own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    own.decoder = decoders.ByteLevel()
+    own.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", vocab["<s>"])]
+    )
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<pad>",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "model_max_length": 512,
+        "chat_template": templates()[0]["a.jinja"].decode(),
+    }
+    return [
+        {
+            "tokenizer.json": own.to_str().encode(),
+            "tokenizer_config.json": json.dumps(config).encode(),
+            "config.json": json.dumps({"model_type": "llama"}).encode(),
+        }
+    ]
+
+
+def models() -> list[Bundle]:
+    """The folder of a model, as small as one can be."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=128, hidden_size=8, intermediate_size=8, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        LlamaForCausalLM(config).save_pretrained(folder)
+        written = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return [{**tokenizers()[0], **written}]
+
+
+def saes() -> list[Bundle]:
+    """The folder of a sparse autoencoder."""
+    from workbench.directions.saelens import import_sae_lens
+
+    sae_lens = import_sae_lens()
+    kind, config = sae_lens.registry.get_sae_class("standard")
+    metadata = sae_lens.saes.sae.SAEMetadata(hook_name="blocks.1.hook_resid_pre", model_name="tiny")
+    sae = kind(config(d_in=D, d_sae=6, metadata=metadata))
+    with tempfile.TemporaryDirectory() as folder:
+        sae.save_model(folder)
+        return [{path.name: path.read_bytes() for path in Path(folder).iterdir()}]

@@ -77,6 +77,45 @@ def _run(folder: Path, name: str) -> None:
     read_kept(folder / "prompts.json")
 
 
+@cache
+def _own_tokenizer() -> Any:
+    """The tokenizer of the shipped model."""
+    from workbench.models.load import read_tokenizer
+    from workbench.models.organisms import organism_path
+
+    return read_tokenizer(str(organism_path("pocket")), "pocket", None, False)
+
+
+def _template(folder: Path, name: str) -> None:
+    from workbench.models.load import read_template
+
+    _rendered(_own_tokenizer(), read_template(folder / name))
+
+
+def _tokenizer(folder: Path, name: str) -> None:
+    from workbench.models.load import read_tokenizer
+
+    _rendered(read_tokenizer(str(folder), "own", None, False), None)
+
+
+def _rendered(tokenizer: Any, template: str | None) -> None:
+    from workbench.models.load import chat_template_of
+
+    chat = chat_template_of("own", tokenizer, template)
+    tokens = chat.tokens(["Bake bread"])
+    repr(chat.provenance), tokens.t_inst, tokens.position_ids
+
+
+def _model(folder: Path, name: str) -> None:
+    model = wb.load_model(str(folder), device="cpu")
+    assert model.logits(["Bake bread"]).isfinite().all()
+
+
+def _sae(folder: Path, name: str) -> None:
+    found = wb.load_sae(folder)
+    _check(found.direction(0))
+
+
 TARGETS = {
     "prompts": Target(seeds.prompts, _prompts),
     "parquet": Target(seeds.parquet, _prompts),
@@ -85,6 +124,10 @@ TARGETS = {
     "published_run": Target(seeds.published_run, _published_run, slow=10),
     "artifacts": Target(seeds.artifacts, _artifact),
     "run": Target(seeds.run, _run, slow=10),
+    "templates": Target(seeds.templates, _template, slow=10),
+    "tokenizers": Target(seeds.tokenizers, _tokenizer, slow=30, quick=False),
+    "saes": Target(seeds.saes, _sae, slow=30, quick=False),
+    "models": Target(seeds.models, _model, slow=1000, quick=False),
 }
 
 

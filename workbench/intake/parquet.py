@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from workbench.errors import PromptError
 from workbench.intake.limits import check_bytes, check_elements, check_rows
 from workbench.intake.thrift import Struct, Thrift
@@ -130,12 +132,12 @@ def _count(content: bytes, path: Path, once: list[str], columns: list[str], leng
 def _length(array: Any) -> int:
     """Bytes of the texts in an array, at whatever depth, each as often as it stands there."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     kind = array.type
     if pa.types.is_dictionary(kind):
-        own = pc.cast(pc.binary_length(array.dictionary), pa.int64())
-        return pc.sum(pc.take(own, array.indices)).as_py() or 0
+        lengths = np.array([len(own) for own in array.dictionary.cast(pa.binary()).to_pylist()])
+        used = array.indices.drop_null().to_numpy()
+        return int(lengths[used].sum()) if len(used) else 0
     if pa.types.is_struct(kind):
         return sum(map(_length, array.flatten()))
     if pa.types.is_map(kind):

@@ -46,3 +46,14 @@ def parsing(
             shown = f"{kind}: {shown}" if shown != f"{kind}." else shown
         end = f" {advice}" if advice else ""
         raise error(f"{path} {verb} {what}: {shown}{end}") from cause
+
+
+@contextmanager
+def without_panics() -> Iterator[None]:
+    """A panic of Rust, which is no Exception, as a ValueError."""
+    try:
+        yield
+    except BaseException as cause:
+        if type(cause).__name__ != "PanicException":
+            raise
+        raise ValueError(str(cause)) from cause

@@ -132,7 +132,7 @@ def read_torch(path: Path, classes: Mapping[str, type]) -> Any:
         _check_asked(path, [io.BytesIO(content)], classes)  # a bare pickle names what it asks for
         raise ValueError("it begins as none")
     _check_asked(path, pickles, classes)
-    allowed = [(own, name) for name, own in {**_STAND_INS, **classes}.items()]
+    allowed: list[Any] = [(own, name) for name, own in {**_STAND_INS, **classes}.items()]
     with torch.serialization.safe_globals(allowed):
         found = torch.load(stream, map_location="cpu", weights_only=True)
     return _Plain(path, tuple(classes.values())).of(found)

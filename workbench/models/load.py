@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import torch
 
 from workbench.arguments import checked
 from workbench.errors import ModelError
+from workbench.intake.limits import allowing, lies_there, regular_file
+from workbench.intake.parsing import parsing, without_panics
+from workbench.intake.records import read_text
 from workbench.models.boot import boot
 from workbench.models.checks import check_loaded, compare_with_plain
 from workbench.models.hooked import HookedModel
@@ -104,7 +108,7 @@ def load_unchecked(
     """As `load_model`, also where the wrapper does not tell the truth: for `verify_model` alone."""
     if device is not None and device_map is not None:
         raise ModelError("device= and device_map= contradict each other. Pass one of them.")
-    template_text = _template_text(chat_template)
+    template_text = read_template(chat_template)
     settings = {"thinking": thinking, "date": date}
     if not isinstance(name, str | Path):
         return _wrap(name, tokenizer, device, dtype, revision, device_map, template_text, settings)
@@ -116,15 +120,11 @@ def load_unchecked(
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     on_gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
     chosen_dtype = _dtype(dtype) or (torch.bfloat16 if on_gpu else torch.float32)
-    from transformers import AutoTokenizer
-
+    if tokenizer is None:
+        tokenizer = read_tokenizer(source, str(name), revision, trust_remote_code)
     plain: list[Reference] = []
     try:
-        if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(
-                source, revision=revision, trust_remote_code=trust_remote_code
-            )
-        with _quiet():
+        with _quiet(), without_panics():
             bridge = boot(
                 source,
                 lambda network: plain.append(_read_sound(network, tokenizer, str(name))),
@@ -143,6 +143,35 @@ def load_unchecked(
     return _finished(
         bridge, plain[0], tokenizer, str(name), template_text, commit or revision, settings
     )
+
+
+def read_tokenizer(source: str, name: str, revision: str | None, trust_remote_code: bool) -> Any:
+    """The tokenizer of a folder or of a Hub id.
+
+    Raises:
+        ModelError: it is absent, gated or broken.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with without_panics():
+            return AutoTokenizer.from_pretrained(
+                source, revision=revision, trust_remote_code=trust_remote_code
+            )
+    except Exception as error:
+        raise _explained(name, error) from error
+
+
+def chat_template_of(
+    name: str, tokenizer: Any, template: str | None, **settings: Any
+) -> ChatTemplate:
+    """The chat template of a model; settings as of `ChatTemplate`.
+
+    Raises:
+        ModelError: what the tokenizer holds is none.
+    """
+    with parsing(name, "a model with a chat template", ModelError):
+        return ChatTemplate(tokenizer, template, **settings)
 
 
 def _wrap(
@@ -217,7 +246,7 @@ def _finished(
 ) -> HookedModel:
     """The wrapped network, once it has been compared with the plain one."""
     bridge.original_model.eval().requires_grad_(False)
-    chat = ChatTemplate(tokenizer, template, **settings)
+    chat = chat_template_of(name, tokenizer, template, **settings)
     model = HookedModel(bridge, tokenizer, name, chat, revision)
     compare_with_plain(model, plain)
     remember(bridge.original_model, model.reference)
@@ -227,7 +256,7 @@ def _finished(
 def _local_or_hub(name: str | Path) -> str:
     """The folder or Hub id that a name means; a name that can only be a folder must exist."""
     path = Path(name).expanduser()
-    if path.is_dir():
+    if lies_there(path) and path.is_dir():
         if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
             raise ModelError(
                 f"{path} holds an adapter and no model. Load its base model with peft, and pass "
@@ -235,6 +264,10 @@ def _local_or_hub(name: str | Path) -> str:
             )
         if not (path / "config.json").is_file():
             raise ModelError(f"{path} has no config.json, so it is not a model folder.")
+        for file in path.iterdir():
+            if not file.is_dir() and file.exists():
+                with allowing(max_bytes=sys.maxsize):  # weights may be as large as they are
+                    regular_file(file, ModelError)
         return str(path)
     if path.suffix.lower() == ".gguf":
         raise ModelError(
@@ -242,7 +275,7 @@ def _local_or_hub(name: str | Path) -> str:
             "(from_pretrained(folder, gguf_file=…)) and pass that network with tokenizer=."
         )
     looks_local = isinstance(name, Path) or path.is_absolute() or str(name).startswith((".", "~"))
-    if looks_local or path.is_file() or str(name).count("/") != 1:
+    if looks_local or lies_there(path) or str(name).count("/") != 1:
         known = ", ".join(organism_names())
         raise ModelError(
             f"no model {str(name)!r}: not a shipped organism ({known}), not a folder. "
@@ -251,19 +284,19 @@ def _local_or_hub(name: str | Path) -> str:
     return str(name)
 
 
-def _template_text(chat_template: str | Path | None) -> str | None:
+def read_template(chat_template: str | Path | None) -> str | None:
     """Jinja text from text or from a file; one bare word is the name of a tokenizer's own."""
     if chat_template is None:
         return None
     if not str(chat_template).strip():
         raise ModelError("chat_template is empty: pass Jinja text, a file, or the name of one.")
-    if re.fullmatch(r"[\w-]+", str(chat_template)) and not Path(chat_template).is_file():
+    if re.fullmatch(r"[\w-]+", str(chat_template)) and not lies_there(Path(chat_template)):
         return str(chat_template)
     if isinstance(chat_template, Path) or "{" not in chat_template:
         try:
-            return Path(chat_template).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"cannot read the chat template {chat_template}: {error}.") from error
+            return read_text(Path(chat_template), ModelError)
+        except ModelError as error:
+            raise ModelError(f"cannot read the chat template: {error}") from error
     return chat_template
 
 

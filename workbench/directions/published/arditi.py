@@ -157,7 +157,7 @@ def _read_scores(
     table = pd.DataFrame(read_json(path, list[_Evaluation]))
     if missing := {"layer", "position", *_SCORES} - set(table.columns):
         raise ArtifactError(f"{path} has no column {sorted(missing)[0]!r}.")
-    n_cells = table["layer"].nunique() * table["position"].nunique()
+    n_cells = len(set(table["layer"])) * len(set(table["position"]))
     check_elements(path, n_cells, what="layers by positions")
     try:
         scores = table.rename(columns=_SCORES).set_index(["layer", "position"]).to_xarray()
