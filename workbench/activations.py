@@ -232,6 +232,15 @@ def _check_stored(path: str | Path, stored: _Stored, values: Tensor) -> None:
             f"({values.dtype}) do not go with {rows} rows, {layers} layers and {positions} "
             "positions, each row with its category and label."
         )
+    if odd := [own for own in stored.counts if not 0 < own < 2**53]:
+        raise ArtifactError(
+            f"{path} does not hold activations: {str(odd[0])[:20]} prompts behind a row."
+        )
+    if min(stored.layers, default=0) < 0 or max(stored.positions, default=-1) >= 0:
+        raise ArtifactError(
+            f"{path} does not hold activations: layers are numbered from 0, positions are "
+            f"negative, found {stored.layers} and {stored.positions}."
+        )
 
 
 @checked

@@ -6,7 +6,6 @@ find: it is told with its target and seed, and its files are kept where ``--keep
 """
 
 import argparse
-import contextlib
 import ctypes
 import json
 import multiprocessing
@@ -114,8 +113,10 @@ class _Worker:
         limit = _size() + _ROOM
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # What libraries say of thousands of broken files is said to nobody.
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
         place, before = self.folder / "input", _peak()
         for at in range(self.at.value, len(self.inputs)):
             self.at.value, self.since.value = at, time.monotonic()

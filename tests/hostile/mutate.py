@@ -174,6 +174,7 @@ def of_safetensors(content: bytes, draw: random.Random) -> bytes:
         made = json.dumps(header).encode()
     else:
         made = of_json(json.dumps(header).encode(), draw)
+    made += b" " * (-len(made) % 8)
     return struct.pack("<Q", len(made)) + made + rest
 
 

@@ -119,8 +119,9 @@ def check_folder(folder: Path) -> None:
     if not weights.is_file() or not (folder / _SETTINGS_FILE).is_file():
         return  # another layout, of which SAELens says what is missing
     settings = read_record(folder / _SETTINGS_FILE, _Settings)
-    with parsing(weights, "a safetensors file"), safe_open(weights, framework="numpy") as file:
-        held = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    with parsing(folder, "an SAE that SAELens can read", verb="does not hold"):
+        with safe_open(weights, framework="numpy") as file:
+            held = {name: file.get_slice(name).get_shape() for name in file.keys()}
     shape = [settings.d_sae, settings.d_in]
     if "W_dec" in held and held["W_dec"] != shape:
         raise ArtifactError(
