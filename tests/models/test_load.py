@@ -281,7 +281,7 @@ def test_arguments_that_contradict_each_other(folder, zoo, make_network, make_to
             load_model(make_network("llama"), tokenizer=make_tokenizer(), **setting)
     with pytest.raises(ModelError, match="no dtype 'float33': float32, bfloat16 or float16"):
         load_model(folder, dtype="float33")
-    with pytest.raises(ModelError, match=r"cannot read the chat template nowhere\.jinja"):
+    with pytest.raises(ModelError, match=r"cannot read the chat template: no file nowhere\.jinja"):
         load_model(folder, chat_template="nowhere.jinja")
 
 
