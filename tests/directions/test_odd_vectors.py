@@ -140,7 +140,7 @@ def test_no_file_changes_the_types_of_numpy(tmp_path, state):
     try:
         found = wb.load_published(path).directions.vector
     except wb.ArtifactError:
-        assert state[1] == "!"
+        assert state[1] != "<"  # in the other order they are zero but for rounding
     else:
         assert torch.equal(found, torch.arange(4.0).double()) == (state[1] == "<")
     assert before == (

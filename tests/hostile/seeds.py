@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 import workbench as wb
+from hostile.sealing import seal_run
 from workbench.artifact import save_dataset
+from workbench.study import names
 from workbench.study.analyses import ANALYSES
 
 Bundle = dict[str, bytes]
@@ -201,30 +203,57 @@ def run() -> list[Bundle]:
         "prompt_set": "harmful", "condition": "plain", "id": "a", "category": "food",
         "prompt": "Bake bread", "reply": "Gladly.", "verdict": "complied",
     }  # fmt: skip
-    prints = {part: "0" * 16 for part in ("train", "validation", "test")}
+    texts = [
+        {"part": part, "label": label, "id": f"{label}-{part}", "text": f"Bake {label} {part}",
+         "category": "food"}
+        for label in ("harmful", "harmless") for part in ("train", "validation", "test")
+    ]  # fmt: skip
+    prints: dict[str, dict[str, str]] = {"harmful": {}, "harmless": {}}
+    for own in texts:
+        prompt = wb.Prompt(own["id"], own["text"], own["label"], own["category"])
+        prints[own["label"]][own["part"]] = wb.PromptSet((prompt,), name="a").fingerprint
     recorded = {
         "settings": json.loads(wb.Study().to_json()),
-        "provenance": {"weights": "0" * 16, "prompts": {"harmful": prints, "harmless": prints}},
+        "provenance": {"weights": "0" * 16, "prompts": prints},
     }
+    verified = xr.Dataset(
+        {"verdict": ("check", ["exact"]), "value": ("check", [0.0])},
+        attrs={"verdict": "exact", "environment": {}},
+    )
     passed = {"kept": {"train": kept, "validation": kept}, "refusal_tokens": [3]}
 
     def dataset(own: Any, kind: str) -> bytes:
         return _written(partial(save_dataset, dataset=own, kind=kind), ".safetensors")
 
     return [
-        {
-            "study.json": json.dumps(recorded).encode(),
-            "prompts.json": json.dumps(passed).encode(),
-            "replies.jsonl": json.dumps(reply).encode() + b"\n",
-            "scores.safetensors": dataset(scores, "sweep"),
-            "effects.safetensors": dataset(effects, "effects"),
-            "directions.safetensors": _written(directions.save, ".safetensors"),
-            "direction.safetensors": _written(
-                directions.at(layer=0, position=-2).save, ".safetensors"
-            ),
-            f"analyses/{ANALYSES[0].name}.skipped.json": b'{"reason": "too few", "again": false}',
-        }
+        _as_run(
+            {
+                "study.json": json.dumps(recorded).encode(),
+                "prompt_texts.jsonl": "".join(json.dumps(own) + "\n" for own in texts).encode(),
+                "verification.safetensors": dataset(verified, "verification"),
+                "prompts.json": json.dumps(passed).encode(),
+                "replies.jsonl": json.dumps(reply).encode() + b"\n",
+                "scores.safetensors": dataset(scores, "sweep"),
+                "effects.safetensors": dataset(effects, "effects"),
+                "directions.safetensors": _written(directions.save, ".safetensors"),
+                "direction.safetensors": _written(
+                    directions.at(layer=0, position=-2).save, ".safetensors"
+                ),
+                ANALYSES[0].note: b'{"reason": "too few", "again": false}',
+            }
+        )
     ]
+
+
+def _as_run(files: Bundle) -> Bundle:
+    """The files of a run with the ledger that they would have."""
+    with tempfile.TemporaryDirectory() as held:
+        folder = Path(held)
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        seal_run(folder)
+        return {name: (folder / name).read_bytes() for name in (*files, names.LEDGER)}
 
 
 def _activations() -> Any:

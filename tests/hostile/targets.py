@@ -1,6 +1,7 @@
 """Which reader meets which seeds."""
 
 import random
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -8,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import workbench as wb
-from hostile import seeds
+from hostile import sealing, seeds
 from hostile.mutate import mutated
 from workbench.study.stored import read_kept
+from workbench.study.texts import read_texts
+
+_SEALED = 0.7
+"""Share of the changed files of the workbench whose checksums are made to fit."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +25,14 @@ class Target:
     Attributes:
         make: its seeds.
         read: what is called with the folder of a bundle and the name of the file that was changed.
+        seal: gives the files of a bundle checksums that fit, after one of them was changed.
         slow: how many times fewer of its inputs are tried, since it takes so many times longer.
         quick: whether its libraries are loaded fast enough for the tests.
     """
 
     make: Callable[[], list[seeds.Bundle]]
     read: Callable[[Path, str], Any]
+    seal: Callable[[Path, str], Any] | None = None
     slow: int = 1
     quick: bool = True
 
@@ -75,6 +82,7 @@ def _run(folder: Path, name: str) -> None:
     repr(found.choice), repr(found.study)
     assert isinstance(found.found, dict)
     read_kept(folder / "prompts.json")
+    read_texts(folder)
 
 
 @cache
@@ -87,9 +95,9 @@ def _own_tokenizer() -> Any:
 
 
 def _template(folder: Path, name: str) -> None:
-    from workbench.models.load import read_template
+    from workbench.models.templates import template_text
 
-    _rendered(_own_tokenizer(), read_template(folder / name))
+    _rendered(_own_tokenizer(), template_text(folder / name))
 
 
 def _tokenizer(folder: Path, name: str) -> None:
@@ -122,8 +130,8 @@ TARGETS = {
     "vectors": Target(seeds.vectors, _published),
     "gguf": Target(seeds.gguf, _published),
     "published_run": Target(seeds.published_run, _published_run, slow=10),
-    "artifacts": Target(seeds.artifacts, _artifact),
-    "run": Target(seeds.run, _run, slow=10),
+    "artifacts": Target(seeds.artifacts, _artifact, sealing.seal_artifact),
+    "run": Target(seeds.run, _run, sealing.seal_again, slow=10),
     "templates": Target(seeds.templates, _template),
     "tokenizers": Target(seeds.tokenizers, _tokenizer, slow=4, quick=False),
     "saes": Target(seeds.saes, _sae, slow=2, quick=False),
@@ -148,4 +156,18 @@ def hostile_input(target: str, seed: int | None) -> tuple[seeds.Bundle, str, byt
             content = mutated(name, content, draw)
         except Exception:  # what was changed before can no longer be taken apart
             break
+    seal = TARGETS[target].seal
+    if seal is not None and draw.random() < _SEALED:
+        bundle = _sealed({**bundle, name: content}, name, seal)
+        content = bundle[name]
     return bundle, name, content
+
+
+def _sealed(bundle: seeds.Bundle, name: str, seal: Callable[[Path, str], Any]) -> seeds.Bundle:
+    with tempfile.TemporaryDirectory() as held:
+        folder = Path(held)
+        for own, content in bundle.items():
+            (folder / own).parent.mkdir(parents=True, exist_ok=True)
+            (folder / own).write_bytes(content)
+        seal(folder, name)
+        return {own: (folder / own).read_bytes() for own in bundle}

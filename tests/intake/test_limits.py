@@ -137,6 +137,18 @@ def test_only_regular_files_are_opened(tmp_path, suffix, kind):
                 load(path)
 
 
+def test_folders_hold_regular_files(tmp_path):
+    from workbench.directions.saelens import check_folder
+    from workbench.models.load import load_unchecked
+
+    for name in ("dataset_dict.json", "config.json", "cfg.json"):
+        (tmp_path / name).write_text("{}")
+    os.mkfifo(tmp_path / "state.json")
+    for read in (wb.load_prompts, load_unchecked, check_folder):
+        with pytest.raises(wb.WorkbenchError, match=r"state\.json is a pipe and no regular file"):
+            read(tmp_path)
+
+
 def test_limits_are_raised_and_lowered_by_arguments(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "Bake bread,safe\n" * 9)

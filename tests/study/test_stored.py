@@ -4,8 +4,10 @@ import json
 
 import pytest
 from hostile import seeds
+from hostile.sealing import seal_again
 
 import workbench as wb
+from workbench.study.ledger import Ledger
 from workbench.study.stored import read_kept
 
 
@@ -27,7 +29,7 @@ def folder(files, tmp_path):
 def changed(path, place, value):
     """A JSON file with one value at a place, or without it."""
     found = json.loads(path.read_text())
-    *outer, last = place.split(".")
+    *outer, last = place.split(".") if isinstance(place, str) else place
     own = found
     for name in outer:
         own = own[name]
@@ -54,7 +56,7 @@ def test_the_run_is_read_as_it_is(folder):
         ("study.json", "settings.harmful", [], "harmful: Input should be a valid string"),
         ("study.json", "settings.n_train", "9", "n_train: Input should be a valid integer"),
         ("study.json", "settings.skip_last", 7, r"skip_last must be in \[0, 1\)"),
-        ("study.json", "settings.site", "resid_post", "no site 'resid_post'"),
+        ("study.json", "settings.site", "resid_post", "site must be one of resid_pre"),
         ("study.json", "settings.trian", 1, "trian: Unexpected keyword argument"),
         ("study.json", "settings", [], "settings: Input should be .*, found a list"),
         ("study.json", "provenance.prompts", ..., "it has no provenance.prompts"),
@@ -69,10 +71,11 @@ def test_the_run_is_read_as_it_is(folder):
 )
 def test_values_of_other_types_are_named_with_their_place(folder, name, place, value, message):
     changed(folder / name, place, value)
+    seal_again(folder, name)
     with pytest.raises(wb.StudyError, match=message) as caught:
         wb.load_run(folder)
         read_kept(folder / "prompts.json")
-    assert name in str(caught.value) or "must be" in message or "no site" in message
+    assert name in str(caught.value) or "must be" in message
     assert "\n" not in str(caught.value)
 
 
@@ -80,12 +83,32 @@ def test_values_of_other_types_are_named_with_their_place(folder, name, place, v
 @pytest.mark.parametrize("content", [b"", b"[]", b"7", b"\xff\xfe{", b"[" * 5000, b'{"a": 1}'])
 def test_files_of_another_kind(folder, name, content):
     (folder / name).write_bytes(content)
-    if name == "replies.jsonl" and not content:
-        assert not len(wb.load_run(folder).replies)
-        return
+    if name == "study.json":
+        (folder / "ledger.json").unlink()  # which would be asked first
+    else:
+        seal_again(folder, name)
     with pytest.raises(wb.StudyError, match=rf"{name}.* is broken"):
         wb.load_run(folder)
         read_kept(folder / "prompts.json")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (["files"], [], "ledger.json is broken: files: Input should be"),
+        (["files", "replies.jsonl"], {}, "is broken: it has no files.replies.jsonl.sha256"),
+        (["study", "settings", "seed"], "0", "ledger.json: settings is broken: seed: Input should"),
+        (["schema_version"], 2, "has schema 2; this version reads 1. Upgrade the workbench"),
+        (["schema_version"], "1", "has schema '1'"),
+    ],
+)
+def test_a_ledger_of_other_types(folder, place, value, message):
+    changed(folder / "ledger.json", place, value)
+    with pytest.raises(wb.ArtifactError, match=r"ledger\.json is damaged: its checksum differs"):
+        Ledger.read(folder)
+    seal_again(folder, "ledger.json")
+    with pytest.raises(wb.ArtifactError, match=message):
+        Ledger.read(folder)
 
 
 def test_results_without_what_they_are_read_for(folder):
@@ -94,6 +117,7 @@ def test_results_without_what_they_are_read_for(folder):
         content = path.read_bytes()
         other = "directions" if name != "direction" else "effects"
         path.write_bytes((folder / f"{other}.safetensors").read_bytes())
+        seal_again(folder, path.name)
         with pytest.raises(wb.ArtifactError, match="is of kind"):
             wb.load_run(folder)
         path.write_bytes(content)
@@ -101,6 +125,6 @@ def test_results_without_what_they_are_read_for(folder):
 
 def test_a_study_is_not_made_of_other_types(unchecked):
     for setting in ({"harmful": []}, {"borderline": 7}, {"harmless": None}):
-        with pytest.raises(wb.StudyError, match="must be the name of a source of prompts"):
+        with pytest.raises(wb.StudyError, match=r"^Study: \w+ must be text, found "):
             wb.Study(**setting)
     assert wb.Study.from_json(wb.Study(max_rows=5).to_json()) == wb.Study(max_rows=5)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import PromptError
-from workbench.intake.limits import check_rows
+from workbench.intake.limits import check_rows, regular_file
 from workbench.prompts.table import Table, picked, shortened, without_splits
 
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
@@ -33,6 +33,9 @@ def read_saved(path: Path, split: str | None, optional: bool) -> Table:
             f"{path} was saved with the package 'datasets', which is not installed. "
             "Run: pip install 'refusal-workbench[data]'."
         ) from error
+    for file in path.rglob("*"):
+        if not file.is_dir():
+            regular_file(file, PromptError)
     try:
         loaded: Any = datasets.load_from_disk(str(path))
     except Exception as error:  # pyarrow, json and datasets each have classes of their own
