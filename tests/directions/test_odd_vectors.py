@@ -104,6 +104,41 @@ def test_paths_that_no_file_can_have(path):
             read(path)
 
 
+def torch_file(path, pickled):
+    """A file of ``torch.save`` with another pickle."""
+    torch.save(torch.ones(1), path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, pickled if name.endswith("data.pkl") else content)
+
+
+def doubled(times):
+    """A list in which one number stands so many times two times over."""
+    found = [0.5]
+    for _ in range(times):
+        found = [found, found]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pickled", "message"),
+    [
+        (pickle.dumps(doubled(40), 2), "values, and at most 16,777,216 are read"),
+        (b"\x80\x02K\x01" + b"\x85" * 30_000 + b".", "a pickle of 30,000 tuples"),
+        (b"\x80\x02K\x01" + b"\x85" * 5_000 + b".", "maximum recursion depth exceeded"),
+        (b"\x80\x02}K\x01" + b"\x85" * 5_000 + b"K\x01s.", "maximum recursion depth exceeded"),
+        (b"\x80\x02]q\x00h\x00a.", "something that holds itself"),
+    ],
+    ids=["doubled", "tuples", "deep", "deep key", "itself"],
+)
+def test_pickles_that_are_small_and_hold_much(tmp_path, pickled, message):
+    torch_file(tmp_path / "v.pt", pickled)
+    with pytest.raises(wb.ArtifactError, match=message):
+        wb.load_published(tmp_path / "v.pt")
+
+
 class _Kind:
     """Pickled as a type of NumPy whose flags are not its own."""
 
@@ -130,13 +165,7 @@ class _Array:
 def test_no_file_changes_the_types_of_numpy(tmp_path, state):
     before = repr(np.dtype("f8").__reduce__()), np.dtype("f8").flags, np.dtype("f8").isnative
     path = tmp_path / "v.pt"
-    torch.save(torch.ones(1), path)
-    with zipfile.ZipFile(path) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in entries.items():
-            own = pickle.dumps({1: _Array(_Kind(state))}, protocol=2)
-            archive.writestr(name, own if name.endswith("data.pkl") else content)
+    torch_file(path, pickle.dumps({1: _Array(_Kind(state))}, protocol=2))
     try:
         found = wb.load_published(path).directions.vector
     except wb.ArtifactError:

@@ -132,7 +132,7 @@ TARGETS = {
     "published_run": Target(seeds.published_run, _published_run, slow=10),
     "artifacts": Target(seeds.artifacts, _artifact, sealing.seal_artifact),
     "run": Target(seeds.run, _run, sealing.seal_again, slow=10),
-    "templates": Target(seeds.templates, _template),
+    "templates": Target(seeds.templates, _template, quick=False),
     "tokenizers": Target(seeds.tokenizers, _tokenizer, slow=4, quick=False),
     "saes": Target(seeds.saes, _sae, slow=2, quick=False),
     "models": Target(seeds.models, _model, slow=200, quick=False),

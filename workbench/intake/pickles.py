@@ -8,7 +8,7 @@ file says of one is kept in a stand-in here, and arrays are built anew from it.
 import io
 import pickletools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import ArtifactError
-from workbench.intake.limits import check_bytes, check_elements, read_bytes
+from workbench.intake.limits import check_bytes, check_elements, one_line, read_bytes
 from workbench.intake.zips import packed, repacked
 
 _TENSORS = {
@@ -142,7 +142,7 @@ def _check_asked(path: Path, pickles: Iterable[io.BytesIO], classes: Mapping[str
     """Refuses whatever is named in a pickle and not needed for tensors and arrays."""
     known, tuples = _TENSORS | set(_STAND_INS) | set(classes), 0
     for each in pickles:
-        for operation, argument, _ in pickletools.genops(each):
+        for operation, argument in _operations(each):
             tuples += operation.name in _OPERATIONS_OF_A_TUPLE
             if operation.name != "GLOBAL":
                 continue
@@ -159,6 +159,15 @@ def _check_asked(path: Path, pickles: Iterable[io.BytesIO], classes: Mapping[str
             )
     if tuples > _MOST_TUPLES:
         raise ArtifactError(f"{path} is broken: a pickle of {tuples:,} tuples.")
+
+
+def _operations(pickle: io.BytesIO) -> Iterator[tuple[Any, Any]]:
+    """What a pickle does, each with its argument."""
+    try:
+        for operation, argument, _ in pickletools.genops(pickle):
+            yield operation, argument
+    except ValueError as error:
+        raise ValueError(f"it is cut off or damaged ({one_line(error).rstrip('.')})") from error
 
 
 class _Plain:
