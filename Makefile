@@ -1,12 +1,15 @@
 # make demo        the main job on the shipped model    make test        everything but the slow tests
 # make test-slow   the rest, minutes                   make test-wheel  a plain install, and the main job
+# make fuzz        damaged files for every reader, N=100000 of them
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NEW := import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11')
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-slow test-wheel check notebooks figures clean
+N ?= 100000
+
+.PHONY: demo test test-slow test-wheel fuzz check notebooks figures clean
 
 demo: $(VENV)/installed
 	$(BIN)/workbench run --out runs/demo
@@ -21,6 +24,10 @@ test-slow: $(VENV)/installed-test
 # What a user gets who pins nothing. It needs a package index, so it is no test of pytest.
 test-wheel: $(VENV)/installed
 	$(BIN)/python tests/wheel.py
+
+# Damaged files for every reader; the files of what is found are kept, for the tests to read again.
+fuzz: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=tests $(BIN)/python -m hostile.fuzz --n $(N) --keep tests/hostile/finds
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .

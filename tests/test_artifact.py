@@ -269,7 +269,7 @@ def test_a_foreign_safetensors_file(tmp_path):
         with pytest.raises(ArtifactError, match="was not written by the workbench"):
             load_artifact(tmp_path / "x", kind="test")
     save_file({"x": np.zeros(2)}, tmp_path / "x", metadata={"manifest": "{"})
-    with pytest.raises(ArtifactError, match="has a broken manifest"):
+    with pytest.raises(ArtifactError, match="its manifest is broken"):
         load_artifact(tmp_path / "x", kind="test")
 
 

@@ -20,6 +20,7 @@ ORDER = (
     ("errors",),
     ("names", "screen"),
     ("arguments",),
+    ("intake",),
     ("artifact", "progress", "resampling", "heads"),
     ("prompts", "figures"),
     ("models",),

@@ -1,5 +1,6 @@
 """Activations: read them from a model at chosen layers and positions, per prompt or as means."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from torch import Tensor
 from workbench.arguments import checked
 from workbench.artifact import load_artifact, save_artifact
 from workbench.errors import ArtifactError, AxisError, ModelError, StudyError
+from workbench.intake.limits import allowing
+from workbench.intake.parsing import parsing
+from workbench.intake.records import as_record
 from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts, Site, StopForward
 from workbench.models.tokens import Tokens
@@ -165,27 +169,78 @@ class Activations:
         return save_artifact(path, kind="activations", tensors=tensors, manifest=manifest)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Activations":
+    def load(cls, path: str | Path, max_bytes: int | None = None) -> "Activations":
         """Reads what `save` wrote.
 
+        Args:
+            path: the file.
+            max_bytes: of the file; 8 GiB by default.
+
         Raises:
-            ArtifactError: the file is absent, broken, foreign or of another kind.
+            ArtifactError: the file is absent, broken, foreign, too large or of another kind.
         """
-        artifact = load_artifact(path, kind="activations")
-        try:
-            stored = artifact.manifest
-            axes = ("counts", "categories", "labels", "ids", "layers", "positions")
+        with allowing(max_bytes=max_bytes):
+            artifact = load_artifact(path, kind="activations")
+        with parsing(path, "complete activations", verb="does not hold"):
+            stored = as_record(json.dumps(artifact.manifest), path, _Stored)
+            values = torch.from_numpy(np.array(artifact.tensors["values"]))
+            _check_stored(path, stored, values)
             return cls(
-                values=torch.from_numpy(np.array(artifact.tensors["values"])),
-                **{axis: tuple(stored[axis]) for axis in axes},
-                site=stored["site"],
-                provenance=stored["provenance"],
-                texts=tuple(stored.get("texts", ())),
-                resampled=Resampled.from_tensors(artifact.tensors, stored),
-                prompt_keys=tuple(stored.get("prompt_keys", ())),
+                values=values,
+                **{axis: getattr(stored, axis) for axis in _AXES},
+                site=stored.site,
+                provenance=stored.provenance,
+                texts=stored.texts,
+                resampled=Resampled.from_tensors(artifact.tensors, artifact.manifest),
+                prompt_keys=stored.prompt_keys,
             )
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{path} does not hold complete activations: {error}.") from error
+
+
+_AXES = ("counts", "categories", "labels", "ids", "layers", "positions")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The manifest of saved activations."""
+
+    counts: tuple[int, ...]
+    categories: tuple[str, ...]
+    labels: tuple[str, ...]
+    ids: tuple[str, ...]
+    layers: tuple[int, ...]
+    positions: tuple[int, ...]
+    site: str
+    provenance: dict[str, Any]
+    texts: tuple[str, ...] = ()
+    prompt_keys: tuple[str, ...] = ()
+
+
+def _check_stored(path: str | Path, stored: _Stored, values: Tensor) -> None:
+    """Refuses labels that do not go with the values.
+
+    Raises:
+        ArtifactError: they do not.
+    """
+    rows, layers, positions = (
+        len(each) for each in (stored.counts, stored.layers, stored.positions)
+    )
+    by_row = (stored.categories, stored.labels, stored.ids or stored.counts)
+    fits = values.ndim == 4 and tuple(values.shape[:3]) == (rows, layers, positions)
+    if not fits or not values.is_floating_point() or any(len(each) != rows for each in by_row):
+        raise ArtifactError(
+            f"{path} does not hold complete activations: values of shape {tuple(values.shape)} "
+            f"({values.dtype}) do not go with {rows} rows, {layers} layers and {positions} "
+            "positions, each row with its category and label."
+        )
+    if odd := [own for own in stored.counts if not 0 < own < 2**53]:
+        raise ArtifactError(
+            f"{path} does not hold activations: {str(odd[0])[:20]} prompts behind a row."
+        )
+    if min(stored.layers, default=0) < 0 or max(stored.positions, default=-1) >= 0:
+        raise ArtifactError(
+            f"{path} does not hold activations: layers are numbered from 0, positions are "
+            f"negative, found {stored.layers} and {stored.positions}."
+        )
 
 
 @checked

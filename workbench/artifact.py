@@ -22,10 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from workbench.errors import ArtifactError
+from workbench.intake.limits import MAX_ARTIFACT_BYTES, lies_there, regular_file
+from workbench.intake.parsing import parsing
+from workbench.intake.records import parsed_json
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -193,31 +196,26 @@ def load_artifact(path: str | Path, *, kind: str) -> Artifact:
     """Reads one artifact of the given kind.
 
     Raises:
-        ArtifactError: no such file; broken, truncated or changed since it was written; not written
-            by the workbench; another kind; a schema newer than this version knows; numbers that
-            are not finite where none may lack.
+        ArtifactError: no such file; broken, truncated, too large or changed since it was written;
+            not written by the workbench; another kind; a schema newer than this version knows;
+            numbers that are not finite where none may lack.
     """
     if not isinstance(path, str | os.PathLike):
         raise ArtifactError(f"expected the path of a file, found a {type(path).__name__}.")
     path = Path(path)
+    if not lies_there(path):
+        raise ArtifactError(f"no file {path}. Expected a saved {kind}.")
     if path.is_dir():
         raise ArtifactError(f"no file {path}, which is a folder. Expected a saved {kind}.")
-    if not path.is_file():
-        raise ArtifactError(f"no file {path}. Expected a saved {kind}.")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get("manifest")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise ArtifactError(f"{path} is broken or not a safetensors file: {error}.") from error
-    try:
-        manifest = json.loads(text) if text is not None else None
-    except ValueError as error:
-        raise ArtifactError(f"{path} has a broken manifest: {error}.") from error
+    regular_file(path, otherwise=MAX_ARTIFACT_BYTES)
+    with parsing(path, "a safetensors file"), safe_open(path, framework="numpy") as file:
+        text = (file.metadata() or {}).get("manifest")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    manifest = None if text is None else parsed_json(text, f"{path}: its manifest")
     if not isinstance(manifest, dict) or "kind" not in manifest:
         raise ArtifactError(f"{path} was not written by the workbench. Expected a saved {kind}.")
     if manifest["kind"] != kind:
-        raise ArtifactError(f"{path} is of kind {manifest['kind']!r}, not {kind!r}.")
+        raise ArtifactError(f"{path} is of kind {manifest['kind']!r:.80}, not {kind!r}.")
     version = manifest.get("schema_version")
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise ArtifactError(
@@ -263,7 +261,7 @@ def load_dataset(path: str | Path, *, kind: str) -> "xr.Dataset":
     import xarray as xr
 
     artifact = load_artifact(path, kind=kind)
-    try:
+    with parsing(path, f"a complete {kind}", verb="does not hold"):
         variables = {
             name: xr.Variable(
                 entry["dims"],
@@ -282,8 +280,6 @@ def load_dataset(path: str | Path, *, kind: str) -> "xr.Dataset":
             {name: value for name, value in variables.items() if name in coordinates},
             artifact.manifest["attrs"],
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{path} does not hold a complete {kind}: {error!r}.") from error
     if not any(own.size for own in found.data_vars.values()):
         raise ArtifactError(f"{path} is empty: it holds no value of a {kind}.")
     return found

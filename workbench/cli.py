@@ -16,6 +16,7 @@ from workbench.arguments.kinds import EMPTY_PATH, is_blank
 from workbench.arguments.options import in_options, options_of
 from workbench.errors import ArtifactError, StudyError
 from workbench.heads import head_labels
+from workbench.intake.limits import allowing
 from workbench.study.settings import Study
 
 app = typer.Typer(
@@ -31,6 +32,17 @@ def _path(given: str) -> Path:
     if is_blank(given):
         raise ArtifactError(EMPTY_PATH)
     return Path(given)
+
+
+_MaxBytes = Annotated[
+    int | None,
+    typer.Option(
+        "--max-bytes", help="Most bytes of a file that is read, also once unpacked; 512 MiB."
+    ),
+]
+_MaxRows = Annotated[
+    int | None, typer.Option("--max-rows", help="Most rows of a file of prompts; 1,000,000.")
+]
 
 
 def _version(wanted: bool | None) -> None:
@@ -264,6 +276,7 @@ def compare(
     png: Annotated[
         bool, typer.Option("--png", help="Also draw pictures; needs --out, kaleido and Chromium.")
     ] = False,
+    max_bytes: _MaxBytes = None,
 ) -> None:
     """Compare directions by their cosines: within one run or file, or between two of one model.
 
@@ -294,6 +307,7 @@ def compare(
         axes=axes,
         site=site,
         read_at=read_at,
+        max_bytes=max_bytes,
     )
     if png and out is None:
         raise StudyError("pictures need a folder: pass --out with --png.")
@@ -322,6 +336,7 @@ def figures(
         Path | None,
         typer.Option(parser=_path, help="Folder with results that other projects published."),
     ] = None,
+    max_bytes: _MaxBytes = None,
 ) -> None:
     """Draw every figure of the gallery again, with its data and a page that shows them.
 
@@ -331,7 +346,8 @@ def figures(
     """
     from workbench.gallery import draw_gallery
 
-    page = draw_gallery(out, runs or (), published, _say)
+    with allowing(max_bytes=max_bytes):
+        page = draw_gallery(out, runs or (), published, _say)
     screen.tell_path("gallery", page)
 
 
@@ -373,6 +389,8 @@ def prompts(
         int | None, typer.Option(help="At most so many prompts, in the source's own mix.")
     ] = None,
     show: Annotated[int, typer.Option(min=0, help="How many prompts to print; 0 for none.")] = 5,
+    max_bytes: _MaxBytes = None,
+    max_rows: _MaxRows = None,
 ) -> None:
     """List the sources of prompts, or look into one.
 
@@ -398,6 +416,8 @@ def prompts(
         category=category,
         label_values=label_values,
         limit=limit,
+        max_bytes=max_bytes,
+        max_rows=max_rows,
     )
     frame = loaded.to_dataframe()
     counts = frame.value_counts(["label", "category"], sort=False).reset_index(name="prompts")
@@ -520,6 +540,7 @@ def report(
         Path | None,
         typer.Option("--out", parser=_path, help="Page to write; default RUN/report.html."),
     ] = None,
+    max_bytes: _MaxBytes = None,
 ) -> None:
     """Write a finished run as one HTML page that needs no network.
 
@@ -528,5 +549,6 @@ def report(
     from workbench.report.page import write_report
     from workbench.study.results import load_run
 
-    page = write_report(load_run(folder), out)
+    with allowing(max_bytes=max_bytes):
+        page = write_report(load_run(folder), out)
     screen.tell_path("report", page)

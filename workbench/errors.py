@@ -8,12 +8,26 @@
     └── StudyError       settings or results with which the study cannot go on
 
 Every message says what was expected, what was found, and what to do. The command line prints it
-in one line and exits with status 2; any other exception is a bug and keeps its traceback.
+in one line and exits with status 2; any other exception is a bug and keeps its traceback. A message
+fills a screen at most: of a longer one the middle is left out.
 """
+
+_LONGEST = 2000
+_END = 500
 
 
 class WorkbenchError(Exception):
     """Base of every error that the workbench raises on purpose."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_cut(message))
+
+
+def _cut(message: str) -> str:
+    """A message of at most 2,000 characters, with what was found and what to do at its ends."""
+    if len(message) <= _LONGEST:
+        return message
+    return f"{message[: _LONGEST - _END - 3]} … {message[-_END:]}"
 
 
 class PromptError(WorkbenchError):

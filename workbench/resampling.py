@@ -121,10 +121,22 @@ class Resampled:
         if not found:
             return None
         try:
-            seed = manifest["resampling_seed"]
-            return cls(found["halves"], found["weights"], found.get("permuted"), seed)
+            halves, weights = found["halves"], found["weights"]
+            permuted, seed = found.get("permuted"), manifest["resampling_seed"]
         except KeyError as error:
             raise ArtifactError(f"resampled means without their {error}.") from error
+        shape = tuple(halves.shape)
+        if len(shape) != 6 or tuple(weights.shape) != shape[:3] or not isinstance(seed, int):
+            raise ArtifactError(
+                f"resampled means of shape {shape} do not go with weights of shape "
+                f"{tuple(weights.shape)} and the seed {seed!r:.80}."
+            )
+        if permuted is not None and tuple(permuted.shape) != (shape[0], *shape[2:]):
+            raise ArtifactError(
+                f"resampled means of shape {shape} do not go with permuted ones of shape "
+                f"{tuple(permuted.shape)}."
+            )
+        return cls(halves, weights, permuted, seed)
 
 
 class Resampler:

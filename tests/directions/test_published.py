@@ -218,10 +218,10 @@ def test_a_pickle_that_asks_for_more_is_named_and_not_run(tmp_path, layout):
         ),
         ({"direction.pt": torch.tensor([1, 2, 3, torch.inf])}, "direction.pt is not finite: 1 of"),
         ({"direction_metadata.json": {"pos": -9, "layer": 1}}, "is none of the candidates"),
-        ({"direction_metadata.json": {"layer": 1}}, "names no layer and pos"),
-        ({"direction_metadata.json": [1]}, "holds a list, not a dict"),
+        ({"direction_metadata.json": {"layer": 1}}, "it has no pos"),
+        ({"direction_metadata.json": [1]}, "should be an object, found a list"),
         ({"direction_metadata.json": b"{"}, "direction_metadata.json is broken"),
-        ({"select_direction/direction_evaluations.json": [{"layer": 1}]}, "has no column"),
+        ({"select_direction/direction_evaluations.json": [{"layer": 1}]}, "has no 0.position"),
         ({"select_direction/direction_evaluations.json": []}, "has no column"),
     ],
 )

@@ -1,7 +1,9 @@
 """Checksums made to fit again, after a test changed a file by hand."""
 
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -9,7 +11,7 @@ from safetensors.numpy import save_file
 from workbench.artifact import _checksum
 from workbench.study import names
 from workbench.study.analyses import ANALYSES
-from workbench.study.ledger import Ledger, result_files
+from workbench.study.ledger import Ledger, _digest, file_digest, inputs_of, result_files
 
 
 def seal(path: Path) -> Path:
@@ -23,6 +25,44 @@ def seal(path: Path) -> Path:
         if stored != manifest["sha256"]:
             save_file(tensors, own, metadata={"manifest": json.dumps(manifest, sort_keys=True)})
     return path
+
+
+def seal_artifact(folder: Path, name: str) -> None:
+    """Gives one artifact of a folder the checksum of what it holds, if it holds anything."""
+    with contextlib.suppress(Exception):
+        seal(folder / name)
+
+
+def seal_again(folder: Path, name: str) -> None:
+    """Gives a run checksums that fit, as far as it can have them, after one file was changed.
+
+    What the file says is then met by whoever reads it, as if a run had been made so. A ledger that
+    was changed keeps what it says; of other files it gets the sums.
+    """
+    with contextlib.suppress(Exception):
+        seal(folder)
+    path, study = folder / names.LEDGER, folder / names.STUDY
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored.pop("sha256", None)
+        if name == names.STUDY:
+            stored["study"] = json.loads(study.read_text(encoding="utf-8"))
+        if name != names.LEDGER:
+            _seal_entries(folder, stored)
+        stored["sha256"] = _digest(stored)
+        path.write_text(json.dumps(stored))
+        study.write_text(Ledger(folder, stored["study"]).study_text)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return  # it is no ledger any more
+
+
+def _seal_entries(folder: Path, stored: Any) -> None:
+    for own, entry in stored["files"].items():
+        entry["sha256"] = file_digest(folder / own)
+        with contextlib.suppress(Exception):  # settings that are none
+            entry["inputs"] = inputs_of(own, stored["study"])
+    for entry in stored["files"].values():
+        entry["made_from"] = {own: stored["files"][own]["sha256"] for own in entry["made_from"]}
 
 
 def seal_run(folder: Path) -> Path:

@@ -10,8 +10,8 @@ import xarray as xr
 import workbench as wb
 from workbench.study import stages
 from workbench.study.prompts import split_prompts
-from workbench.study.results import read_replies
 from workbench.study.stages import open_run
+from workbench.study.stored import read_replies
 
 RESULTS = (
     "prompts.json",
@@ -142,8 +142,8 @@ def test_a_file_without_labels_holds_the_label_it_is_given_for(tmp_path):
 
 def test_replies_may_hold_any_line_separator(tmp_path):
     path = tmp_path / "replies.jsonl"
-    columns = ("prompt_set", "id", "condition", "prompt")
-    row = {"reply": "one\u2028two\u0085three", "verdict": "other", **dict.fromkeys(columns, "")}
+    names = ("prompt_set", "condition", "id", "category", "prompt", "verdict")
+    row = {**dict.fromkeys(names, "other"), "reply": "one\u2028two\u0085three"}
     path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     assert read_replies(path)["reply"].tolist() == [row["reply"]]
 

@@ -43,5 +43,5 @@ def test_a_setting_out_of_range_is_refused(unchecked, setting, message):
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"n_trian": 3}'])
 def test_foreign_json_is_refused(text):
-    with pytest.raises(StudyError, match="not the settings of a study"):
+    with pytest.raises(StudyError, match="the settings of a study is broken"):
         Study.from_json(text)

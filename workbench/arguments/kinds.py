@@ -17,6 +17,8 @@ _LEAST = {
     "n_components": 1,
     "n_prompts": 1,
     "top_k": 1,
+    "max_bytes": 1,
+    "max_rows": 1,
     "kl_cap": 0,
 }
 """Of counts that a function does not check by itself, the smallest."""

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from workbench.arguments import check_fields, checked
 from workbench.artifact import load_artifact, save_artifact
-from workbench.errors import ArtifactError, AxisError
+from workbench.errors import ArtifactError, AxisError, WorkbenchError
+from workbench.intake.limits import allowing, lies_there
+from workbench.intake.parsing import parsing
 from workbench.resampling import Resampled
 
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
@@ -227,34 +229,42 @@ class Directions:
         return save_artifact(path, kind="directions", tensors=tensors, manifest=manifest)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Directions":
+    def load(cls, path: str | Path, max_bytes: int | None = None) -> "Directions":
         """Reads what `save` wrote.
 
+        Args:
+            path: the file.
+            max_bytes: of the file; 8 GiB by default.
+
         Raises:
-            ArtifactError: the file is absent, broken, foreign or of another kind.
+            ArtifactError: the file is absent, broken, foreign, too large or of another kind.
         """
         try:
-            artifact = load_artifact(path, kind="directions")
+            with allowing(max_bytes=max_bytes):
+                artifact = load_artifact(path, kind="directions")
         except ArtifactError as error:
-            if Path(path).is_file() and "is of kind" not in str(error):
+            if lies_there(Path(path)) and Path(path).is_file() and "is of kind" not in str(error):
                 raise ArtifactError(
                     f"{error} Vectors that others saved are read with wb.load_published(path)."
                 ) from error
             raise
         manifest = artifact.manifest
         try:
-            return cls(
-                torch.from_numpy(artifact.tensors["values"].copy()),
-                tuple(manifest["names"]),
-                tuple(manifest["layers"]),
-                tuple(manifest["positions"]),
-                manifest["site"],
-                manifest["provenance"],
-                Resampled.from_tensors(artifact.tensors, manifest),
-                tuple(manifest.get("prompt_keys", ())),
-            )
-        except (KeyError, TypeError, AxisError) as error:
-            raise ArtifactError(f"{path} does not hold complete directions: {error}.") from error
+            with parsing(path, "complete directions", verb="does not hold"):
+                return cls(
+                    torch.from_numpy(artifact.tensors["values"].copy()),
+                    tuple(manifest["names"]),
+                    tuple(manifest["layers"]),
+                    tuple(manifest["positions"]),
+                    manifest["site"],
+                    manifest["provenance"],
+                    Resampled.from_tensors(artifact.tensors, manifest),
+                    tuple(manifest.get("prompt_keys", ())),
+                )
+        except WorkbenchError as error:
+            if isinstance(error, ArtifactError):
+                raise
+            raise ArtifactError(f"{path} does not hold complete directions: {error}") from error
 
 
 def _vector(vector: Any) -> Float[Tensor, " d_model"]:

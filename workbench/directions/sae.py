@@ -21,6 +21,7 @@ from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.directions.saelens import read_sae
 from workbench.errors import ArtifactError, AxisError, StudyError
+from workbench.intake.parsing import parsing
 from workbench.models.hooked import HookedModel, Prompts, Site
 
 _HOOKS: tuple[tuple[str, Site, int], ...] = (
@@ -277,8 +278,13 @@ def load_sae(
 
     Source: Bloom, Tigges, Duong and Chanin 2024, SAELens.
     """
-    network = read_sae(str(release), sae_id, device, dtype)
     name = str(release) if sae_id is None else f"{release}, {sae_id}"
+    network = read_sae(str(release), sae_id, device, dtype)
+    with parsing(name, "an SAE with whole settings"):
+        return _wrapped(name, network)
+
+
+def _wrapped(name: str, network: Any) -> SparseAutoencoder:
     config, metadata = network.cfg, network.cfg.metadata
     architecture = config.architecture()
     if "transcoder" in architecture or architecture == "temporal":

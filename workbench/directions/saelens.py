@@ -3,15 +3,18 @@
 import contextlib
 import importlib
 import importlib.util
-import json
 import sys
 import types
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import ArtifactError, ModelError
+from workbench.intake.limits import MAX_ARTIFACT_BYTES, regular_file
+from workbench.intake.parsing import parsing, without_panics
+from workbench.intake.records import read_record
 
 _REMOVED = (
     "transformer_lens.HookedTransformer",
@@ -19,6 +22,8 @@ _REMOVED = (
     "transformer_lens.components.mlps.can_be_used_as_mlp",
 )
 """Modules that SAELens imports at its top and that TransformerLens 4 no longer has."""
+
+_SETTINGS_FILE, _WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
 
 _SCALE_FILE = "activation_scaler.json"
 """Where SAELens' trainer keeps the scale of the activations, in a checkpoint."""
@@ -65,8 +70,10 @@ def read_sae(release: str, sae_id: str | None, device: str, dtype: str) -> Any:
             f"no folder {release}. Pass a folder that SAELens saved, or a release and its sae_id=."
         )
     local = folder.is_dir()
+    if local:
+        check_folder(folder)
     try:
-        with warnings.catch_warnings():
+        with without_panics(), warnings.catch_warnings():
             # SAELens warns that its own model wrapper wants other arguments; none is used here.
             warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
             warnings.filterwarnings("ignore", message="You are loading an SAE using the Hugging")
@@ -84,15 +91,53 @@ def read_sae(release: str, sae_id: str | None, device: str, dtype: str) -> Any:
     return sae.eval().requires_grad_(False)
 
 
+@dataclass(frozen=True)
+class _Scale:
+    scaling_factor: float
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What decides how large an SAE is."""
+
+    d_in: int
+    d_sae: int
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses settings that make room for more than the weights beside them hold.
+
+    Raises:
+        ArtifactError: they do, or the files are broken or none that can be read to their end.
+    """
+    from safetensors import safe_open
+
+    for file in folder.iterdir():
+        if not file.is_dir():
+            regular_file(file, otherwise=MAX_ARTIFACT_BYTES)
+    weights = folder / _WEIGHTS_FILE
+    if not weights.is_file() or not (folder / _SETTINGS_FILE).is_file():
+        return  # another layout, of which SAELens says what is missing
+    settings = read_record(folder / _SETTINGS_FILE, _Settings)
+    with parsing(folder, "an SAE that SAELens can read", verb="does not hold"):
+        with safe_open(weights, framework="numpy") as file:
+            held = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    shape = [settings.d_sae, settings.d_in]
+    if "W_dec" in held and held["W_dec"] != shape:
+        raise ArtifactError(
+            f"{folder} does not hold an SAE: {_SETTINGS_FILE} says {settings.d_sae} features of "
+            f"width {settings.d_in}, and {_WEIGHTS_FILE} holds a decoder of shape {held['W_dec']}."
+        )
+
+
 def _scale(folder: Path) -> float:
     """The factor by which activations are multiplied before the SAE reads them.
 
     Without it every encoding would be wrong, and nothing would show it.
     """
     try:
-        scale = json.loads((folder / _SCALE_FILE).read_text(encoding="utf-8"))["scaling_factor"]
-        return float(scale)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return read_record(folder / _SCALE_FILE, _Scale).scaling_factor
+    except ArtifactError as error:
         raise ArtifactError(
             f"{folder} was trained on rescaled activations and does not say by how much: expected "
             f"a scaling_factor in {_SCALE_FILE}. Save it after the trainer's fit(), which folds "

@@ -64,7 +64,7 @@ class GalleryEntry:
         question: what it answers, as a heading.
         caption: how it is read, and what would be misread.
         answers: the published figure that shows the same, or "".
-        needs: the result that it draws, "" for one that every run has.
+        needs: the results that it draws, with spaces between, "" for one that every run has.
         figure: from a run to the figure; called only where ``needs`` is there.
         data: from a run to the numbers that the figure draws, for `tidy`.
     """
@@ -78,12 +78,13 @@ class GalleryEntry:
     data: Callable[[RunLike], xr.Dataset]
 
     def draw(self, run: RunLike) -> go.Figure | None:
-        """The figure, or None where the run has not the result that it draws.
+        """The figure, or None where the run has not the results that it draws.
 
         Raises:
             StudyError: the result is there and holds nothing that can be drawn.
         """
-        return self.figure(run) if not self.needs or self.needs in run.results else None
+        there = all(name in run.results for name in self.needs.split())
+        return self.figure(run) if there else None
 
 
 def _between(run: RunLike, axis: str) -> go.Figure:
@@ -336,7 +337,7 @@ GALLERY = (
         "another way. Most heads do neither, so the rank correlation says little about "
         "the few that matter.",
         answers="",
-        needs="head_attribution",
+        needs="head_patching head_attribution",
         figure=lambda run: head_board(
             run.results["head_patching"], run.results["head_attribution"]
         ),

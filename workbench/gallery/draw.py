@@ -1,6 +1,5 @@
 """Drawing the gallery: every figure, its numbers, and the page that shows them all."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from workbench.study.names import PROMPTS
 from workbench.study.results import Run, load_run
 from workbench.study.run import run_study
 from workbench.study.settings import Study
+from workbench.study.stored import read_kept
 
 ORGANISMS = ("pocket", "pocket-two")
 """The shipped models that are in the gallery where no runs are given."""
@@ -155,7 +155,7 @@ def _draw_run(writer: _Writer, folder: str, run: Run) -> Iterator[Shown]:
 
 def _prompts_of(run: Run) -> str:
     """How many prompts stand behind the figures of a run."""
-    kept = json.loads((run.folder / PROMPTS).read_text(encoding="utf-8"))["kept"]
+    kept = read_kept(run.folder / PROMPTS)["kept"]
 
     def counts(part: str) -> str:
         return " and ".join(f"{len(ids)} {kind}" for kind, ids in kept[part].items())

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 
 from workbench.arguments import checked
 from workbench.errors import ModelError
+from workbench.intake.limits import allowing, lies_there, regular_file
+from workbench.intake.parsing import parsing, without_panics
 from workbench.models.boot import boot
 from workbench.models.checks import check_loaded, compare_with_plain
 from workbench.models.hooked import HookedModel
@@ -136,17 +139,14 @@ def load_unchecked(
         device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
     chosen_dtype = chosen_dtype or (torch.bfloat16 if on_gpu else torch.float32)
-    from transformers import AutoTokenizer
-
+    if tokenizer is None:
+        tokenizer = read_tokenizer(source, str(name), revision, trust_remote_code)
+    for_bridge = _for_bridge(tokenizer)
+    # Before the weights are read.
+    chat = chat_template_of(str(name), tokenizer, template, **settings)
     plain: list[Reference] = []
     try:
-        if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(
-                source, revision=revision, trust_remote_code=trust_remote_code
-            )
-        for_bridge = _for_bridge(tokenizer)
-        chat = ChatTemplate(tokenizer, template, **settings)  # before the weights are read
-        with _quiet():
+        with _quiet(), without_panics():
             bridge = boot(
                 source,
                 lambda network: plain.append(_read_sound(network, tokenizer, str(name))),
@@ -163,6 +163,35 @@ def load_unchecked(
         raise _explained(str(name), error) from error
     commit = getattr(bridge.original_model.config, "_commit_hash", None)
     return _finished(bridge, plain[0], tokenizer, str(name), chat, commit or revision)
+
+
+def read_tokenizer(source: str, name: str, revision: str | None, trust_remote_code: bool) -> Any:
+    """The tokenizer of a folder or of a Hub id.
+
+    Raises:
+        ModelError: it is absent, gated or broken.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with without_panics():
+            return AutoTokenizer.from_pretrained(
+                source, revision=revision, trust_remote_code=trust_remote_code
+            )
+    except Exception as error:
+        raise _explained(name, error) from error
+
+
+def chat_template_of(
+    name: str, tokenizer: Any, template: str | None, **settings: Any
+) -> ChatTemplate:
+    """The chat template of a model; settings as of `ChatTemplate`.
+
+    Raises:
+        ModelError: what the tokenizer holds is none.
+    """
+    with parsing(name, "a model with a chat template", ModelError):
+        return ChatTemplate(tokenizer, template, **settings)
 
 
 def _wrap(
@@ -184,13 +213,13 @@ def _wrap(
     if device_map is not None or revision is not None:
         raise ModelError("device_map= and revision= do nothing to a model that is loaded already.")
     for_bridge = _for_bridge(tokenizer)
-    chat = ChatTemplate(tokenizer, template, **settings)
+    config: Any = network.config
+    name = getattr(config, "_name_or_path", "") or kind
+    chat = chat_template_of(name, tokenizer, template, **settings)
     if device is not None or dtype is not None:
         network.to(device=device, dtype=dtype)
-    config: Any = network.config
     if not getattr(config, "architectures", None):
         config.architectures = [kind]  # a model that was never saved does not have it yet
-    name = getattr(config, "_name_or_path", "") or kind
     network.eval()
     plain: list[Reference] = []
     try:
@@ -247,7 +276,7 @@ def _finished(
 def _local_or_hub(name: str | Path) -> str:
     """The folder or Hub id that a name means; a name that can only be a folder must exist."""
     path = Path(name).expanduser()
-    if path.is_dir():
+    if lies_there(path) and path.is_dir():
         if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
             raise ModelError(
                 f"{path} holds an adapter and no model. Load its base model with peft, and pass "
@@ -255,6 +284,10 @@ def _local_or_hub(name: str | Path) -> str:
             )
         if not (path / "config.json").is_file():
             raise ModelError(f"{path} has no config.json, so it is not a model folder.")
+        for file in path.iterdir():
+            if not file.is_dir() and file.exists():
+                with allowing(max_bytes=sys.maxsize):  # weights may be as large as they are
+                    regular_file(file, ModelError)
         return str(path)
     if path.suffix.lower() == ".gguf":
         raise ModelError(
@@ -262,7 +295,7 @@ def _local_or_hub(name: str | Path) -> str:
             "(from_pretrained(folder, gguf_file=…)) and pass that network with tokenizer=."
         )
     looks_local = isinstance(name, Path) or path.is_absolute() or str(name).startswith((".", "~"))
-    if looks_local or path.is_file() or str(name).count("/") != 1:
+    if looks_local or lies_there(path) or str(name).count("/") != 1:
         known = ", ".join(organism_names())
         raise ModelError(
             f"no model {str(name)!r}: not a shipped organism ({known}), not a folder. "

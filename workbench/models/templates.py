@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ModelError
+from workbench.intake.limits import lies_there
+from workbench.intake.records import read_text
 
 OWN = "this model's chat template"
 """What a tokenizer's own template is called in errors."""
@@ -17,13 +19,13 @@ def template_text(chat_template: str | Path | None) -> str | None:
         return None
     if not str(chat_template).strip():
         raise ModelError("chat_template is empty: pass Jinja text, a file, or the name of one.")
-    if re.fullmatch(r"[\w-]+", str(chat_template)) and not Path(chat_template).is_file():
+    if re.fullmatch(r"[\w-]+", str(chat_template)) and not lies_there(Path(chat_template)):
         return str(chat_template)
     if isinstance(chat_template, Path) or "{" not in chat_template:
         try:
-            return Path(chat_template).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"cannot read the chat template {chat_template}: {error}.") from error
+            return read_text(Path(chat_template), ModelError)
+        except ModelError as error:
+            raise ModelError(f"cannot read the chat template: {error}") from error
     return chat_template
 
 

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from workbench import screen
-from workbench.errors import AxisError, PromptError
+from workbench.errors import AxisError, ModelError, PromptError
+from workbench.intake.parsing import parsing
 from workbench.models.frame import (
     PROBES,
     Frame,
@@ -206,9 +207,10 @@ class ChatTemplate(Rendering):
     def _ids(self, rendered: str) -> tuple[list[int], list[tuple[int, int]] | None]:
         """Ids of a text that is rendered already, and which characters each of them holds."""
         fast = bool(getattr(self.tokenizer, "is_fast", False))
-        found = self.tokenizer(
-            rendered, add_special_tokens=False, verbose=False, return_offsets_mapping=fast
-        )
+        with parsing("the tokenizer", "one that reads text", ModelError):
+            found = self.tokenizer(
+                rendered, add_special_tokens=False, verbose=False, return_offsets_mapping=fast
+            )
         return found["input_ids"], found["offset_mapping"] if fast else None
 
     def frame(self, system: str | None = None) -> Frame:

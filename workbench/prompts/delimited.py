@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import PromptError
+from workbench.intake.limits import check_elements, check_rows, most_elements, most_rows
 from workbench.prompts.table import (
     CATEGORY_COLUMNS,
     CHAT_COLUMNS,
@@ -30,6 +31,7 @@ _KNOWN = {
     *TEXT_COLUMNS, *CHAT_COLUMNS, *CATEGORY_COLUMNS, *LABEL_COLUMNS, *ID_COLUMNS,
     *CONTEXT_COLUMNS, *SYSTEM_COLUMNS,
 }  # fmt: skip
+_LONGEST_HEADER = 100_000
 _EXCEL = re.compile(r'"?sep=(.)"?[;,\t]*\r?\n', re.IGNORECASE)
 
 
@@ -48,15 +50,14 @@ def read_csv(text: str, path: Path) -> tuple[list[Row], str]:
         with warnings.catch_warnings():
             # With more fields than columns pandas would warn and drop the rest.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                io.StringIO(text, newline=""),
-                sep=delimiter,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-            )
+            n_columns = len(_frame(text, delimiter, 0).columns)
+            # Rows are filled up to the width of the first line, however short they are.
+            most = min(most_rows(), most_elements() // max(n_columns, 1))
+            frame = _frame(text, delimiter, most + 1)
     except (ValueError, pd.errors.ParserWarning) as error:
         raise _improper(path, delimiter, _fault(text, delimiter, before, error)) from error
+    check_rows(path, len(frame), PromptError)
+    check_elements(path, len(frame) * n_columns, PromptError)
     fault = _fault(text, delimiter, before)
     if fault:
         raise _improper(path, delimiter, fault)
@@ -70,6 +71,19 @@ def read_csv(text: str, path: Path) -> tuple[list[Row], str]:
         f"{'category' if len(names) > 1 else ''})."
     )  # fmt: skip
     return records(frame), hint
+
+
+def _frame(text: str, delimiter: str, n_rows: int) -> Any:
+    import pandas as pd
+
+    return pd.read_csv(
+        io.StringIO(text, newline=""),
+        sep=delimiter,
+        dtype=str,
+        keep_default_na=False,
+        index_col=False,
+        nrows=n_rows,
+    )
 
 
 def check_no_table(text: str, path: Path) -> None:
@@ -104,6 +118,11 @@ def _delimited(text: str, path: Path) -> tuple[str, str]:
     if excel:
         return text[excel.end() :], excel[1]
     header = re.split(r"\r\n|\r|\n", text.lstrip("\r\n"), maxsplit=1)[0]
+    if len(header) > _LONGEST_HEADER:
+        raise PromptError(
+            f"{path}: its first line, which names the columns, has {len(header):,} characters; "
+            f"expected at most {_LONGEST_HEADER:,}. Check that it is a table, with one row a line."
+        )
     usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
     if header.lower().startswith("sep="):
         raise PromptError(

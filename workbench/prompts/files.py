@@ -8,11 +8,17 @@ import codecs
 import gzip
 import io
 import json
+import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import PromptError
+from workbench.intake.limits import check_bytes, check_rows, lies_there, most_bytes, read_bytes
+from workbench.intake.parquet import check_parquet
+from workbench.intake.parsing import parsing
+from workbench.intake.records import check_json
 from workbench.prompts.chats import is_turn
 from workbench.prompts.delimited import check_no_table, read_csv, records
 from workbench.prompts.folders import data_files, is_saved_data_set, read_saved
@@ -44,21 +50,23 @@ def read_table(path: str | Path, split: str | None = None, *, optional: bool = F
 
     Raises:
         PromptError: no such file, a kind of file that is not known, an empty or broken file, text
-            that is not UTF-8 and has no byte order mark, or several splits and none was chosen.
+            that is not UTF-8 and has no byte order mark, several splits and none was chosen, no
+            regular file, or more bytes or rows than are read (see `workbench.intake.limits`).
             The message is one line and names the file.
     """
     path = Path(path).expanduser()
-    try:
+    with parsing(path, "a file of prompts", PromptError):
+        return _table(path, split, optional)
+
+
+def _table(path: Path, split: str | None, optional: bool) -> Table:
+    kind = _kind(path)
+    if lies_there(path):
         if path.is_dir():
             return _folder(path, split, optional)
-        kind = _kind(path)
-        if path.exists() and kind not in _KINDS:
+        if kind not in _KINDS:
             raise PromptError(_unknown(path, kind))
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise PromptError(f"no file {path}. Check the path.") from error
-    except (OSError, ValueError) as error:
-        raise PromptError(f"cannot read {path}: {shortened(error)}") from error
+    content = read_bytes(path, PromptError)
     if path.suffix.lower() == ".gz":
         content = _unpacked(content, path)
     if not content.strip():
@@ -79,22 +87,37 @@ def parse_text(text: str, path: Path, split: str | None = None, *, optional: boo
     """
     kind, hint = _kind(path), ""
     if kind == ".json":
+        check_json(text, path, PromptError)
         rows, split = json_rows(_json(text, path), path, split, optional)
+        check_rows(path, len(rows), PromptError)
         return Table.of(str(path), rows, split=split)
     without_splits(f"{path}", split, optional)
     if kind in (".csv", ".tsv", ".tab"):
         rows, hint = read_csv(text, path)
     elif kind in (".jsonl", ".ndjson"):
-        # Not splitlines(): it also cuts at line separators that may stand inside a prompt.
-        lines = enumerate(text.split("\n"), start=1)
-        found = [_json(line, path, f" line {n}", text) for n, line in lines if line.strip()]
+        check_json(text, path, PromptError)
+        found = [_json(line, path, f" line {n}", text) for n, line in _lines(text, path)]
         if len(found) == 1 and isinstance(found[0], list) and not all(map(is_turn, found[0])):
             raise PromptError(f"{path} is one list and not one object a line. Name the file .json.")
         rows, _ = json_rows(found, path)
     else:
         check_no_table(text, path)
-        rows = [{"text": line} for line in text.split("\n") if line.strip()]
+        rows = [{"text": line} for _, line in _lines(text, path)]
     return Table.of(str(path), rows, hint=hint)
+
+
+def _lines(text: str, path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that say something, from their first mark on, with their numbers.
+
+    Not splitlines(): it also cuts at line separators that may stand inside a prompt. Not split():
+    there may be as many lines as characters.
+    """
+    number, end = 1, 0
+    for said, line in enumerate(re.finditer(r"\S[^\n]*", text), start=1):
+        check_rows(path, said, PromptError)
+        number += text.count("\n", end, line.start())
+        end = line.start()
+        yield number, line[0]
 
 
 def _folder(path: Path, split: str | None, optional: bool) -> Table:
@@ -103,6 +126,7 @@ def _folder(path: Path, split: str | None, optional: bool) -> Table:
     name, files = data_files(path, split, optional)
     tables = [read_table(file) for file in files]
     rows = [row for table in tables for row in table.rows]
+    check_rows(path, len(rows), PromptError)
     return Table.of(str(path), rows, split=name, hint=tables[0].hint)
 
 
@@ -125,9 +149,12 @@ def _unknown(path: Path, kind: str) -> str:
 
 def _unpacked(content: bytes, path: Path) -> bytes:
     try:
-        return gzip.decompress(content)
+        with gzip.open(io.BytesIO(content)) as file:
+            found = file.read(most_bytes() + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise PromptError(f"{path} cannot be unpacked: {shortened(error)} Get it again.") from error
+    check_bytes(path, len(found), PromptError, what="bytes or more once unpacked")
+    return found
 
 
 def _decoded(content: bytes, path: Path) -> str:
@@ -150,19 +177,14 @@ def _parquet(content: bytes, path: Path) -> list[Row]:
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(io.BytesIO(content))
+        with parsing(path, "a Parquet file", PromptError, "Download it again."):
+            check_parquet(content, path)
+            return records(pd.read_parquet(io.BytesIO(content)))
     except ImportError as error:
         raise PromptError(
             f"reading {path} needs the package 'pyarrow'. "
             "Run: pip install 'refusal-workbench[data]'."
         ) from error
-    except (ValueError, OSError, TypeError, LookupError, RuntimeError) as error:
-        raise PromptError(
-            f"{path} is broken or not a Parquet file: {shortened(error)} Download it again."
-        ) from error
-    if not frame.columns.is_unique:
-        raise PromptError(f"{path} has two columns of one name: {list(frame.columns)}.")
-    return records(frame)
 
 
 def _json(text: str, path: Path, place: str = "", whole: str = "") -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import PromptError
+from workbench.intake.limits import check_rows, regular_file
 from workbench.prompts.table import Table, picked, shortened, without_splits
 
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
@@ -32,22 +33,29 @@ def read_saved(path: Path, split: str | None, optional: bool) -> Table:
             f"{path} was saved with the package 'datasets', which is not installed. "
             "Run: pip install 'refusal-workbench[data]'."
         ) from error
+    for file in path.rglob("*"):
+        if not file.is_dir():
+            regular_file(file, PromptError)
     try:
         loaded: Any = datasets.load_from_disk(str(path))
     except Exception as error:  # pyarrow, json and datasets each have classes of their own
         raise PromptError(
             f"{path} is a broken data set: {shortened(error)} Save it again."
         ) from error
-    return of_data_set(loaded, str(path), split, optional)
+    return of_data_set(loaded, str(path), split, optional, limited=True)
 
 
-def of_data_set(loaded: Any, origin: str, split: str | None, optional: bool = False) -> Table:
+def of_data_set(
+    loaded: Any, origin: str, split: str | None, optional: bool = False, limited: bool = False
+) -> Table:
     """The table of a `datasets.Dataset`, or of one split of a `DatasetDict`.
 
-    Labels that the data set stores as numbers get their names back.
+    Labels that the data set stores as numbers get their names back. ``limited`` says that it was
+    read just now, and not handed over.
 
     Raises:
-        PromptError: there are several splits and none was chosen, no such split, or no rows.
+        PromptError: there are several splits and none was chosen, no such split, no rows, or too
+            many.
     """
     if isinstance(loaded, dict):
         split = picked(origin, list(loaded), split, optional)
@@ -57,6 +65,8 @@ def of_data_set(loaded: Any, origin: str, split: str | None, optional: bool = Fa
         if own is None or split != str(own):
             without_splits(origin, split, optional)
             split = None
+    if limited:
+        check_rows(origin, len(loaded), PromptError)
     rows = [dict(row) for row in loaded]
     for column, feature in (getattr(loaded, "features", None) or {}).items():
         if hasattr(feature, "int2str"):

@@ -127,8 +127,8 @@ def fetch_data_set(hub: str, split: str | None, *, optional: bool = False) -> Ta
     asked = None if optional else split
     loaded = _downloaded(hub, (), asked, f"the data set {hub!r}", remedy)
     if asked is not None and not isinstance(loaded, dict):
-        return of_data_set(loaded, hub, None)._replace(split=asked)
-    return of_data_set(loaded, hub, split, optional)
+        return of_data_set(loaded, hub, None, limited=True)._replace(split=asked)
+    return of_data_set(loaded, hub, split, optional, limited=True)
 
 
 def _downloaded(

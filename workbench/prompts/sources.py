@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.errors import PromptError
+from workbench.intake.limits import MAX_BYTES, MAX_ROWS, allowing, lies_there
+from workbench.intake.parsing import parsing
 from workbench.prompts.files import SUFFIXES, parse_text, read_table
 from workbench.prompts.inputs import table_of
 from workbench.prompts.labels import Values
@@ -45,6 +47,8 @@ def load_prompts(
     label_values: Values | None = None,
     name: str | None = None,
     limit: int | None = None,
+    max_bytes: int | None = None,
+    max_rows: int | None = None,
 ) -> PromptSet:
     """Loads prompts by name, from a file or folder, from the Hub, or from a table in memory.
 
@@ -81,10 +85,13 @@ def load_prompts(
         name: what to call the set; the source's name or the file's stem if not given.
         limit: at most so many prompts, drawn with the source's mix of labels and categories; the
             same ones every time.
+        max_bytes: of a file, and of what it unpacks to; 512 MiB by default.
+        max_rows: of a file or data set; 1,000,000 by default.
 
     Raises:
         PromptError: the source is not known, cannot be reached or read, is empty, lacks a column,
-            has several that fit, or holds a label, category or text that cannot be used.
+            has several that fit, holds a label, category or text that cannot be used, or more than
+            is read.
 
     >>> load_prompts("harmful", limit=16)
     PromptSet('harmful': 16 prompts; 16 harmful; 8 categories)
@@ -99,7 +106,8 @@ def load_prompts(
         text_column, category_column, label_column, id_column, context_column, label, category,
         label_values,
     )  # fmt: skip
-    opened = open_source(source, path=path, split=split)
+    with allowing(max_bytes=max_bytes, max_rows=max_rows):
+        opened = open_source(source, path=path, split=split)
     if opened.preset is None and opened.provenance["kind"] == "built-in" and reading.given():
         raise PromptError(
             f"{source!r} is built in and takes no {', '.join(reading.given())}: its prompts say "
@@ -126,7 +134,10 @@ class Opened(NamedTuple):
 
     def read(self, reading: Reading, name: str | None = None) -> PromptSet:
         """The rows as prompts; see `read_prompts`."""
-        return read_prompts(self.table, reading, name or self.name, self.provenance, self.preset)
+        with parsing(self.table.origin, "a table of prompts", PromptError):
+            return read_prompts(
+                self.table, reading, name or self.name, self.provenance, self.preset
+            )
 
 
 def open_source(
@@ -210,7 +221,8 @@ def _built_in(source: str) -> Opened:
             "Install the workbench again."
         ) from error
     provenance = {"kind": "built-in", "source": source}
-    return Opened(parse_text(text, Path(f"{source}.jsonl")), source, provenance)
+    with allowing(MAX_BYTES, MAX_ROWS):  # they are ours, whatever is said of other files
+        return Opened(parse_text(text, Path(f"{source}.jsonl")), source, provenance)
 
 
 def _benchmark(preset: Preset, path: str | Path | None) -> Opened:
@@ -232,7 +244,7 @@ def _benchmark(preset: Preset, path: str | Path | None) -> Opened:
 
 def _file(source: str | Path, split: str | None, optional: bool) -> Opened:
     path = Path(source)
-    there = _is_there(path)
+    there = lies_there(path)
     if isinstance(source, str) and not there and not path.suffix and path.name == source:
         names = (*BUILT_IN, *PRESETS)
         close = difflib.get_close_matches(source.lower(), names, n=1)
@@ -255,14 +267,6 @@ def _file(source: str | Path, split: str | None, optional: bool) -> Opened:
         provenance["split"] = table.split
     name = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
     return Opened(table, name, provenance)
-
-
-def _is_there(path: Path) -> bool:
-    """Whether something lies at a path; a name that no file can have lies nowhere."""
-    try:
-        return path.expanduser().exists()
-    except (OSError, ValueError, RuntimeError):
-        return False
 
 
 def _is_hub_id(source: str) -> bool:

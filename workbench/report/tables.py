@@ -1,6 +1,5 @@
 """What stands in the tables of a report: prompts with their replies, candidates, prompts used."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from workbench.figures.theme import number
 from workbench.names import without_folders
 from workbench.study.names import PROMPTS
 from workbench.study.results import Run
+from workbench.study.stored import read_kept
 from workbench.study.texts import read_texts
 
 
@@ -145,11 +145,7 @@ def _kept(run: Run) -> dict[str, dict[str, list[str]]]:
     Raises:
         StudyError: the file is broken.
     """
-    path = run.folder / PROMPTS
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["kept"]
-    except (OSError, ValueError, KeyError) as error:
-        raise StudyError(f"{path} is broken: {error}. Delete it and run again.") from error
+    return read_kept(run.folder / PROMPTS)["kept"]
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str:

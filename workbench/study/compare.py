@@ -18,6 +18,7 @@ from workbench.directions.direction import Directions
 from workbench.directions.subspaces import principal_angles
 from workbench.errors import AxisError, StudyError
 from workbench.figures.pairs import methods
+from workbench.intake.limits import allowing
 from workbench.study import names
 from workbench.study.comparable import Comparable, Source, read_sources
 
@@ -131,6 +132,7 @@ def compare_directions(
     axes: str | None = None,
     site: str | None = None,
     read_at: str | None = None,
+    max_bytes: int | None = None,
 ) -> Comparison:
     """Cosines between the directions of one source, or between those of two.
 
@@ -154,13 +156,15 @@ def compare_directions(
         axes: of a file that does not say it, as `load_published` takes them.
         site: the same.
         read_at: the same.
+        max_bytes: of a file that is read, and of what it unpacks to; 512 MiB by default, 8 GiB of
+            one that the workbench wrote.
 
     Raises:
         AxisError: the sets come from different models, whose cosines mean nothing, or share no
             layer, position or name; or there is no such one.
         StudyError: there is nothing to compare with, several names and none chosen, or one chosen
             where names are compared.
-        ArtifactError: a file that is absent, broken or holds no directions.
+        ArtifactError: a file that is absent, broken, too large or holds no directions.
     """
     if over not in get_args(Axis):
         raise AxisError(f"no axis {over!r} to compare: {', '.join(get_args(Axis))}.")
@@ -171,7 +175,8 @@ def compare_directions(
         )
     given = [each for each in (first, second) if each is not None]
     place, told = {"layer": layer, "position": position}, {"axes": axes, "site": site}
-    sources = read_sources(given, over, place, told | {"read_at": read_at})
+    with allowing(max_bytes=max_bytes):
+        sources = read_sources(given, over, place, told | {"read_at": read_at})
     one, other = sources[0], sources[1] if len(sources) > 1 else None
     if other is not None:
         check_same_model(one.directions, other.directions)

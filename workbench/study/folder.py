@@ -49,9 +49,8 @@ def open_folder(
         now["provenance"] |= {own: value for own, value in kept.items() if value is not None}
         ledger.record = now
     ledger.save()
-    path = folder / names.STUDY
-    if not path.is_file() or path.read_bytes() != ledger.study_text.encode():
-        write_text(path, ledger.study_text)
+    if not ledger.study_stands:
+        write_text(folder / names.STUDY, ledger.study_text)
     return ledger
 
 
@@ -110,12 +109,7 @@ def _there(folder: Path, say: Callable[[str], None]) -> Ledger | None:
             ) from other
         say(f"{error} What was made there is made again")
         return Ledger(folder, record)
-    path = folder / names.STUDY
-    try:
-        whole = path.read_bytes() == ledger.study_text.encode()
-    except OSError:
-        whole = False
-    if not whole:
+    if not ledger.study_stands:
         say(f"{names.STUDY} is not what was written: it is written again, as the ledger has it")
     return ledger
 

@@ -14,9 +14,12 @@ from typing import Any
 
 from workbench.artifact import write_text
 from workbench.errors import ArtifactError, StudyError
+from workbench.intake.limits import read_bytes
+from workbench.intake.records import read_checked
 from workbench.study import names
 from workbench.study.analyses import ANALYSES
 from workbench.study.settings import Study
+from workbench.study.stored import check_ledger, read_recorded
 
 _SCHEMA = 1
 IDENTITY = ("weights", "prompts", "template", "rendered", "thinking", "date")
@@ -44,26 +47,37 @@ class Ledger:
 
         Raises:
             StudyError: there is none.
-            ArtifactError: it is damaged.
+            ArtifactError: it is damaged, of other types, or of a later version.
         """
         path = folder / names.LEDGER
         if not path.is_file():
             raise StudyError(f"{folder} has no {names.LEDGER}.")
+        stored = read_checked(path, dict[str, Any])
+        if stored.pop("sha256", None) != _digest(stored):
+            raise ArtifactError(f"{path} is damaged: its checksum differs.")
+        if (version := stored.get("schema_version")) != _SCHEMA:
+            raise ArtifactError(
+                f"{path} has schema {version!r:.80}; this version reads {_SCHEMA}. Upgrade the "
+                "workbench."
+            )
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored.pop("sha256") != _digest(stored):
-                raise ValueError("its checksum differs")
-            if stored["schema_version"] > _SCHEMA:
-                raise ValueError(f"it has schema {stored['schema_version']}; upgrade the workbench")
-            Study(**stored["study"]["settings"])
-            return cls(folder, stored["study"], stored["files"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, StudyError) as error:
-            raise ArtifactError(f"{path} is damaged: {error}.") from error
+            check_ledger(path, stored)
+        except StudyError as error:
+            raise ArtifactError(str(error)) from error
+        return cls(folder, stored["study"], stored["files"])
 
     @property
     def study_text(self) -> str:
         """What ``study.json`` has to hold."""
         return json.dumps(self.record, indent=2, sort_keys=True)
+
+    @property
+    def study_stands(self) -> bool:
+        """Whether ``study.json`` holds that."""
+        try:
+            return read_bytes(self.folder / names.STUDY) == self.study_text.encode()
+        except ArtifactError:
+            return False
 
     def save(self) -> None:
         """Writes the ledger."""
@@ -134,13 +148,7 @@ def read_record(folder: Path) -> Mapping[str, Any]:
     try:
         return Ledger.read(folder).record
     except (StudyError, ArtifactError):
-        path = folder / names.STUDY
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        Study.from_json(json.dumps(stored["settings"]))
-        return {"settings": stored["settings"], "provenance": dict(stored["provenance"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} is broken: {error}.") from error
+        return read_recorded(folder / names.STUDY)
 
 
 def result_files(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from workbench.study import names
 from workbench.study.analyses import ANALYSES, Analysis, chosen_analyses
 from workbench.study.ledger import Ledger
 from workbench.study.material import Material
+from workbench.study.stored import read_note
 
 
 def make_analyses(material: Material) -> None:
@@ -46,8 +47,8 @@ def _is_made(ledger: Ledger, analysis: Analysis) -> bool:
         return True
     if ledger.fault(analysis.note) is not None:
         return False
-    note = json.loads((ledger.folder / analysis.note).read_text(encoding="utf-8"))
-    return note.get("version") == __version__ and not note.get("again", True)
+    note = read_note(ledger.folder / analysis.note)
+    return note.version == __version__ and not note.again
 
 
 def _make(analysis: Analysis, material: Material) -> None:

@@ -31,7 +31,7 @@ MADE_FROM = {
 }
 """The main results, in the order in which they are made; those of analyses say it themselves."""
 
-FREE = frozenset({"device", "batch_tokens", "top_k", "analyses"})
+FREE = frozenset({"device", "batch_tokens", "max_bytes", "max_rows", "top_k", "analyses"})
 """Settings on which no result hangs."""
 
 _BEFORE_ANSWERS = frozenset({VERIFICATION, TEXTS})

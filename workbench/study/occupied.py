@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from workbench.artifact import is_leftover, sweep_leftovers, write_text
 from workbench.errors import ArtifactError, StudyError
+from workbench.study.stored import read_holder
 
 LOCK = ".lock"
 """Locked by the system for as long as its holder lives; the file itself means nothing and stays."""
@@ -79,7 +80,7 @@ def _self() -> dict[str, str | int]:
 def _holder(folder: Path) -> str:
     """Who holds the lock, as far as that is known."""
     try:
-        held = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        return "process {pid} on {host}, since {since} ({command})".format(**held)
-    except (OSError, ValueError, KeyError, TypeError):
+        held = read_holder(folder / HOLDER)
+    except StudyError:
         return "it has only just begun"
+    return f"process {held.pid} on {held.host}, since {held.since} ({held.command})"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from workbench.errors import PromptError, StudyError
+from workbench.intake.limits import allowing
 from workbench.models.generate import check_fits
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
@@ -83,10 +84,11 @@ def _loaded(study: Study) -> dict[str, PromptSet]:
     """The prompts of every label, each text once and under one label, each id once."""
     labels = ("harmful", "harmless", *(["borderline"] if study.borderline else []))
     try:
-        opened = {
-            label: open_source(getattr(study, label), split=study.split, optional=True)
-            for label in labels
-        }
+        with allowing(max_bytes=study.max_bytes, max_rows=study.max_rows):
+            opened = {
+                label: open_source(getattr(study, label), split=study.split, optional=True)
+                for label in labels
+            }
         _check_named(study, opened)
         loaded = {label: _of_label(study, own, label) for label, own in opened.items()}
     except PromptError as error:

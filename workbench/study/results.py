@@ -1,6 +1,5 @@
 """Run: what a study found, and where it lies."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,14 +14,14 @@ from workbench.arguments import checked
 from workbench.artifact import load_dataset
 from workbench.directions.direction import Directions
 from workbench.errors import ArtifactError, StudyError
+from workbench.intake.limits import allowing, lies_there
+from workbench.intake.parsing import parsing
 from workbench.study import names
 from workbench.study.analyses import ANALYSES, Analysis
 from workbench.study.command import command
 from workbench.study.ledger import Ledger, holds_run, read_record, result_files
 from workbench.study.settings import Study
-
-_REPLY = ("prompt_set", "id", "condition", "prompt", "reply", "verdict")
-"""What is known of every reply."""
+from workbench.study.stored import read_note, read_replies
 
 
 class AnalysisResults(dict[str, xr.Dataset]):
@@ -85,24 +84,38 @@ class Run:
 
     @property
     def found(self) -> dict[str, str]:
-        """What each analysis found in one line, by its name."""
-        return {
-            each.name: line
-            for each in ANALYSES
-            if (line := each.describe(self.results, self.choice.layer, self.choice.position))
-        }
+        """What each analysis found in one line, by its name.
+
+        Raises:
+            StudyError: a result lacks what its line is made from.
+        """
+        lines: dict[str, str] = {}
+        for each in ANALYSES:
+            with parsing(self.folder, f"a run with a whole result of {each.name}", StudyError):
+                line = each.describe(self.results, self.choice.layer, self.choice.position)
+            if line:
+                lines[each.name] = line
+        return lines
 
 
 @checked
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path, max_bytes: int | None = None) -> Run:
     """Reads a finished run, after checking that all of it belongs together.
 
+    Args:
+        folder: of the run.
+        max_bytes: of a file in it; by default 8 GiB of a result, 512 MiB of a text.
+
     Raises:
-        StudyError: the folder holds no run, or one that is not finished, or a result that was not
-            made with the settings, prompts, template, weights and results that the run has.
-        ArtifactError: a file in it is damaged or missing.
+        StudyError: the folder holds no run, or one that is not finished or broken, or a result that
+            was not made with the settings, prompts, template, weights and results that the run has.
+        ArtifactError: a file in it is damaged, missing or too large.
     """
-    return read_run(Path(folder), heads=True)
+    folder = Path(folder)
+    if not lies_there(folder):
+        raise StudyError(f"{folder} holds no run: there is no such folder.")
+    with allowing(max_bytes=max_bytes), parsing(folder, "a run", StudyError):
+        return read_run(folder, heads=True)
 
 
 def read_run(folder: Path, heads: bool) -> Run:
@@ -168,7 +181,7 @@ def check_files(folder: Path, heads: bool) -> Study:
         ) from None
     except ArtifactError as error:
         raise ArtifactError(f"{error} {again}") from error
-    if _bytes(folder / names.STUDY) != ledger.study_text.encode():
+    if not ledger.study_stands:
         raise ArtifactError(
             f"{folder / names.STUDY} is damaged: it is not what the ledger has. {again}"
         )
@@ -185,14 +198,6 @@ def check_files(folder: Path, heads: bool) -> Study:
     return study
 
 
-def _bytes(path: Path) -> bytes | None:
-    """What a file holds; None where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
-
-
 def result_path(folder: Path, result: str) -> Path:
     """Where a result of an analysis lies."""
     return folder / names.result_name(result)
@@ -205,12 +210,7 @@ def read_skipped(folder: Path, analysis: Analysis) -> str | None:
         StudyError: the file is broken.
     """
     path = folder / analysis.note
-    if not path.is_file():
-        return None
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} is broken: {error}. Run the same study again.") from error
+    return read_note(path).reason if path.is_file() else None
 
 
 def choose(study: Study, scores: xr.Dataset) -> Choice:
@@ -232,22 +232,3 @@ def read_study(folder: Path) -> tuple[Study, dict[str, Any]]:
     """
     record = read_record(folder)
     return Study(**record["settings"]), dict(record["provenance"])
-
-
-def read_replies(path: Path) -> pd.DataFrame:
-    """Replies, one line each.
-
-    Raises:
-        StudyError: the file is broken.
-    """
-    try:
-        # Not splitlines(): a reply may hold any Unicode line separator.
-        lines = path.read_text(encoding="utf-8").split("\n")
-        found = pd.DataFrame([json.loads(line) for line in lines if line])
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} is broken: {error}. Run the same study again.") from error
-    if lacking := [column for column in _REPLY if column not in found]:
-        raise StudyError(
-            f"{path} holds no replies with {', '.join(lacking)}. Run the same study again."
-        )
-    return found

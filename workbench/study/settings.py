@@ -8,6 +8,7 @@ from typing import Any
 from workbench.arguments import check_fields
 from workbench.arguments.words import meant
 from workbench.errors import ModelError, PromptError, StudyError
+from workbench.intake.records import as_record
 from workbench.models.clock import day
 from workbench.study.analyses import analyses_help, chosen_analyses
 
@@ -63,6 +64,8 @@ class Study:
     >>> Study(n_train=64).n_train
     64
     """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     model: str = _setting("pocket", "Organism, Hub id or folder.")
     harmful: str = _setting(
@@ -137,11 +140,18 @@ class Study:
     )
     max_thinking_tokens: int = _setting(1024, "Longest thinking block that is waited for.")
     batch_tokens: int = _setting(8192, "Most tokens in one batch; lower it if memory runs out.")
+    max_bytes: int | None = _setting(
+        None, "Most bytes of a file that is read, also once unpacked; by default 512 MiB."
+    )
+    max_rows: int | None = _setting(None, "Most rows of a file of prompts; by default 1,000,000.")
 
     def __post_init__(self) -> None:
         check_fields(self)
         for name in _COUNTS:
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("max_bytes", "max_rows"):
+            value = getattr(self, name)
+            self._require(name, value is None or value >= 1, "at least 1")
         self._require("skip_last", 0 <= self.skip_last < 1, "in [0, 1)")
         self._require("confidence", 0 < self.confidence < 1, "between 0 and 1")
         self._require("seed", 0 <= self.seed < _N_SEEDS, f"from 0 to {_N_SEEDS - 1}")
@@ -225,7 +235,4 @@ class Study:
         Raises:
             StudyError: unknown or malformed settings.
         """
-        try:
-            return cls(**json.loads(text))
-        except (TypeError, ValueError) as error:
-            raise StudyError(f"these are not the settings of a study: {error}.") from error
+        return as_record(text, "the settings of a study", cls, StudyError)

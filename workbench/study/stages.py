@@ -17,6 +17,7 @@ from workbench.artifact import environment, load_dataset, save_dataset, write_te
 from workbench.directions import estimate
 from workbench.directions.direction import Directions
 from workbench.errors import ModelError
+from workbench.intake.limits import MAX_ARTIFACT_BYTES, allowing
 from workbench.interventions import mean_projection
 from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
@@ -32,8 +33,8 @@ from workbench.study.making import make_analyses
 from workbench.study.material import Material
 from workbench.study.occupied import occupied
 from workbench.study.prompts import Split, keep_prompts, reading_notes, split_prompts
-from workbench.study.results import read_replies
 from workbench.study.settings import Study
+from workbench.study.stored import read_kept, read_replies
 from workbench.study.texts import write_texts
 from workbench.study.thoughts import tokens_after
 
@@ -108,7 +109,7 @@ class Stages:
         """Refusal tokens, and the prompts that pass the filter."""
         path = self.folder / names.PROMPTS
         if self._kept is None and self._stands(names.PROMPTS):
-            self._kept = json.loads(path.read_text(encoding="utf-8"))
+            self._kept = read_kept(path)
         if self._kept is None:
             self.say("answering a few prompts to see how this model refuses")
             self._kept = keep_prompts(self.model, self.study, self.prompts)
@@ -306,7 +307,10 @@ def open_run(
         for note in notes:
             say(f"{label} prompts: {note}")
     check_unused(folder)
+    small = study.max_bytes is None or study.max_bytes <= MAX_ARTIFACT_BYTES
     with contextlib.ExitStack() as held:
+        # The study's limits are about what others wrote; a larger one also lets larger results in.
+        held.enter_context(allowing(None if small else study.max_bytes))
         # A folder that is not there is made once nothing is wrong with the model.
         is_new = not holds_run(folder)
         if not is_new:

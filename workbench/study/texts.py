@@ -5,11 +5,13 @@ from pathlib import Path
 
 from workbench.artifact import write_text
 from workbench.errors import PromptError, StudyError
+from workbench.intake.limits import one_line
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.promptset import PromptSet
 from workbench.study.names import TEXTS
 from workbench.study.prompts import Split
 from workbench.study.results import read_study
+from workbench.study.stored import read_prompt_texts
 
 
 def write_texts(path: Path, split: Split) -> None:
@@ -37,18 +39,17 @@ def read_texts(folder: Path) -> Split:
     found: dict[str, dict[str, list[Prompt]]] = {
         label: {part: [] for part in parts} for label, parts in recorded.items()
     }
+    rows = read_prompt_texts(path, f"Delete it. {again}")
     try:
-        # Not splitlines(): a prompt may hold any Unicode line separator.
-        for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
-            row = json.loads(line)
+        for row in rows:
             own = Prompt(row["id"], row["text"], row["label"], row["category"])
             found[row["label"]][row["part"]].append(own)
         split = {
-            label: {part: PromptSet(tuple(rows), f"{label}:{part}") for part, rows in parts.items()}
+            label: {part: PromptSet(tuple(own), f"{label}:{part}") for part, own in parts.items()}
             for label, parts in found.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, PromptError) as error:
-        raise StudyError(f"{path} is broken: {error!r}. Delete it. {again}") from error
+    except (KeyError, PromptError) as error:
+        raise StudyError(f"{path} is broken: {one_line(repr(error))} Delete it. {again}") from error
     for label, parts in split.items():
         for part, prompts in parts.items():
             if prompts.fingerprint != recorded[label][part]:

@@ -31,6 +31,8 @@ from workbench.directions.published.files import (
     read_safetensors,
 )
 from workbench.errors import ArtifactError
+from workbench.intake.limits import allowing, lies_there, regular_file
+from workbench.intake.parsing import parsing
 
 __all__ = ["READERS", "Published", "PublishedChoice", "Reader", "load_published"]
 
@@ -46,6 +48,7 @@ def load_published(
     axes: str | Sequence[str] | None = None,
     name: str | Sequence[str] | None = None,
     read_at: str | None = None,
+    max_bytes: int | None = None,
 ) -> Published:
     """Reads a run, a folder or a file that another project published or saved.
 
@@ -102,15 +105,17 @@ def load_published(
         read_at: where rows or keys count blocks and the file does not say on which side it was
             read: ``"input"``, block l being ``resid_pre`` of layer l, or ``"output"``, of layer
             l + 1. ``provenance["layer"]`` says how it was read.
+        max_bytes: of a file, and of what it unpacks to; 512 MiB by default.
 
     Raises:
         ArtifactError: nothing there, no known format, broken, not finite, zero, no floating
             numbers, a pickle that asks for more than arrays and tensors, a shape that can be read
-            two ways or without a label that it needs, or ``gguf`` is not installed.
+            two ways or without a label that it needs, too large, no regular file, or ``gguf`` is
+            not installed.
         AxisError: a layer below 0, a position that is not, or an unknown site or axis.
     """
     path = Path(path).expanduser()
-    if not path.exists():
+    if not lies_there(path):
         raise ArtifactError(f"no file or folder {path}.")
     asked = Asked(
         layer=_several(layer),
@@ -126,9 +131,12 @@ def load_published(
             f"{path} is a run of the workbench. Read it with wb.load_run(path): its .direction is "
             "the chosen one, its .directions are all candidates."
         )
-    for reader in READERS:
-        if reader.recognises(path):
-            return _checked(path, reader.read(path, asked))
+    with allowing(max_bytes=max_bytes), parsing(path, "what its name says"):
+        for reader in READERS:
+            if reader.recognises(path):
+                return _checked(path, reader.read(path, asked))
+    if not path.is_dir():
+        regular_file(path)
     known = "; ".join(reader.what for reader in READERS)
     raise ArtifactError(f"{path} is in no published format that is known here. Known: {known}.")
 
@@ -202,7 +210,7 @@ def _read_safetensors(path: Path, asked: Asked) -> Published:
 
 
 def _read_json(path: Path, asked: Asked) -> Published:
-    return _read_contents(path, read_json(path, object), asked)
+    return _read_contents(path, read_json(path, Any), asked)
 
 
 def _read_run(path: Path, asked: Asked) -> Published:
@@ -225,7 +233,8 @@ class Reader:
 
 
 def _ends(*suffixes: str) -> Callable[[Path], bool]:
-    return lambda path: path.is_file() and path.suffix.lower() in suffixes
+    # What is there and no regular file is refused where it is opened.
+    return lambda path: not path.is_dir() and path.suffix.lower() in suffixes
 
 
 READERS = (

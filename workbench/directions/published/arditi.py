@@ -1,7 +1,7 @@
 """Runs of Arditi et al. 2024, as github.com/andyrdt/refusal_direction leaves them on disk."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,35 @@ from workbench.directions.published.files import (
     read_tensor,
 )
 from workbench.errors import ArtifactError
+from workbench.intake.limits import check_elements
+from workbench.intake.records import read_record
 
 _SITE = "resid_pre"
+
+
+@dataclass(frozen=True)
+class _Place:
+    layer: int
+    pos: int
+
+
+@dataclass(frozen=True)
+class _Cell:
+    layer: int
+    position: int
+
+
+@dataclass(frozen=True)
+class _Evaluation(_Cell):
+    refusal_score: float
+    steering_score: float
+    kl_div_score: float
+
+
+@dataclass(frozen=True)
+class _Replies:
+    completions: list[dict[str, Any]] = field(default_factory=list)
+
 
 _SCORES = {"refusal_score": "bypass", "steering_score": "induce", "kl_div_score": "kl"}
 
@@ -45,7 +72,7 @@ def read_run(path: Path) -> Published:
         "run": path.resolve().name,
     }
     if losses := sorted(path.glob("loss_evals/*.json")):
-        provenance["losses"] = {file.stem: read_json(file, dict) for file in losses}
+        provenance["losses"] = {file.stem: read_json(file, dict[str, Any]) for file in losses}
     files = [path / name for name in RUN_FILES]
     choice = read_choice(files[0]) if files[0].is_file() else None
     directions = _read_run_directions(path, choice, provenance)
@@ -53,7 +80,7 @@ def read_run(path: Path) -> Published:
     if choice is not None and scores is not None:
         choice = _scored(choice, scores, path)
     completions = {
-        file.stem: pd.DataFrame(read_json(file, dict).get("completions", []))
+        file.stem: pd.DataFrame(read_record(file, _Replies).completions)
         for file in sorted(path.glob("completions/*.json"))
     }
     return Published(directions, scores, choice, completions or None, provenance)
@@ -111,11 +138,8 @@ def from_vector(path: Path, at: PublishedChoice, provenance: Mapping[str, Any]) 
 
 def read_choice(path: Path) -> PublishedChoice:
     """The chosen layer and position."""
-    found = read_json(path, dict)
-    try:
-        return PublishedChoice(layer=int(found["layer"]), position=int(found["pos"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{path} names no layer and pos: {error!r}.") from error
+    found = read_record(path, _Place)
+    return PublishedChoice(layer=found.layer, position=found.pos)
 
 
 def _scored(choice: PublishedChoice, scores: xr.Dataset, path: Path) -> PublishedChoice:
@@ -130,9 +154,11 @@ def _read_scores(
     path: Path, directions: Directions | None, provenance: Mapping[str, Any]
 ) -> xr.Dataset:
     """Scores of all candidates; ``passed_filter`` marks those that the run itself kept."""
-    table = pd.DataFrame(read_json(path, list))
+    table = pd.DataFrame(read_json(path, list[_Evaluation]))
     if missing := {"layer", "position", *_SCORES} - set(table.columns):
         raise ArtifactError(f"{path} has no column {sorted(missing)[0]!r}.")
+    n_cells = len(set(table["layer"])) * len(set(table["position"]))
+    check_elements(path, n_cells, what="layers by positions")
     try:
         scores = table.rename(columns=_SCORES).set_index(["layer", "position"]).to_xarray()
     except ValueError as error:
@@ -149,7 +175,7 @@ def _read_scores(
     scores.attrs = {**provenance, "site": _SITE, "name": "refusal", "n_layers": n_layers}
     if (kept := path.with_name("direction_evaluations_filtered.json")).is_file():
         passed = xr.zeros_like(scores["bypass"], dtype=bool).drop_attrs()
-        for row in read_json(kept, list):
+        for row in read_json(kept, list[_Cell]):
             passed.loc[{"layer": row["layer"], "position": row["position"]}] = True
         scores["passed_filter"] = passed
         if bool((passed == _by_the_paper(scores)).all()):

@@ -19,9 +19,12 @@ from typing import Any
 import numpy as np
 
 from workbench.directions.published.asked import Asked
-from workbench.directions.published.files import Published, broken
+from workbench.directions.published.files import Published
 from workbench.directions.published.steering import POSITION, from_blocks, repeng_provenance
 from workbench.errors import ArtifactError
+from workbench.intake.gguf import check_gguf
+from workbench.intake.limits import regular_file
+from workbench.intake.parsing import parsing
 
 _ARCHITECTURE = "controlvector"
 
@@ -41,12 +44,11 @@ def read(path: Path, asked: Asked) -> Published:
         raise ArtifactError(
             f"reading {path} needs the package gguf: pip install 'refusal-workbench[gguf]'."
         ) from error
-    try:
+    regular_file(path)
+    with parsing(path, "a GGUF file"):
+        check_gguf(path)  # the reader trusts what a header says
         reader = GGUFReader(path)
         fields = {name: field.contents() for name, field in reader.fields.items() if _wanted(name)}
-    # The reader trusts the offsets in a file, so a damaged one can raise anything.
-    except Exception as error:
-        raise broken(path, "a GGUF file", error) from error
     found = fields.get("general.architecture")
     if found != _ARCHITECTURE:
         raise ArtifactError(

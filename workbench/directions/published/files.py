@@ -1,9 +1,7 @@
 """What a published source can hold, and how its files are opened without running anything."""
 
-import _codecs
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,15 @@ import pandas as pd
 import torch
 import xarray as xr
 from jaxtyping import Float
-from numpy._core.multiarray import _reconstruct  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 
 from workbench.directions.direction import Directions
-from workbench.errors import ArtifactError
+from workbench.errors import ArtifactError, WorkbenchError
+from workbench.intake.limits import MAX_ARTIFACT_BYTES, one_line, read_bytes, regular_file
+from workbench.intake.npy import read_arrays
+from workbench.intake.parsing import parsing
+from workbench.intake.pickles import dense, read_torch
+from workbench.intake.records import read_checked
 
 
 class LabelNeeded(ArtifactError):
@@ -40,26 +42,13 @@ class SteeringVector:
     """Stands in for the class of steering-vectors: holds the attributes of a pickled one."""
 
 
-_ALLOWED = [
-    _reconstruct,
-    (_reconstruct, "numpy.core.multiarray._reconstruct"),  # as numpy 1 wrote it
-    np.ndarray,
-    np.dtype,
-    np.dtypes.Float16DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Float64DType,
-    _codecs.encode,
-    (ControlVector, "repeng.extract.ControlVector"),
-    (SteeringVector, "steering_vectors.steering_vector.SteeringVector"),
-]
-"""What a pickled NumPy array is made of, and two classes of which only the attributes are filled.
-
-torch allows what its own tensors are made of.
-"""
+_CLASSES = {
+    "repeng.extract.ControlVector": ControlVector,
+    "steering_vectors.steering_vector.SteeringVector": SteeringVector,
+}
+"""Two classes of which only the attributes are filled."""
 
 _TORCH = "a torch file"
-
-_REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module \S+ is blocked)")
 
 
 @dataclass(frozen=True)
@@ -92,92 +81,83 @@ class Published:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_json(path: Path, kind: type) -> Any:
-    """The list or object that a JSON file holds."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} is broken: {error}.") from error
-    if not isinstance(found, kind):
-        raise ArtifactError(f"{path} holds a {type(found).__name__}, not a {kind.__name__}.")
-    return found
+def read_json(path: Path, kind: Any) -> Any:
+    """What a JSON file holds, as it stands there, where it is of a type.
+
+    Raises:
+        ArtifactError: no JSON, or of another type.
+    """
+    return read_checked(path, kind)
 
 
 def read_pickle(path: Path) -> Any:
     """What a ``.pt`` file holds, on the CPU, opened with nothing but the allow-list.
 
     Raises:
-        ArtifactError: broken, no torch file, or a pickle that asks for more, which is named.
+        ArtifactError: broken, no torch file, too large, or a pickle that asks for more than arrays
+            and tensors, which is named.
     """
-    try:
-        with torch.serialization.safe_globals(_ALLOWED):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged or hostile pickle can raise anything, and none of it is a bug of ours.
-    except Exception as error:
-        if refused := _REFUSED.search(str(error)):
-            raise ArtifactError(
-                f"{path} asks for {refused[1]}, which is neither array nor tensor; it was not run."
-            ) from error
-        raise broken(path, _TORCH, error) from error
+    with _opening(path, _TORCH):
+        return read_torch(path, _CLASSES)
 
 
 def read_numpy(path: Path) -> Any:
     """The array of a ``.npy`` file, or those of a ``.npz`` by name; no pickle is opened.
 
     Raises:
-        ArtifactError: broken, or pickled Python objects, which could run code.
+        ArtifactError: broken, too large, or pickled Python objects, which could run code.
     """
-    try:
-        start = path.read_bytes()[:6]
-        if not start.startswith((b"PK", b"\x93NUMPY")):
-            raise ValueError("it does not begin as one")  # NumPy would take it for a pickle
-        found = np.load(path, allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else dict(found.items())
-    # A damaged file can raise anything.
-    except Exception as error:
-        if "allow_pickle" in str(error):
+    with _opening(path, "a NumPy file"):
+        try:
+            return read_arrays(read_bytes(path), path)
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
             raise ArtifactError(
                 f"{path} holds a pickled Python object, as np.save writes a dict: that can run "
                 "code, so it was not opened. Where you trust it, load it and save its vectors with "
                 "np.savez(path, **{str(layer): vector}) or torch.save."
             ) from error
-        raise broken(path, "a NumPy file", error) from error
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file, by name.
+    """The tensors of a ``.safetensors`` file, by name; half precision as float32.
 
     Raises:
-        ArtifactError: broken, or no such file.
+        ArtifactError: broken, too large, or no such file.
     """
     from safetensors import safe_open
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except Exception as error:
-        raise broken(path, "a safetensors file", error) from error
+    regular_file(path)
+    with _opening(path, "a safetensors file"), safe_open(path, framework="pt") as file:
+        return {name: dense(path, file.get_tensor(name)) for name in file.keys()}
 
 
 def is_ours(path: Path) -> bool:
     """Whether a ``.safetensors`` file is one that the workbench wrote."""
     from safetensors import safe_open
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return "manifest" in (file.metadata() or {})
-    except Exception as error:
-        raise broken(path, "a safetensors file", error) from error
+    regular_file(path, otherwise=MAX_ARTIFACT_BYTES)
+    with _opening(path, "a safetensors file"), safe_open(path, framework="numpy") as file:
+        return "manifest" in (file.metadata() or {})
 
 
-def broken(path: Path, expected: str, error: Exception) -> ArtifactError:
-    """The error for a file that a library could not read, in one line."""
-    return ArtifactError(f"{path} is broken or not {expected}: {_reason(path, expected, error)}.")
+@contextmanager
+def _opening(path: Path, expected: str) -> Iterator[None]:
+    """As `parsing`; of a broken file it is said what its first bytes show."""
+    with parsing(path, expected):
+        try:
+            yield
+        except (WorkbenchError, ImportError, MemoryError):
+            raise
+        except Exception as error:
+            raise ValueError(_reason(path, expected, error)) from error
 
 
 def _reason(path: Path, expected: str, error: Exception) -> str:
     """What is wrong with a file, as its first bytes show it or the library says it."""
-    start = path.read_bytes()[:64] if path.is_file() else b""
+    with path.open("rb") as file:
+        start = file.read(64)
     if not start:
         return "it is empty"
     if start.startswith(b"version https://git-lfs"):
@@ -186,11 +166,9 @@ def _reason(path: Path, expected: str, error: Exception) -> str:
         return "it is a web page"
     if expected == _TORCH and not start.startswith((b"PK", b"\x80")):
         return f"it begins with {bytes(start[:4])!r}, and none that torch.save wrote does"
-    said = str(error).strip().rstrip(".").splitlines()
+    said = one_line(error)
     # Unpicklers raise whatever comes: "101", a lone key, nothing at all.
-    if said and " " in said[0]:
-        return said[0]
-    return f"it is cut off or damaged ({type(error).__name__})"
+    return said if " " in said else f"it is cut off or damaged ({type(error).__name__})"
 
 
 def read_tensor(path: Path) -> Float[Tensor, "..."]:
