@@ -1,5 +1,6 @@
 """One process at a time writes into a run; who does is named, and a dead one is no obstacle."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import filelock
 import pytest
 
 import workbench as wb
+from workbench.study import stages
 from workbench.study.occupied import occupied
 from workbench.study.results import read_study
 from workbench.study.stages import open_run
@@ -46,6 +48,26 @@ def test_a_second_study_in_the_folder_waits_for_the_first(pocket, tmp_path):
         with pytest.raises(wb.StudyError, match="another process writes into"):
             wb.run_study(study, tmp_path / "run", model=pocket)
         assert read_study(tmp_path / "run")[0] == study
+
+
+def test_a_run_begun_by_another_while_the_model_was_loaded_is_not_entered(
+    pocket, tmp_path, monkeypatch
+):
+    study = wb.Study(n_train=8, n_validation=8, n_test=4, borderline="")
+    load = stages._model
+    with contextlib.ExitStack() as other:
+
+        def loaded_slowly(*given):
+            monkeypatch.setattr(stages, "_model", load)
+            other.enter_context(open_run(study, tmp_path / "run", model=pocket))
+            return load(*given)
+
+        monkeypatch.setattr(stages, "_model", loaded_slowly)
+        with (
+            pytest.raises(wb.StudyError, match="another process writes into"),
+            open_run(study, tmp_path / "run", model=pocket),
+        ):
+            pass
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):

@@ -312,11 +312,12 @@ def open_run(
         # The study's limits are about what others wrote; a larger one also lets larger results in.
         held.enter_context(allowing(None if small else study.max_bytes))
         # A folder that is not there is made once nothing is wrong with the model.
-        if holds_run(folder):
+        is_new = not holds_run(folder)
+        if not is_new:
             held.enter_context(occupied(folder))
         say(f"loading {study.model}")
         model = _model(study, folder, model)
-        if not holds_run(folder):
+        if is_new:
             held.enter_context(occupied(folder))
         ledger = open_folder(folder, study, model, prompts, say)
         stages = Stages(ledger, study, model, prompts, say)
