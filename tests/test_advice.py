@@ -114,6 +114,7 @@ def test_advice_is_in_the_words_of_the_command(message, worded):
 WRONG = {
     **dict.fromkeys(("n_train", "n_validation", "n_test", "top_k"), 0),
     **dict.fromkeys(("max_new_tokens", "max_thinking_tokens", "batch_tokens"), -1),
+    **dict.fromkeys(("max_bytes", "max_rows"), 0),
     **dict.fromkeys(("model", "harmful", "harmless", "text_column", "id_column", "split"), " "),
     **dict.fromkeys(("refusal_words", "analyses", "revision", "chat_template"), " "),
     "label_values": "unsafe",
@@ -191,7 +192,7 @@ VERIFIED = xr.Dataset(
 
 
 def test_warnings_are_one_line_in_the_words_of_the_command(monkeypatch, capsys):
-    def warn():
+    def warn(**_settings):
         warnings.warn("two\nlines: leave words= out", UserWarning, stacklevel=1)
         raise StudyError("stop")
 

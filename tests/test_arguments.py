@@ -86,9 +86,9 @@ MISTAKES = {
     "compare empty": (lambda: wb.compare_directions(""), wb.ArtifactError, "the path is empty"),
     "figures.save_figure empty": (lambda: figures.save_figure(go.Figure(), "", "a"),
         wb.ArtifactError, "the path is empty"),
-    "load_model empty": (lambda: wb.load_model(""), wb.StudyError, "name is empty. Pass one"),
-    "Study empty": (lambda: wb.Study(model=" "), wb.StudyError, "model is empty. Pass one"),
-    "Study no prompts": (lambda: wb.Study(harmful=""), wb.StudyError, "harmful is empty. Name a"),
+    "load_model empty": (lambda: wb.load_model(""), wb.StudyError, "name must be text that"),
+    "Study empty": (lambda: wb.Study(model=" "), wb.StudyError, "model must be text that"),
+    "Study no prompts": (lambda: wb.Study(harmful=""), wb.StudyError, "harmful must be text that"),
     "published": (lambda: wb.mean_projection(SimpleNamespace(), DIRECTION), wb.AxisError,
         "found a SimpleNamespace"),
 }  # fmt: skip

@@ -223,7 +223,9 @@ def load_artifact(path: str | Path, *, kind: str) -> Artifact:
             "Upgrade the workbench."
         )
     stored = manifest.pop("sha256", None)
-    if (stored is not None or version > 1) and stored != _checksum(tensors, manifest):
+    with parsing(path, "what the workbench wrote"):
+        held = _checksum(tensors, manifest) if stored is not None or version > 1 else None
+    if stored != held:
         raise ArtifactError(
             f"{path} is damaged: it is not what was written, as its checksum shows. Restore it, or "
             "make it again."

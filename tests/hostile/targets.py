@@ -11,6 +11,7 @@ from typing import Any
 import workbench as wb
 from hostile import sealing, seeds
 from hostile.mutate import mutated
+from workbench.directions.published.files import LabelNeeded
 from workbench.study.stored import read_kept
 from workbench.study.texts import read_texts
 
@@ -51,7 +52,11 @@ def _prompts(folder: Path, name: str) -> None:
 
 
 def _published(folder: Path, name: str) -> None:
-    _check(wb.load_published(folder / name).directions)
+    try:
+        found = wb.load_published(folder / name)
+    except LabelNeeded:  # a matrix can be layers, positions or vectors of one place
+        found = wb.load_published(folder / name, axes="layer")
+    _check(found.directions)
 
 
 def _published_run(folder: Path, name: str) -> None:
