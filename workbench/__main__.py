@@ -30,18 +30,16 @@ def main() -> None:
         except WorkbenchError as error:
             screen.fail(f"workbench: {worded(error)}")
             status = 2
-        except (typer.Abort, KeyboardInterrupt, SystemExit) as stopped:
-            # Typer makes one into another.
-            if isinstance(stopped, SystemExit) and stopped.code != _INTERRUPTED:
-                raise
-            goes_on = any(each in _RESUMING for each in sys.argv[1:])
-            screen.fail(f"workbench: stopped. {_GOES_ON if goes_on else ''}".strip())
+        except (typer.Abort, KeyboardInterrupt):
             status = _INTERRUPTED
         except Exception as error:
             if not hasattr(error, "format_message"):
                 sys.excepthook = screen.show_traceback
                 raise
             _refuse_usage(error)
+    if status == _INTERRUPTED:  # typer makes that of Ctrl-C
+        goes_on = any(each in _RESUMING for each in sys.argv[1:])
+        screen.fail(f"workbench: stopped. {_GOES_ON if goes_on else ''}".strip())
     sys.exit(status or 0)
 
 

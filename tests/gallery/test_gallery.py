@@ -179,7 +179,7 @@ def test_runs_that_would_write_the_same_files_are_refused(small_run, tmp_path):
 
 # What a `study.json` of somebody else may say its model is.
 FOREIGN = (
-    "..", "a/..", ".", "", "../../x", "/", "published", "a/chat", "b/chat", "con", "C:\\me\\chat",
+    "..", "a/..", ".", "../../x", "/", "published", "a/chat", "b/chat", "con", "C:\\me\\chat",
     "/home/me/own",
     "[x](http://y) <b>*z*</b> `` | &lt;", "x\n\n# y\n<img src=z>", "\x1b[31m\u202ez",
 )  # fmt: skip

@@ -198,21 +198,32 @@ def test_other_estimators_find_it_too(pocket, tmp_path):
 def test_what_is_advised_where_too_few_are_refused_can_be_done_in_the_same_folder(pocket, tmp_path):
     study = wb.Study(n_train=9, n_validation=9, n_test=4, refusal_words="zzz")
     token = pocket.tokenizer.decode(wb.refusal_tokens(pocket, words=["zzz"]))
-    with pytest.raises(wb.StudyError) as caught:
-        open_run(study, tmp_path, model=pocket).refusal_tokens()
+    with (
+        pytest.raises(wb.StudyError) as caught,
+        open_run(study, tmp_path, model=pocket) as stages,
+    ):
+        stages.refusal_tokens()
     told = str(caught.value)
     assert "refuses only 0 of 9 harmful train prompts; at least 8 are needed" in told
     assert f"and {token!r} count as refusals. Raise n_train, give other prompts" in told
     assert "or leave out refusal_words='zzz'" in told
     again = replace(study, n_train=48, n_validation=16, refusal_words=None)
-    stages = open_run(again, tmp_path, model=pocket)
-    assert stages.refusal_tokens()
-    assert open_run(again, tmp_path, model=pocket).refusal_tokens() == stages.refusal_tokens()
-    with pytest.raises(wb.StudyError, match=r"holds another study: n_train, .*prompts differ"):
-        open_run(replace(again, n_train=40), tmp_path, model=pocket)
+    with open_run(again, tmp_path, model=pocket) as stages:
+        tokens = stages.refusal_tokens()
+        assert tokens
+    with open_run(again, tmp_path, model=pocket) as stages:
+        assert stages.refusal_tokens() == tokens
+    with (
+        pytest.raises(wb.StudyError, match=r"holds another study: n_train, .*prompts differ"),
+        open_run(replace(again, n_train=40), tmp_path, model=pocket),
+    ):
+        pass
 
 
 def test_replies_that_cannot_fit_are_refused_before_the_sweep(pocket, tmp_path):
     study = wb.Study(n_train=9, n_validation=9, n_test=4, max_new_tokens=500)
-    with pytest.raises(wb.PromptError, match=r"500 new ones do not fit: .* Lower max_new_tokens"):
-        open_run(study, tmp_path, model=pocket).refusal_tokens()
+    with (
+        pytest.raises(wb.PromptError, match=r"500 new ones do not fit: .* Lower max_new_tokens"),
+        open_run(study, tmp_path, model=pocket) as stages,
+    ):
+        stages.refusal_tokens()
