@@ -269,7 +269,10 @@ def test_labels_that_were_not_collected(zoo):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"layers": [3]}, r"no layer 3 in LlamaForCausalLM: layers 0\.\.2\. Pass layer=2 for the"),
+        (
+            {"layers": [3]},
+            r"no layer 3 in .*: layers 0\.\.2, and layer 3 would be the out",
+        ),
         ({"layers": [-1]}, r"no layer -1"),
         ({"layers": []}, "no layers or no positions"),
         ({"positions": []}, "no layers or no positions"),

@@ -6,7 +6,7 @@ import torch
 import workbench as wb
 from workbench.analysis.vocabulary import read_vocabulary, token_text, unembedding_rows
 from workbench.artifact import load_dataset, save_dataset
-from workbench.errors import AxisError, ModelError
+from workbench.errors import AxisError, ModelError, StudyError
 
 ARCHITECTURES = ("llama", "gemma3", "olmo2", "gpt2", "gpt_neox")
 NORMS = {"gpt2": "ln_f", "gpt_neox": "final_layer_norm"}
@@ -113,9 +113,10 @@ def test_what_cannot_be_read(zoo, monkeypatch):
         read_vocabulary(model, direction(torch.ones(16)))
     with pytest.raises(AxisError, match="zero or not finite"):
         read_vocabulary(model, direction(torch.zeros(32)))
-    for top_k in (0, 133):
-        with pytest.raises(AxisError, match=rf"top_k={top_k} is not within 1\.\.132"):
-            read_vocabulary(model, direction(torch.ones(32)), top_k)
+    with pytest.raises(StudyError, match=r"top_k must be at least 1, found 0"):
+        read_vocabulary(model, direction(torch.ones(32)), 0)
+    with pytest.raises(AxisError, match=r"top_k=133 is not within 1\.\.132"):
+        read_vocabulary(model, direction(torch.ones(32)), 133)
     for ids in ([], [264], [-1]):
         with pytest.raises(AxisError, match=r"token ids must lie in 0\.\.263"):
             unembedding_rows(model, ids)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from architectures import random_network
-from rich.console import Console
+from hostile.sealing import seal_run
 from typer.testing import CliRunner
 
 import workbench as wb
@@ -15,6 +15,12 @@ from workbench.study.stages import open_run
 from workbench.tables import show_verification
 
 MEASURED = ("logits", "resid_pre", "attn_out", "mlp_out", "z", "ablation", "padding", "cache")
+
+
+def opened(study, folder, **settings):
+    """Opens a run and lets it go."""
+    with open_run(study, folder, **settings):
+        pass
 
 
 def verified(name, make_tokenizer):
@@ -110,14 +116,13 @@ def test_the_shortcuts_that_were_verified_are_those_that_are_taken(zoo):
     assert chosen_method(model, model.tokens(["hi", "How far is the sea?"]), 1) == "packed"
 
 
-def test_without_a_template_the_rest_is_verified(make_tokenizer):
+def test_without_a_template_the_rest_is_verified(make_tokenizer, capsys):
     found = wb.verify_model(random_network("llama"), tokenizer=make_tokenizer(None))
     assert verdicts(found)["template"] == "lacking"
     assert "no chat template" in notes(found)["template"]
     assert "token" not in found.dims
-    console = Console(record=True, width=400)
-    show_verification(found, console)
-    assert "no prompt can be put to this model as it stands" in console.export_text()
+    show_verification(found)
+    assert "no prompt can be put to this model as it" in " ".join(capsys.readouterr().out.split())
 
 
 def test_settings_of_a_loaded_model_are_refused(pocket):
@@ -135,13 +140,16 @@ def test_a_run_keeps_it_and_does_not_go_on_from_what_is_wrong(
     wrong = kept.copy(deep=True)
     wrong["verdict"][0], wrong["note"][0] = "wrong", "off by 3"
     wrong.attrs["verdict"] = "wrong"
-    open_run(small_run.study, tmp_path / "run", model=pocket)
-    save_dataset(tmp_path / "run" / "verification.safetensors", wrong, kind="verification")
-    open_run(small_run.study, tmp_path / "run", model=pocket)  # asked again, it is right
+    opened(small_run.study, tmp_path / "run", model=pocket)
+    for again in (True, False):
+        save_dataset(tmp_path / "run" / "verification.safetensors", wrong, kind="verification")
+        seal_run(tmp_path / "run")
+        if again:
+            opened(small_run.study, tmp_path / "run", model=pocket)  # asked again, it is right
     monkeypatch.setattr("workbench.study.stages.verify_model", lambda model: wrong)
-    save_dataset(tmp_path / "run" / "verification.safetensors", wrong, kind="verification")
-    with pytest.raises(ModelError, match=r"pocket would not be true \(logits: off by 3\)"):
-        open_run(small_run.study, tmp_path / "run", model=pocket)
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"pocket would not be true \(logits: off by 3\)"):
+            opened(small_run.study, tmp_path / "run", model=pocket)
 
 
 def test_the_command_line_says_it_and_exits_by_it(tmp_path, make_tokenizer):
