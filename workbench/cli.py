@@ -470,8 +470,11 @@ def verify(
     """
     from workbench.artifact import save_dataset
     from workbench.models.verify import verify_model
+    from workbench.study.ledger import check_no_result
     from workbench.tables import show_verification
 
+    if out is not None:
+        check_no_result(out)
     found = verify_model(
         model,
         device=device,

@@ -6,7 +6,7 @@ time of a ``with`` block and always takes them out again; no weight is ever chan
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -51,6 +51,7 @@ class Ablate:
 
     direction: Directions
     strength: float = 1.0
+    _: KW_ONLY
     tokens: TokenSubset = "all"
     layers: tuple[int, ...] | None = None
 
@@ -85,6 +86,7 @@ class Add:
     """
 
     direction: Directions
+    _: KW_ONLY  # Add(r, 2) would not say whether twice or at layer 2
     layer: int | None = None
     coefficient: float = 1.0
     tokens: TokenSubset = "all"
@@ -117,6 +119,7 @@ class SetProjection:
 
     direction: Directions
     value: float
+    _: KW_ONLY
     layer: int | None = None
     tokens: TokenSubset = "all"
     site: Site | None = None

@@ -69,7 +69,11 @@ def test_a_column_of_many_values_may_be_set_aside():
 
 @pytest.mark.parametrize("labels", [[None] * 4, ["", " ", "", ""]])
 def test_a_column_that_says_nothing_leaves_it_to_the_caller(labels):
-    assert load_prompts(table(labels), label="harmless").labels == ("harmless",) * 4
+    found = load_prompts(table(labels), label="harmless")
+    assert found.labels == ("harmless",) * 4
+    assert found.provenance["notes"] == [
+        "'label' is empty in every row: all 4 are taken as harmless"
+    ]
     with pytest.raises(PromptError, match="4 of 4 rows have no label in 'label'"):
         load_prompts(table(labels))
 
@@ -83,6 +87,12 @@ def test_a_column_that_says_nothing_leaves_it_to_the_caller(labels):
         ("labels", [0, 1, 0, 1]),
         ("category", ["harmful", "harmless", "harmful", "harmless"]),
         ("anything", ["unsafe", "benign", None, "benign"]),
+        ("data_type", ["vanilla_harmful", "vanilla_benign"] * 2),
+        ("expected", ["refusal", "compliance"] * 2),
+        ("toxicity", [0.9, 0.1, 0.8, 0.2]),
+        ("harm_score", [5, 1, 5, 1]),
+        ("y", [1, 0, 1, 0]),
+        ("ok", ["yes", "no", "yes", None]),
     ],
 )
 def test_a_column_that_seems_to_say_it_is_not_overruled(column, labels):

@@ -10,6 +10,8 @@ import filelock
 import pytest
 
 import workbench as wb
+from workbench.__main__ import main
+from workbench.report.page import write_report
 from workbench.study import stages
 from workbench.study.occupied import occupied
 from workbench.study.results import read_study
@@ -80,3 +82,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
         occupied(tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "name", ["study.json", "ledger.json", "direction.safetensors", "analyses/pca.safetensors"]
+)
+def test_no_page_or_table_is_written_over_a_file_of_a_run(small_run, name, monkeypatch, capsys):
+    path = small_run.folder / name
+    before = path.read_bytes()
+    with pytest.raises(wb.StudyError, match="is a file of the run in"):
+        write_report(small_run, path)
+    monkeypatch.setattr("sys.argv", ["workbench", "verify", "pocket", "--out", str(path)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "Choose another --out" in capsys.readouterr().err
+    assert path.read_bytes() == before

@@ -99,14 +99,16 @@ def transfer_matrix(
     asked, columns = _columns(prompts, harmless)
     stands_for = own_categories(vectors, set(prompts.categories), own)
     by_mode: list[Intervention] = [
-        Ablate(vector, strength, tokens)
+        Ablate(vector, strength, tokens=tokens)
         if mode == "ablate"
         else Add(vector, coefficient=coefficient, tokens=tokens)
         for vector in vectors.values()
         for mode in modes
     ]
     by_window = [
-        Ablate(each, strength, tokens, span) for each in vectors.values() for span in spans
+        Ablate(each, strength, tokens=tokens, layers=span)
+        for each in vectors.values()
+        for span in spans
     ]
     for edit in (*by_mode, *by_window):
         with intervene(model, edit):

@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.errors import PromptError
 from workbench.prompts.prompt import LABELS, is_missing
-from workbench.prompts.table import LABEL_COLUMNS, Row, Table
+from workbench.prompts.table import CATEGORY_COLUMNS, LABEL_COLUMNS, Row, Table
 from workbench.prompts.taxonomy import LABEL_SPELLINGS, spelled
 
 Kept = tuple[Sequence[str | None], list[str]]
@@ -24,9 +24,17 @@ Values = Mapping[Any, str] | str
 _PAIR = re.compile(rf"(.*?)=\s*({'|'.join(LABELS)})\s*(?:,|$)", re.DOTALL)
 _VERDICT = re.compile(
     r"(?!response|reply|answer|output)(.*label|((is|prompt|text)_?)?(harm|harmful|harmfulness|"
-    r"harmless|safe|safety|unsafe|benign|toxic|malicious|class|verdict))s?"
+    r"harmless|safe|safety|unsafe|benign|toxic|toxicity|malicious|class|verdict|jailbreak|flagged|"
+    r"moderation|refusal|(should_)?refuse)(_?(score|level|type))?)s?"
 )
 """Names of columns that may tell harmful rows from others, beside those that surely do."""
+_TELLING = re.compile(
+    r"harmful|harmless|safe|benign|toxic|malicious|adversarial|jailbreak|attack|refus|compl(y|ian)|"
+    r"block|allow|accept"
+)
+"""What values hold that may tell harmful rows from others."""
+_TWO = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"pos", "neg"})
+"""Values of columns that tell rows of one kind from all others."""
 _MANY = 4
 """A column of more values than this that nobody knows may be one of something else."""
 
@@ -92,7 +100,11 @@ def labels_of(table: Table, column: str, asked: str | None, values: Values | Non
             f"{len(blank)} of {len(own)} rows have no label in {column!r}. Fill it in, or keep the "
             f"rows of one label: {_lower(table.advice('label'))}"
         )
-    return kept(labels, own, asked, f"{_holds(column, own)}. {_say(table, own)}")
+    other = (
+        "Ask for a label that is there, or take all rows, whatever they are said to be: "
+        f"{_lower(table.advice('label_column', repr('')))}"
+    )
+    return kept(labels, own, asked, f"{_holds(column, own)}. {other}")
 
 
 def kept(
@@ -162,6 +174,7 @@ def suspects(table: Table, unlike: Sequence[str | None] = ()) -> list[str]:
         and (
             (column not in unlike and _VERDICT.fullmatch(spelled(column)))
             or _is_spelled(table.rows, column)
+            or (column not in unlike and _tells(table.rows, column))
         )
     ]
 
@@ -174,6 +187,18 @@ def is_empty(table: Table, column: str) -> bool:
 def _is_spelled(rows: Sequence[Row], column: str) -> bool:
     """Whether all that a column says is one of the labels."""
     return all(_blank(row.get(column)) or _key(row.get(column)) in _SPELLINGS for row in rows)
+
+
+def _tells(rows: Sequence[Row], column: str) -> bool:
+    """Whether a column holds a few values of which some seem to be verdicts, or yes and no."""
+    if spelled(column) in CATEGORY_COLUMNS:
+        return False
+    own = [_key(row.get(column)) for row in rows if not _blank(row.get(column))]
+    distinct = set(own)
+    if distinct in _TWO:
+        return True
+    few = 1 < len(distinct) <= min(_MANY, len(own) - 1)
+    return few and any(_TELLING.search(value) for value in distinct)
 
 
 def _holds(column: str, own: Sequence[object]) -> str:

@@ -258,7 +258,10 @@ def _labels(table: Table, reading: Reading, preset: Preset | None, text: str) ->
             f"no row is labelled {label}: those of {preset.name} are {preset.label}. Pass "
             "label_column='' too, to take them for what they are not said to be."
         )
-    return one_label(table, label, unlike)
+    labels, notes = one_label(table, label, unlike)
+    if column is not None:
+        notes = [f"{column!r} is empty in every row: all {len(labels)} are taken as {label}"]
+    return labels, notes
 
 
 def _categories(table: Table, reading: Reading, preset: Preset | None) -> list[Any]:

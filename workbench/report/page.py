@@ -17,6 +17,7 @@ from workbench.report import provenance
 from workbench.report.plots import Plot, gallery_plots, script_json
 from workbench.report.summary import findings, summary
 from workbench.report.tables import candidates_table, prompts_table, replies_table
+from workbench.study.ledger import check_no_result
 from workbench.study.results import Run
 
 REPORT = "report.html"
@@ -38,12 +39,13 @@ def write_report(run: Run, path: str | Path | None = None) -> Path:
         path: of the page; by default ``report.html`` in the run's folder.
 
     Raises:
-        StudyError: a result of the run is broken.
+        StudyError: a result of the run is broken, or the path is that of one.
         ArtifactError: the page cannot be written.
     """
+    page = run.folder / REPORT if path is None else Path(path)
+    check_no_result(page)
     plots, undrawn = gallery_plots(run)
-    page = render(run, plots, {**undrawn, **run.skipped})
-    return write_text(run.folder / REPORT if path is None else path, page)
+    return write_text(page, render(run, plots, {**undrawn, **run.skipped}))
 
 
 def render(run: Run, plots: Iterable[Plot], skipped: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from workbench.figures.pairs import methods
 from workbench.intake.limits import allowing
 from workbench.study import names
 from workbench.study.comparable import Comparable, Source, read_sources
+from workbench.study.ledger import check_no_result
 
 OVERALL = "overall"
 """The name that published files give to the direction of all categories together."""
@@ -109,6 +110,8 @@ class Comparison:
         folder = Path(folder)
         drawn, table = self.figures(), self.to_dataframe().to_csv(index=False)
         cosines = self.cosines.assign_attrs(compared=list(self.sources))
+        for name in ("cosines.safetensors", "angles.safetensors", "cosines.csv"):
+            check_no_result(folder / name)
         written = [save_dataset(folder / "cosines.safetensors", cosines, kind="cosines")]
         if self.angles is not None:
             written.append(save_dataset(folder / "angles.safetensors", self.angles, kind="angles"))

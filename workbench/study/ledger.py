@@ -134,6 +134,18 @@ class Ledger:
         return name in self.entries or (self.folder / name).exists()
 
 
+def check_no_result(path: Path) -> None:
+    """Refuses to write a page or a table over a file that a run is made of.
+
+    Raises:
+        StudyError: the path is that of a result, of ``study.json`` or of the ledger of a run.
+    """
+    for folder in list(path.resolve().parents)[:2]:
+        name = path.resolve().relative_to(folder).as_posix()
+        if holds_run(folder) and name in (names.STUDY, names.LEDGER, *result_files(folder)):
+            raise StudyError(f"{path} is a file of the run in {folder}. Choose another out=.")
+
+
 def holds_run(folder: Path) -> bool:
     """Whether a run was begun in a folder."""
     return any((folder / name).is_file() for name in (names.LEDGER, names.STUDY))
