@@ -175,24 +175,23 @@ def test_bad_input_leaves_nothing_behind(tmp_path, setting, error, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_other_estimators_find_it_too(pocket, tmp_path):
-    for estimator in ("pca_direction", "probe_direction"):
-        study = wb.Study(
-            n_train=48,
-            n_validation=16,
-            n_test=8,
-            max_new_tokens=12,
-            borderline="",
-            estimator=estimator,
-            analyses="none",
-            kl_cap=10.0,
-            induce_floor=-100.0,
-        )
-        run = wb.run_study(study, tmp_path / estimator, model=pocket)
-        assert run.planted_cosine >= 0.4
-        rate = run.effects["refusal_rate"].sel(prompt_set="harmful")
-        assert rate.sel(condition="ablated") < rate.sel(condition="plain")
-        assert list(run.effects["prompt_set"].values) == ["harmful", "harmless"]
+def test_an_estimator_that_reads_prompt_by_prompt_finds_it_too(pocket, tmp_path):
+    study = wb.Study(
+        n_train=48,
+        n_validation=16,
+        n_test=8,
+        max_new_tokens=12,
+        borderline="",
+        estimator="probe_direction",
+        analyses="none",
+        kl_cap=10.0,
+        induce_floor=-100.0,
+    )
+    run = wb.run_study(study, tmp_path, model=pocket)
+    assert run.planted_cosine >= 0.4
+    rate = run.effects["refusal_rate"].sel(prompt_set="harmful")
+    assert rate.sel(condition="ablated") < rate.sel(condition="plain")
+    assert list(run.effects["prompt_set"].values) == ["harmful", "harmless"]
 
 
 def test_what_is_advised_where_too_few_are_refused_can_be_done_in_the_same_folder(pocket, tmp_path):
