@@ -34,6 +34,19 @@ class LabelNeeded(ArtifactError):
         self.layer = layer
 
 
+class LabelKnown(ArtifactError):
+    """A label that was given with a file that says it itself, or has nothing to put it on.
+
+    Attributes:
+        label: the name of what was given.
+        why: why it cannot be used.
+    """
+
+    def __init__(self, path: Path | str, label: str, why: str, advice: str):
+        super().__init__(f"{path} {why}. {advice}.")
+        self.label, self.why = label, why
+
+
 class ControlVector:
     """Stands in for the class of repeng: holds the attributes of a pickled one, and no code."""
 
