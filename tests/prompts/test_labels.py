@@ -128,7 +128,8 @@ def test_what_values_mean_may_stand_in_text():
         (["--label", "harmful", "--label-values", "1=harmful"], 0,
          "1 of 2 rows left out: not labelled harmful but '0' (1 row)"),
         (["--label", "harmful", "--label-column", ""], 0, "all 2 rows taken as harmful, whatever"),
-        (["--label", "harmful", "--show", "-1"], 2, "Invalid value for '--show': Input should be greater than or equal to 0"),
+        (["--label", "harmful", "--show", "-1"], 2, "Invalid value for '--show': Input "
+         "should be greater than or equal to 0"),
         (["--label", "harmful", "--path", ""], 2, "the path is empty"),
     ],
 )  # fmt: skip

@@ -288,8 +288,9 @@ def test_what_all_sources_say_themselves_is_refused_by_name(small_run, tmp_path,
     torch.save(keys, tmp_path / "keys.pt")
     own = directions().save(tmp_path / "own.safetensors")
     torch.save({"directions": dict(enumerate(ROWS)), "model_type": "a"}, tmp_path / "control.pt")
+    (label,) = said
     for source in (tmp_path / "keys.pt", own, directions(), small_run, tmp_path / "control.pt"):
-        with pytest.raises(wb.ArtifactError, match=f"says by itself .* Leave {[*said][0]}= away"):
+        with pytest.raises(wb.ArtifactError, match=f"says by itself .* Leave {label}= away"):
             compare_directions(source, over="layer", **said)
 
 

@@ -12,6 +12,9 @@ _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _TEXT, _ARRAY = 8, 9
 _LEAST = 13
 """Bytes of the shortest entry: an empty name, a type, a byte."""
+_BYTES = 768
+"""What the reader keeps of every number that it meets, and of the length and the characters of
+every text: a view of the file, as an object."""
 _DEEPEST = 4
 _MOST_AXES = 8
 _VERSIONS = (2, 3)
@@ -51,24 +54,29 @@ class _Header:
             )
         for _ in range(n_fields):
             self._text()
+            self._count()
             self._value(self._number("<I"))
         for _ in range(n_tensors):
             self._text()
+            self._count(4)
             n_axes = self._number("<I")
             if n_axes > _MOST_AXES:
                 raise ValueError(f"a tensor of {n_axes:,} axes")
             self._skip(8 * n_axes + 4 + 8)
 
+    def _count(self, more: int = 1) -> None:
+        self._values += more
+        check_elements(self._path, self._values, what="values in its header", each=_BYTES)
+
     def _value(self, kind: int, depth: int = 0) -> None:
-        self._values += 1
+        self._count()
         if kind == _TEXT:
             self._text()
         elif kind == _ARRAY:
             if depth == _DEEPEST:
                 raise ValueError("arrays of arrays, too deep")
             inner, length = self._number("<I"), self._number("<Q")
-            self._values += length
-            check_elements(self._path, self._values, what="values")
+            self._count(length)
             if inner in _SIZES:
                 self._skip(length * _SIZES[inner])
                 return
@@ -82,6 +90,7 @@ class _Header:
             raise ValueError(f"a value of type {kind}, which is none")
 
     def _text(self) -> None:
+        self._count()
         self._skip(self._number("<Q"))
 
     def _number(self, form: str) -> int:

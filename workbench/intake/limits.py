@@ -66,9 +66,9 @@ def most_rows() -> int:
     return MAX_ROWS if allowed is None else allowed
 
 
-def most_elements() -> int:
-    """How many cells, numbers in text, or other single things a file may hold."""
-    return max(most_bytes() // _BYTES_OF_AN_ELEMENT, 1)
+def most_elements(each: int = _BYTES_OF_AN_ELEMENT) -> int:
+    """How many cells, numbers in text, or other single things of so many bytes a file may hold."""
+    return max(most_bytes() // each, 1)
 
 
 def lies_there(path: Path) -> bool:
@@ -150,16 +150,24 @@ def check_elements(
     found: int,
     error: type[WorkbenchError] = ArtifactError,
     what: str = "cells",
+    each: int = _BYTES_OF_AN_ELEMENT,
 ) -> None:
     """Refuses more cells, numbers or other single things than are allowed.
+
+    Args:
+        path: the file.
+        found: how many it holds.
+        error: class of what is raised.
+        what: they are.
+        each: bytes that each takes in memory.
 
     Raises:
         WorkbenchError: of the given class.
     """
-    if found > (most := most_elements()):
+    if found > (most := most_elements(each)):
         raise error(
             f"{path} holds {found:,} {what}, and at most {most:,} are read. Where that is meant, "
-            f"pass max_bytes={found * _BYTES_OF_AN_ELEMENT}."
+            f"pass max_bytes={found * each}."
         )
 
 
