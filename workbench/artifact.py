@@ -195,6 +195,9 @@ def _artifact_path(path: str | Path, kind: str) -> Path:
 def load_artifact(path: str | Path, *, kind: str) -> Artifact:
     """Reads one artifact of the given kind.
 
+    The checksum is compared in files of schema 2, which all have one. A file that says it is of
+    schema 1, before there were checksums, is read as it is: nothing shows whether it was changed.
+
     Raises:
         ArtifactError: no such file; broken, truncated, too large or changed since it was written;
             not written by the workbench; another kind; a schema newer than this version knows;

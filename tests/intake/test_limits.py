@@ -118,7 +118,11 @@ def negative_values(path):
 
 
 ARRAY_OF_TEXTS = b"\x01" + b"\0" * 7 + b"a" + struct.pack("<IIQ", 9, 8, 2**40)
-ARRAY_OF_BYTES = b"\x01" + b"\0" * 7 + b"a" + struct.pack("<IIQ", 9, 0, 5000) + bytes(5000)
+ARRAY_OF_BYTES = (
+    struct.pack("<Q20sIQ13s", 20, b"general.architecture", 8, 13, b"controlvector")
+    + struct.pack("<Q1sIIQ", 1, b"a", 9, 0, 20_000)
+    + bytes(20_000)
+)
 
 BOMBS = {
     "text.parquet": (lambda path: repeated_text(path, False), "bytes of text, and at most 1,048"),
@@ -138,8 +142,11 @@ BOMBS = {
     "values.json": (lambda path: path.write_text("[" + "[]," * 20_000 + "[]]"), "40,002 values"),
     "a.csv.gz": (lambda path: path.write_bytes(gzip.compress(bytes(UNFOLDED))), "once unpacked"),
     "entries.gguf": (lambda path: gguf_of(path, 2**40), "it claims 1,099,511,627,776 entries in"),
-    "texts.gguf": (lambda path: gguf_of(path, 1, ARRAY_OF_TEXTS), "header, and at most 1,365"),
-    "numbers.gguf": (lambda path: gguf_of(path, 1, ARRAY_OF_BYTES), "header, and at most 1,365"),
+    "texts.gguf": (lambda path: gguf_of(path, 1, ARRAY_OF_TEXTS), "values, and at most 32,768"),
+    "numbers.gguf": (
+        lambda path: gguf_of(path, 2, ARRAY_OF_BYTES),
+        "arrays of 20,000 values in its",
+    ),
     "tensors.pt": (repeated_tensors, "1,310,720 bytes of numbers"),
     "arrays.pt": (repeated_arrays, "1,310,720 bytes of numbers"),
     "lists.pt": (
@@ -213,6 +220,26 @@ def test_folders_hold_regular_files(tmp_path):
     for read in (wb.load_prompts, load_unchecked, check_folder):
         with pytest.raises(wb.WorkbenchError, match=r"state\.json is a pipe and no regular file"):
             read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("W_enc", (8, 4), "holds no decoder W_dec"),
+        ("W_dec", (8, 5), r"a decoder of shape \[8, 5\]"),
+    ],
+)
+def test_settings_of_an_sae_have_the_size_of_its_weights(tmp_path, name, shape, message):
+    from safetensors.numpy import save_file
+
+    from workbench.directions.saelens import check_folder
+
+    (tmp_path / "cfg.json").write_text(json.dumps({"d_in": 4, "d_sae": 8}))
+    save_file({name: np.zeros(shape, np.float32)}, tmp_path / "sae_weights.safetensors")
+    with pytest.raises(wb.ArtifactError, match=message):
+        check_folder(tmp_path)
+    save_file({"W_dec": np.zeros((8, 4), np.float32)}, tmp_path / "sae_weights.safetensors")
+    check_folder(tmp_path)
 
 
 def test_limits_are_raised_and_lowered_by_arguments(tmp_path):
