@@ -175,6 +175,12 @@ def _check_numbers(arrays: Mapping[str, np.ndarray], kind: str, where: str) -> N
         raise ArtifactError(f"{where} no number of this {kind} is finite.")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, however large."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _artifact_path(path: str | Path, kind: str) -> Path:
     """Where an artifact can be written: its name promises no other format."""
     if not isinstance(path, str | os.PathLike):

@@ -282,7 +282,9 @@ def test_what_is_said_of_a_file_is_used(tmp_path, case):
     assert found.cosines["position"].values.tolist() == positions
 
 
-@pytest.mark.parametrize("said", [{"site": "attn_out"}, {"axes": "layer"}, {"read_at": "output"}])
+@pytest.mark.parametrize(
+    "said", [{"site": "attn_out"}, {"axes": "layer position"}, {"read_at": "output"}]
+)
 def test_what_all_sources_say_themselves_is_refused_by_name(small_run, tmp_path, said):
     keys = {f"blocks.{n}.hook_resid_pre": row for n, row in enumerate(ROWS)}
     torch.save(keys, tmp_path / "keys.pt")
@@ -301,6 +303,15 @@ def test_what_one_file_says_itself_and_the_other_does_not_is_told(tmp_path):
     assert found.cosines["layer"].values.tolist() == [1, 2, 3, 4]
     assert "not used" not in found.read[0]
     assert "axes= is not used, since the file says by itself what its axes are" in found.read[1]
+
+
+def test_a_fault_of_ours_is_not_said_to_be_the_run_s(small_run, monkeypatch):
+    def broken(*_):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("workbench.study.results.choose", broken)
+    with pytest.raises(KeyError, match="a bug"):
+        wb.load_run(small_run.folder)
 
 
 def test_a_run_says_what_makes_a_result_that_it_lacks(small_run):

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from workbench.errors import ArtifactError, WorkbenchError
+from workbench.screen import one_line
 
 MAX_BYTES = 512 * 2**20
 """Of a file, and of what it holds when it is unpacked."""
@@ -93,7 +94,7 @@ def regular_file(
     except FileNotFoundError as cause:
         raise error(f"no file {path}. Check the path.") from cause
     except (OSError, ValueError) as cause:
-        raise error(f"cannot read {path}: {one_line(cause)}") from cause
+        raise error(f"cannot read {path}: {shortened(cause)}") from cause
     if not stat.S_ISREG(found.st_mode):
         raise error(f"{path} is {_kind(found.st_mode)} and no regular file. Pass a file.")
     check_bytes(path, found.st_size, error, otherwise)
@@ -110,7 +111,7 @@ def read_bytes(path: Path, error: type[WorkbenchError] = ArtifactError) -> bytes
     try:
         return path.read_bytes()
     except OSError as cause:
-        raise error(f"cannot read {path}: {one_line(cause)}") from cause
+        raise error(f"cannot read {path}: {shortened(cause)}") from cause
 
 
 def check_bytes(
@@ -171,9 +172,9 @@ def check_elements(
         )
 
 
-def one_line(error: BaseException | str, limit: int = 200) -> str:
-    """A message of somebody else's as one sentence on one line."""
-    line = " ".join(str(error)[: 10 * limit].split()) or type(error).__name__
+def shortened(error: BaseException | str, limit: int = 200) -> str:
+    """A message of somebody else's as one sentence on one line, which a terminal can show."""
+    line = one_line(str(error)[: 10 * limit]) or type(error).__name__
     return (line if len(line) <= limit else f"{line[:limit]}…").rstrip(".") + "."
 
 

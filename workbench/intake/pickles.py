@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import ArtifactError
-from workbench.intake.limits import check_bytes, check_elements, one_line, read_bytes
+from workbench.intake.limits import check_bytes, check_elements, read_bytes, shortened
 from workbench.intake.zips import packed, repacked
 
 _TENSORS = {
@@ -176,7 +176,7 @@ def _operations(pickle: io.BytesIO) -> Iterator[tuple[Any, Any]]:
         for operation, argument, _ in pickletools.genops(pickle):
             yield operation, argument
     except ValueError as error:
-        raise ValueError(f"it is cut off or damaged ({one_line(error).rstrip('.')})") from error
+        raise ValueError(f"it is cut off or damaged ({shortened(error).rstrip('.')})") from error
 
 
 class _Plain:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import PromptError
-from workbench.intake.limits import check_elements, check_rows, most_elements, most_rows
+from workbench.intake.limits import check_elements, check_rows, most_elements, most_rows, shortened
 from workbench.prompts.table import (
     CATEGORY_COLUMNS,
     CHAT_COLUMNS,
@@ -25,7 +25,6 @@ from workbench.prompts.table import (
     SYSTEM_COLUMNS,
     TEXT_COLUMNS,
     Row,
-    shortened,
 )
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}

@@ -7,9 +7,9 @@ from typing import Any
 
 from workbench.errors import PromptError
 from workbench.intake.arrow import check_arrow
-from workbench.intake.limits import check_rows, regular_file
+from workbench.intake.limits import check_rows, regular_file, shortened
 from workbench.intake.records import read_checked
-from workbench.prompts.table import Table, picked, shortened, without_splits
+from workbench.prompts.table import Table, picked, without_splits
 
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 _SHARD = re.compile(r"-\d+-of-\d+$")

@@ -11,7 +11,7 @@ import xarray as xr
 from workbench.directions.cosines import Axis
 from workbench.directions.direction import Directions
 from workbench.directions.published import Published, load_published
-from workbench.directions.published.asked import Asked
+from workbench.directions.published.asked import Asked, axes_of
 from workbench.directions.published.files import LabelKnown, LabelNeeded, is_ours
 from workbench.errors import ArtifactError
 from workbench.study import names, results
@@ -231,9 +231,9 @@ def _all_known(label: str, given: Mapping[str, Any]) -> dict[str, LabelKnown]:
     """Each of the labels that were given with what says all of itself."""
     known: dict[str, LabelKnown] = {}
     for each, value in given.items():
-        value = tuple(value.replace(",", " ").split()) if each == "axes" else value
+        told: dict[str, Any] = {each: axes_of(value) if each == "axes" else value}
         try:
-            Asked(**{each: value}).only(label)
+            Asked(**told).only(label)
         except LabelKnown as error:
             known[each] = error
     return known

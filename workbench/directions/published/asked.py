@@ -25,6 +25,15 @@ _CHOSEN = ("layer", "position", "name")
 """Of these, what can be chosen once the file is read."""
 
 
+def axes_of(words: str) -> tuple[str, ...]:
+    """Axes in one text, in their order.
+
+    >>> axes_of("layer, position")
+    ('layer', 'position')
+    """
+    return tuple(words.replace(",", " ").split())
+
+
 @dataclass(frozen=True)
 class Asked:
     """Labels that were given with a path; None where they were not.
