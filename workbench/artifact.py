@@ -175,6 +175,12 @@ def _check_numbers(arrays: Mapping[str, np.ndarray], kind: str, where: str) -> N
         raise ArtifactError(f"{where} no number of this {kind} is finite.")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, however large."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _artifact_path(path: str | Path, kind: str) -> Path:
     """Where an artifact can be written: its name promises no other format."""
     if not isinstance(path, str | os.PathLike):
@@ -194,6 +200,9 @@ def _artifact_path(path: str | Path, kind: str) -> Path:
 
 def load_artifact(path: str | Path, *, kind: str) -> Artifact:
     """Reads one artifact of the given kind.
+
+    The checksum is compared in files of schema 2, which all have one. A file that says it is of
+    schema 1, before there were checksums, is read as it is: nothing shows whether it was changed.
 
     Raises:
         ArtifactError: no such file; broken, truncated, too large or changed since it was written;

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workbench import screen
+from workbench.arguments.options import in_options
 from workbench.heads import head_label
 
 if TYPE_CHECKING:
@@ -227,12 +228,15 @@ def _show_set(curve: "xr.Dataset") -> None:
     )
 
 
+_READING = {"axes": "--axes", "site": "--site", "read_at": "--read-at"}
+"""Options of `compare` that say how a file is read."""
+
+
 def show_comparison(found: "Comparison") -> None:
     """The tables of a comparison, and why it has no intervals where it has none."""
     screen.tell(" and ".join(found.sources), style="bold")
     for line in found.read:
-        line = line.replace("read_at=", "--read-at ")
-        screen.tell(f"read: {line}")
+        screen.tell(f"read: {in_options(line, _READING)}")
     if found.estimated:
         screen.show(f"directions {found.estimated}")
     if len(found.sources) == 2:

@@ -8,10 +8,10 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from workbench.artifact import _checksum
+from workbench.artifact import _checksum, file_digest
 from workbench.study import names
 from workbench.study.analyses import ANALYSES
-from workbench.study.ledger import Ledger, _digest, file_digest, inputs_of, result_files
+from workbench.study.ledger import Ledger, _digest, inputs_of, result_files
 
 
 def seal(path: Path) -> Path:

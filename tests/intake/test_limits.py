@@ -64,7 +64,65 @@ def zeros(path, kind):
                 entry.write(bytes(2**20))
 
 
+def repeated_tensors(path):
+    torch.save([torch.zeros(1).expand(2**16) for _ in range(90)], path)
+
+
+def repeated_arrays(path):
+    """Pickles of arrays share the bytes of one; no two of them are one object."""
+    content = b"x" * 2**18
+    arrays = []
+    for _ in range(20):
+        array = _Shared()
+        array.content = content
+        arrays.append(array)
+    torch.save(arrays, path)
+
+
+class _Shared:
+    """Pickled as an array of NumPy is, around bytes that others hold as well."""
+
+    content = b""
+
+    def __reduce__(self):
+        made, arguments, state = np.zeros(1, np.float32).__reduce__()
+        return made, arguments, (1, (len(self.content) // 4,), state[2], False, self.content)
+
+
+def pickled(path, content):
+    """A file of torch with a pickle of that content."""
+    torch.save(0, path)
+    with zipfile.ZipFile(path) as own:
+        entries = {name: own.read(name) for name in own.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, own in entries.items():
+            made.writestr(name, content if name.endswith(".pkl") else own)
+
+
+def footer(path, thrift):
+    path.write_bytes(b"PAR1" + thrift + struct.pack("<I", len(thrift)) + b"PAR1")
+
+
+def negative_values(path):
+    """A table, one column of which says that it has less than no values, for the sum to be low."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {name: pa.array(np.zeros(700, np.int64)) for name in ("text", "label")}
+    pq.write_table(pa.table(columns), path, compression=None, use_dictionary=False)
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    rows = content.index(b"\xf8\x0a", footer)  # 700 in zigzag, of the table
+    start = content.index(b"\xf8\x0a", rows + 1)  # the same, of a column
+    path.write_bytes(content[:start] + b"\xf7\x0a" + content[start + 2 :])
+
+
 ARRAY_OF_TEXTS = b"\x01" + b"\0" * 7 + b"a" + struct.pack("<IIQ", 9, 8, 2**40)
+ARRAY_OF_BYTES = (
+    struct.pack("<Q20sIQ13s", 20, b"general.architecture", 8, 13, b"controlvector")
+    + struct.pack("<Q1sIIQ", 1, b"a", 9, 0, 20_000)
+    + bytes(20_000)
+)
 
 BOMBS = {
     "text.parquet": (lambda path: repeated_text(path, False), "bytes of text, and at most 1,048"),
@@ -85,6 +143,21 @@ BOMBS = {
     "a.csv.gz": (lambda path: path.write_bytes(gzip.compress(bytes(UNFOLDED))), "once unpacked"),
     "entries.gguf": (lambda path: gguf_of(path, 2**40), "it claims 1,099,511,627,776 entries in"),
     "texts.gguf": (lambda path: gguf_of(path, 1, ARRAY_OF_TEXTS), "values, and at most 32,768"),
+    "numbers.gguf": (
+        lambda path: gguf_of(path, 2, ARRAY_OF_BYTES),
+        "arrays of 20,000 values in its",
+    ),
+    "tensors.pt": (repeated_tensors, "1,310,720 bytes of numbers"),
+    "arrays.pt": (repeated_arrays, "1,310,720 bytes of numbers"),
+    "lists.pt": (
+        lambda path: pickled(path, b"\x80\x02" + b"]" * 5000 + b"."),
+        "operations of a pickle, and at most 4,096",
+    ),
+    "structs.parquet": (
+        lambda path: footer(path, b"\x29\xfc\x88\x27" + b"\0" * 5001),
+        "values in a header, and at most 8,192",
+    ),
+    "negative.parquet": (negative_values, "it counts -[0-9,]+ of something"),
     "stride.pt": (
         lambda path: torch.save(torch.zeros(1).as_strided((LARGE,), (0,)), path),
         "4,000,000,000,000 bytes of numbers",
@@ -110,7 +183,7 @@ def test_what_unfolds_is_refused_before_it_does(tmp_path, name):
 
 
 def test_refusing_takes_no_memory(tmp_path):
-    for name in ("zeros.pt", "stride.pt", "entries.gguf", "claims.npy"):
+    for name in ("zeros.pt", "stride.pt", "entries.gguf", "claims.npy", "tensors.pt"):
         BOMBS[name][0](tmp_path / name)
     tracemalloc.start()
     for path in tmp_path.iterdir():
@@ -147,6 +220,26 @@ def test_folders_hold_regular_files(tmp_path):
     for read in (wb.load_prompts, load_unchecked, check_folder):
         with pytest.raises(wb.WorkbenchError, match=r"state\.json is a pipe and no regular file"):
             read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("W_enc", (8, 4), "holds no decoder W_dec"),
+        ("W_dec", (8, 5), r"a decoder of shape \[8, 5\]"),
+    ],
+)
+def test_settings_of_an_sae_have_the_size_of_its_weights(tmp_path, name, shape, message):
+    from safetensors.numpy import save_file
+
+    from workbench.directions.saelens import check_folder
+
+    (tmp_path / "cfg.json").write_text(json.dumps({"d_in": 4, "d_sae": 8}))
+    save_file({name: np.zeros(shape, np.float32)}, tmp_path / "sae_weights.safetensors")
+    with pytest.raises(wb.ArtifactError, match=message):
+        check_folder(tmp_path)
+    save_file({"W_dec": np.zeros((8, 4), np.float32)}, tmp_path / "sae_weights.safetensors")
+    check_folder(tmp_path)
 
 
 def test_limits_are_raised_and_lowered_by_arguments(tmp_path):

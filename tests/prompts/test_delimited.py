@@ -1,5 +1,7 @@
 """Tables in text: the delimiter is read off the column names, never off prose."""
 
+import csv
+
 import pytest
 
 from workbench.errors import PromptError
@@ -70,3 +72,12 @@ def test_plain_text_with_column_names_on_top_is_a_table(tmp_path):
         with pytest.raises(PromptError, match=r"one prompt a line, and its first line names col"):
             read(tmp_path / "a.txt", f"{header}\nBake bread\n")
     assert read(tmp_path / "a.txt", "text me\nBake bread\n")[0] == "text me"
+
+
+def test_rows_after_a_long_field_are_counted_as_well(tmp_path):
+    """The reader of `csv` stops at 131,072 characters unless it is told otherwise."""
+    long, before = "x" * 200_000, csv.field_size_limit()
+    assert read(tmp_path / "a.csv", f"prompt,category\n{long},food\n") == (long, "food")
+    with pytest.raises(PromptError, match=r"expected 2 fields in line 3, .* found 1 field"):
+        read(tmp_path / "a.csv", f"prompt,category\n{long},food\nSew\n")
+    assert csv.field_size_limit() == before

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from workbench.errors import PromptError
-from workbench.prompts.files import SUFFIXES, Table, read_table, shortened
+from workbench.intake.limits import shortened
+from workbench.prompts.files import SUFFIXES, Table, read_table
 from workbench.prompts.sources import load_prompts
 
 ROWS = [{"text": "Bake bread.", "n": "1"}, {"text": 'Say "a, b"\nand c', "n": "NA"}]
@@ -176,6 +177,7 @@ def test_two_spellings_of_one_name_are_ambiguous_unless_given_exactly():
 
 def test_somebody_elses_message_becomes_one_sentence():
     assert shortened("a\n  b.") == "a b."
+    assert shortened("\x1b]0;title\x07\u2028a") == "]0;title a."
     assert shortened(ValueError()) == "ValueError."
     assert len(shortened("x" * 1000)) < 210
     assert set(SUFFIXES) == {".csv", ".json", ".jsonl", ".parquet", ".txt", ".tsv"}

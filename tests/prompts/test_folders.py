@@ -1,9 +1,11 @@
 """Folders and data sets of the Hub: one split, or an error that lists them."""
 
+import json
 import sys
 
 import datasets
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from workbench.errors import PromptError
@@ -55,6 +57,49 @@ def test_what_datasets_saves_to_disk(tmp_path):
         load(tmp_path / "two", split="dev")
     with pytest.raises(PromptError, match=r"one has no splits. Leave split='dev' out"):
         load(tmp_path / "one", split="dev")
+
+
+def folded(kind, n=400):
+    """A table of two columns that holds a hundred times what its file does, and how it is kept."""
+    text = "x" * 1000
+    column = pa.array([text] * n)
+    if kind == "dictionary":
+        column = pa.DictionaryArray.from_arrays(pa.array([0] * n, pa.int32()), pa.array([text]))
+    elif kind == "nulls":
+        column = pa.array([[None] * 5000] * n, pa.list_(pa.null()))
+    return pa.table({"text": column})
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("zstd", "is a packed Arrow file, of which nothing says how much .* Save the data set ag"),
+        ("lz4", "is a packed Arrow file"),
+        ("dictionary", "[0-9,]+ bytes of text and numbers, and at most 100,000 are read"),
+        ("nulls", "[0-9,]+ cells, and at most 3,125"),
+        ("", "at most 100,000 are read"),
+    ],
+)
+@pytest.mark.parametrize("split", [False, True])
+def test_a_saved_data_set_that_unfolds_is_refused(tmp_path, kind, message, split):
+    one = data_set()
+    (datasets.DatasetDict(train=one) if split else one).save_to_disk(tmp_path)
+    (file,) = tmp_path.rglob("*.arrow")
+    table = folded(kind)
+    options = pa.ipc.IpcWriteOptions(compression=kind if kind in ("zstd", "lz4") else None)
+    with pa.ipc.new_stream(str(file), table.schema, options=options) as stream:
+        stream.write_table(table)
+    with pytest.raises(PromptError, match=message):
+        load(tmp_path, max_bytes=100_000)
+
+
+def test_a_file_that_is_listed_often_is_counted_as_often(tmp_path):
+    data_set(["x" * 1000]).save_to_disk(tmp_path)
+    state = json.loads((tmp_path / "state.json").read_text())
+    state["_data_files"] *= 200
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(PromptError, match="bytes of text and numbers, and at most 100,000"):
+        load(tmp_path, max_bytes=100_000)
 
 
 def test_a_broken_data_set_on_disk_is_one_line(tmp_path, monkeypatch):

@@ -48,6 +48,8 @@ def test_one_label_is_chosen_and_the_others_are_counted(case, column):
         (["safe"] * 4, {}, r"no row is labelled harmful: the column 'label' holds 'safe' \(4 rows"),
         ([*range(9)][:4], {"label_values": {0: "bad"}}, "does not say what values mean"),
         ([0, 1, 0, 1], {"label_values": "0:harmful"}, "does not say what values mean"),
+        ([0, 1, 0, 1], {"label_values": "1=harmful 0=harmless"}, "does not say what values mean"),
+        ([0, 1, 0, 1], {"label_values": "1 = harmful; 0=harmless"}, "does not say what values"),
         ([0, 1, 0, 1], {"label_values": {0: "harmful", "0": "harmless"}}, "two things of '0'"),
     ],
 )  # fmt: skip

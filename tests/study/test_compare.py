@@ -257,6 +257,63 @@ def test_vectors_whose_file_says_no_place_take_the_one_that_is_asked_for(small_r
     assert found.cosines["layer"].values.tolist() == [layer] and len(found.read) == 2
 
 
+ROWS = torch.randn(5, 8, generator=torch.Generator().manual_seed(3))
+SAID = {
+    "a dict": (dict(enumerate(ROWS)), {"site": "attn_out"}, "attn_out", [0, 1, 2, 3, 4], [-1]),
+    "blocks": (
+        {f"model.layers.{n}": row for n, row in enumerate(ROWS)},
+        {"site": "mlp_out"}, "mlp_out", [0, 1, 2, 3, 4], [-1],
+    ),
+    "positions": (ROWS[None], {"axes": "layer position", "layer": 3}, "resid_pre", [3],
+                  [-5, -4, -3, -2, -1]),
+    "layers": (ROWS[None], {"axes": "position layer"}, "resid_pre", [0, 1, 2, 3, 4], [-1]),
+    "names": (ROWS, {"axes": "name", "layer": 2, "site": "attn_out"}, "attn_out", [2], [-1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_is_said_of_a_file_is_used(tmp_path, case):
+    content, said, site, layers, positions = SAID[case]
+    torch.save(content, tmp_path / "d.pt")
+    over = "name" if case == "names" else "position" if case == "positions" else "layer"
+    found = compare_directions(tmp_path / "d.pt", over=over, **said)
+    assert found.cosines.attrs["site"] == site
+    assert found.cosines["layer"].values.tolist() == layers
+    assert found.cosines["position"].values.tolist() == positions
+
+
+@pytest.mark.parametrize(
+    "said", [{"site": "attn_out"}, {"axes": "layer position"}, {"read_at": "output"}]
+)
+def test_what_all_sources_say_themselves_is_refused_by_name(small_run, tmp_path, said):
+    keys = {f"blocks.{n}.hook_resid_pre": row for n, row in enumerate(ROWS)}
+    torch.save(keys, tmp_path / "keys.pt")
+    own = directions().save(tmp_path / "own.safetensors")
+    torch.save({"directions": dict(enumerate(ROWS)), "model_type": "a"}, tmp_path / "control.pt")
+    (label,) = said
+    for source in (tmp_path / "keys.pt", own, directions(), small_run, tmp_path / "control.pt"):
+        with pytest.raises(wb.ArtifactError, match=f"says by itself .* Leave {label}= away"):
+            compare_directions(source, over="layer", **said)
+
+
+def test_what_one_file_says_itself_and_the_other_does_not_is_told(tmp_path):
+    torch.save({"directions": dict(enumerate(ROWS)), "model_type": "a"}, tmp_path / "control.pt")
+    np.save(tmp_path / "rows.npy", ROWS.numpy())
+    found = compare_directions(tmp_path / "rows.npy", tmp_path / "control.pt", axes="layer")
+    assert found.cosines["layer"].values.tolist() == [1, 2, 3, 4]
+    assert "not used" not in found.read[0]
+    assert "axes= is not used, since the file says by itself what its axes are" in found.read[1]
+
+
+def test_a_fault_of_ours_is_not_said_to_be_the_run_s(small_run, monkeypatch):
+    def broken(*_):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("workbench.study.results.choose", broken)
+    with pytest.raises(KeyError, match="a bug"):
+        wb.load_run(small_run.folder)
+
+
 def test_a_run_says_what_makes_a_result_that_it_lacks(small_run):
     with pytest.raises(wb.StudyError, match=r"no analysis gives 'missing'\. It has pca, "):
         small_run.results["missing"]

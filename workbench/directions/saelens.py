@@ -105,7 +105,9 @@ class _Settings:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses settings that make room for more than the weights beside them hold.
+    """Refuses settings of another size than the weights beside them.
+
+    SAELens makes room for what the settings say before it looks at the weights.
 
     Raises:
         ArtifactError: they do, or the files are broken or none that can be read to their end.
@@ -123,10 +125,11 @@ def check_folder(folder: Path) -> None:
         with safe_open(weights, framework="numpy") as file:
             held = {name: file.get_slice(name).get_shape() for name in file.keys()}
     shape = [settings.d_sae, settings.d_in]
-    if "W_dec" in held and held["W_dec"] != shape:
+    if held.get("W_dec") != shape:
+        decoder = f"a decoder of shape {held['W_dec']}" if "W_dec" in held else "no decoder W_dec"
         raise ArtifactError(
             f"{folder} does not hold an SAE: {_SETTINGS_FILE} says {settings.d_sae} features of "
-            f"width {settings.d_in}, and {_WEIGHTS_FILE} holds a decoder of shape {held['W_dec']}."
+            f"width {settings.d_in}, and {_WEIGHTS_FILE} holds {decoder}. Save it again."
         )
 
 

@@ -9,11 +9,9 @@ import plotly.graph_objects as go
 from workbench import figures
 from workbench.directions.cosines import cosine_similarity_map
 from workbench.directions.published import READERS, Published, load_published
+from workbench.directions.published.zhao import OVERALL
 from workbench.errors import StudyError
 from workbench.names import distinct_names
-
-_OVERALL = "overall"
-"""The name of a direction that stands for no category."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,7 @@ def _cosines(
 
     def draw(found: Published) -> go.Figure | None:
         directions = found.directions
-        names = (
-            [] if directions is None else [each for each in directions.names if each != _OVERALL]
-        )
+        names = [] if directions is None else [each for each in directions.names if each != OVERALL]
         if directions is None or len(names) < 2:
             return None
         return figure(cosine_similarity_map(directions.at(name=names)))

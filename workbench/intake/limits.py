@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from workbench.errors import ArtifactError, WorkbenchError
+from workbench.screen import one_line
 
 MAX_BYTES = 512 * 2**20
 """Of a file, and of what it holds when it is unpacked."""
@@ -66,9 +67,9 @@ def most_rows() -> int:
     return MAX_ROWS if allowed is None else allowed
 
 
-def most_elements() -> int:
-    """How many cells, numbers in text, or other single things a file may hold."""
-    return max(most_bytes() // _BYTES_OF_AN_ELEMENT, 1)
+def most_elements(each: int = _BYTES_OF_AN_ELEMENT) -> int:
+    """How many cells, numbers in text, or other single things of so many bytes a file may hold."""
+    return max(most_bytes() // each, 1)
 
 
 def lies_there(path: Path) -> bool:
@@ -93,7 +94,7 @@ def regular_file(
     except FileNotFoundError as cause:
         raise error(f"no file {path}. Check the path.") from cause
     except (OSError, ValueError) as cause:
-        raise error(f"cannot read {path}: {one_line(cause)}") from cause
+        raise error(f"cannot read {path}: {shortened(cause)}") from cause
     if not stat.S_ISREG(found.st_mode):
         raise error(f"{path} is {_kind(found.st_mode)} and no regular file. Pass a file.")
     check_bytes(path, found.st_size, error, otherwise)
@@ -110,7 +111,7 @@ def read_bytes(path: Path, error: type[WorkbenchError] = ArtifactError) -> bytes
     try:
         return path.read_bytes()
     except OSError as cause:
-        raise error(f"cannot read {path}: {one_line(cause)}") from cause
+        raise error(f"cannot read {path}: {shortened(cause)}") from cause
 
 
 def check_bytes(
@@ -150,22 +151,30 @@ def check_elements(
     found: int,
     error: type[WorkbenchError] = ArtifactError,
     what: str = "cells",
+    each: int = _BYTES_OF_AN_ELEMENT,
 ) -> None:
     """Refuses more cells, numbers or other single things than are allowed.
+
+    Args:
+        path: the file.
+        found: how many it holds.
+        error: class of what is raised.
+        what: they are.
+        each: bytes that each takes in memory.
 
     Raises:
         WorkbenchError: of the given class.
     """
-    if found > (most := most_elements()):
+    if found > (most := most_elements(each)):
         raise error(
             f"{path} holds {found:,} {what}, and at most {most:,} are read. Where that is meant, "
-            f"pass max_bytes={found * _BYTES_OF_AN_ELEMENT}."
+            f"pass max_bytes={found * each}."
         )
 
 
-def one_line(error: BaseException | str, limit: int = 200) -> str:
-    """A message of somebody else's as one sentence on one line."""
-    line = " ".join(str(error)[: 10 * limit].split()) or type(error).__name__
+def shortened(error: BaseException | str, limit: int = 200) -> str:
+    """A message of somebody else's as one sentence on one line, which a terminal can show."""
+    line = one_line(str(error)[: 10 * limit]) or type(error).__name__
     return (line if len(line) <= limit else f"{line[:limit]}…").rstrip(".") + "."
 
 

@@ -36,14 +36,15 @@ def check_parquet(content: bytes, path: Path) -> None:
         PromptError: it is one.
         Exception: whatever is raised on a damaged file.
     """
-    footer = _read_footer(content)
+    footer = _read_footer(content, path)
+    _check_counts(footer, _ROWS)
     check_rows(path, footer[_ROWS], PromptError)
     leaves = list(_leaves(iter(footer[_SCHEMA])))
     widths = [own.get(_WIDTH, 0) if own[_TYPE] == _FIXED_BYTES else 0 for _, own in leaves]
     values = size = 0
     for group in footer[_GROUPS]:
         for column, width in zip(group[_COLUMNS], widths, strict=True):
-            own_values, own_size = _measured(content, column[_CHUNK])
+            own_values, own_size = _measured(content, path, column[_CHUNK])
             values += own_values
             size += max(own_size, own_values * width)
     check_elements(path, values, PromptError)
@@ -51,14 +52,21 @@ def check_parquet(content: bytes, path: Path) -> None:
     _check_texts(content, path, [name for name, own in leaves if own[_TYPE] == _BYTE_ARRAY])
 
 
-def _read_footer(content: bytes) -> Struct:
+def _check_counts(found: Struct, *fields: int) -> None:
+    """Refuses numbers that count something and are below 0: they would lower a sum."""
+    for field in fields:
+        if found.get(field, 0) < 0:
+            raise ValueError(f"it counts {found[field]:,} of something")
+
+
+def _read_footer(content: bytes, path: Path) -> Struct:
     if not content.startswith(b"PAR1") or not content.endswith(b"PAR1"):
         raise ValueError("it does not begin and end as one")
     (length,) = struct.unpack("<I", content[-_FOOTER:-4])
     start = len(content) - _FOOTER - length
     if start < len(b"PAR1"):
         raise ValueError(f"it claims a footer of {length:,} bytes")
-    return Thrift(content[:-_FOOTER], start).struct()
+    return Thrift(content[:-_FOOTER], path, start).struct()
 
 
 def _leaves(schema: Iterator[Struct], inside: Names = ()) -> Iterator[tuple[Names, Struct]]:
@@ -66,6 +74,7 @@ def _leaves(schema: Iterator[Struct], inside: Names = ()) -> Iterator[tuple[Name
     if len(inside) > _DEEPEST:
         raise ValueError("columns in columns, too deep")
     element = next(schema)
+    _check_counts(element, _CHILDREN, _WIDTH)
     name = (*inside, element[_NAME].decode())
     if _CHILDREN not in element:
         yield name[1:], element
@@ -73,12 +82,13 @@ def _leaves(schema: Iterator[Struct], inside: Names = ()) -> Iterator[tuple[Name
         yield from _leaves(schema, name)
 
 
-def _measured(content: bytes, chunk: Struct) -> tuple[int, int]:
+def _measured(content: bytes, path: Path, chunk: Struct) -> tuple[int, int]:
     """Values and unpacked bytes of a part of a column, by its footer or by its pages.
 
     Raises:
-        ValueError: its pages do not lie in the file.
+        ValueError: its pages do not lie in the file, or it counts less than nothing.
     """
+    _check_counts(chunk, _VALUES, _UNPACKED, _PACKED)
     places = [chunk[place] for place in (_PAGES, _DICTIONARY) if chunk.get(place)]
     if not chunk[_PACKED] or not places:
         return chunk[_VALUES], chunk[_UNPACKED]
@@ -86,12 +96,13 @@ def _measured(content: bytes, chunk: Struct) -> tuple[int, int]:
     end = start + chunk[_PACKED]
     if not 0 < start <= end <= len(content):
         raise ValueError("a column that does not lie in the file")
-    pages, values, size = Thrift(content, start), 0, 0
+    pages, values, size = Thrift(content, path, start), 0, 0
     while pages.at < end:
         page = pages.struct()
         heads = [page[kind] for kind in _PAGE_KINDS if kind in page]
-        if page[_PAGE_PACKED] < 0 or page[_PAGE_UNPACKED] < 0:
-            raise ValueError("a page of less than no bytes")
+        _check_counts(page, _PAGE_PACKED, _PAGE_UNPACKED)
+        for head in heads:
+            _check_counts(head, _PAGE_VALUES)
         values += sum(head[_PAGE_VALUES] for head in heads)
         size += page[_PAGE_UNPACKED]
         pages.at += page[_PAGE_PACKED]
@@ -124,12 +135,12 @@ def _count(content: bytes, path: Path, once: list[str], columns: list[str], leng
         if len(set(names)) < len(names):
             raise PromptError(f"{path} has two columns of one name: {names}.")
         for batch in file.iter_batches(columns=columns, batch_size=1 << 16 if once else 1 << 6):
-            length += sum(map(_length, batch.columns))
+            length += sum(map(bytes_of, batch.columns))
             check_bytes(path, length, PromptError, what="bytes of text")
     return length
 
 
-def _length(array: Any) -> int:
+def bytes_of(array: Any) -> int:
     """Bytes of the texts in an array, at whatever depth, each as often as it stands there."""
     import pyarrow as pa
 
@@ -139,9 +150,9 @@ def _length(array: Any) -> int:
         used = array.indices.drop_null().to_numpy()
         return int(lengths[used].sum()) if len(used) else 0
     if pa.types.is_struct(kind):
-        return sum(map(_length, array.flatten()))
+        return sum(map(bytes_of, array.flatten()))
     if pa.types.is_map(kind):
-        return _length(array.keys) + _length(array.items)
+        return bytes_of(array.keys) + bytes_of(array.items)
     if pa.types.is_nested(kind):
-        return _length(array.flatten())
+        return bytes_of(array.flatten())
     return array.nbytes

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.errors import ArtifactError, WorkbenchError
-from workbench.intake.limits import one_line
+from workbench.intake.limits import shortened
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def parsing(
     except ImportError:
         raise  # what is not installed says nothing about the file
     except BaseException as cause:
-        shown = one_line(cause)
+        shown = shortened(cause)
         kind = type(cause).__name__
         # The text of these is a bare key or size, and says nothing by itself.
         if isinstance(cause, KeyError | IndexError | AssertionError | MemoryError | StopIteration):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import ArtifactError
-from workbench.intake.limits import check_bytes, check_elements, one_line, read_bytes
+from workbench.intake.limits import check_bytes, check_elements, read_bytes, shortened
 from workbench.intake.zips import packed, repacked
 
 _TENSORS = {
@@ -46,6 +46,8 @@ _OTHER_TENSORS = re.compile(
     r"torch\._utils\._rebuild_|torch\.float8|torch\.\w*qu?int|torch\.sparse"
 )
 _OPERATIONS_OF_A_TUPLE = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
+_BYTES = 256
+"""What an operation of a pickle leaves in memory, at most: an object with its attributes."""
 _MOST_TUPLES = 20_000
 """Of a thousand tensors; a tuple in a tuple, and so on, would overflow the stack when hashed."""
 
@@ -76,6 +78,11 @@ class _Array:
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+    @property
+    def nbytes(self) -> int:
+        *_, content = self.state or [b""]
+        return len(content) if isinstance(content, bytes) else 0
 
     def made(self) -> np.ndarray:
         _, shape, kind, by_column, content = self.state
@@ -140,9 +147,11 @@ def read_torch(path: Path, classes: Mapping[str, type]) -> Any:
 
 def _check_asked(path: Path, pickles: Iterable[io.BytesIO], classes: Mapping[str, type]) -> None:
     """Refuses whatever is named in a pickle and not needed for tensors and arrays."""
-    known, tuples = _TENSORS | set(_STAND_INS) | set(classes), 0
+    known, tuples, number = _TENSORS | set(_STAND_INS) | set(classes), 0, 0
     for each in pickles:
         for operation, argument in _operations(each):
+            number += 1
+            check_elements(path, number, what="operations of a pickle", each=_BYTES)
             tuples += operation.name in _OPERATIONS_OF_A_TUPLE
             if operation.name != "GLOBAL":
                 continue
@@ -167,19 +176,21 @@ def _operations(pickle: io.BytesIO) -> Iterator[tuple[Any, Any]]:
         for operation, argument, _ in pickletools.genops(pickle):
             yield operation, argument
     except ValueError as error:
-        raise ValueError(f"it is cut off or damaged ({one_line(error).rstrip('.')})") from error
+        raise ValueError(f"it is cut off or damaged ({shortened(error).rstrip('.')})") from error
 
 
 class _Plain:
     """Makes plain tensors and arrays of what was unpickled, and counts them.
 
-    What stands twice is made once, and counted as often as it stands there.
+    Each is counted before it takes memory of its own. What stands twice is made once, and counted
+    as often as it stands there.
     """
 
     def __init__(self, path: Path, classes: tuple[type, ...]) -> None:
         self._path, self._classes = path, classes
         self._made: dict[int, tuple[Any, int, int]] = {}
         self._kept: list[Any] = []
+        self._bytes = 0
 
     def of(self, found: Any) -> Any:
         return self._sized(found)[0]
@@ -202,9 +213,11 @@ class _Plain:
 
     def _counted(self, found: Any) -> tuple[Any, int, int]:
         if isinstance(found, _Array):
+            self._take(found.nbytes)
             array = found.made()
             return array, 1, array.nbytes
         if isinstance(found, Tensor):
+            self._take(found.numel() * max(found.element_size(), found.is_floating_point() * 4))
             tensor = self._dense(found)
             return tensor, 1, tensor.numel() * tensor.element_size()
         if isinstance(found, _Kind):
@@ -223,6 +236,10 @@ class _Plain:
             made = [each[0] for each in values]
             return made if isinstance(found, list) else tuple(made), *_total(values)
         return found, 1, 0
+
+    def _take(self, size: int) -> None:
+        self._bytes += size
+        check_bytes(self._path, self._bytes, what="bytes of numbers")
 
     def _dense(self, tensor: Tensor) -> Tensor:
         """The tensor without gradients, dense, in a precision that can be reckoned with."""

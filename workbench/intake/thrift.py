@@ -3,7 +3,11 @@
 pyarrow shows them too, but on some damaged footers what shows them ends the whole process.
 """
 
+from pathlib import Path
 from typing import Any
+
+from workbench.errors import PromptError
+from workbench.intake.limits import check_elements
 
 _STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = (
     0, 1, 2, 3, 7, 8, 9, 10, 11, 12,
@@ -11,27 +15,32 @@ _STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = (
 _INTEGERS = (4, 5, 6)
 _DEEPEST = 20
 _LONG = 15
+_BYTES = 128
+"""What a value of a header takes in memory, at most; a struct is two."""
 
 Struct = dict[int, Any]
 """Values by the number of their field: numbers, bytes, lists, and structs in structs."""
 
 
 class Thrift:
-    """Reads structs out of bytes, one after the other.
+    """Reads structs out of the bytes of a file, one after the other.
 
     Attributes:
         at: where the next one begins.
     """
 
-    def __init__(self, content: bytes, at: int = 0) -> None:
-        self._content, self.at = content, at
+    def __init__(self, content: bytes, path: Path, at: int = 0) -> None:
+        self._content, self._path, self.at = content, path, at
+        self._values = 0
 
     def struct(self, depth: int = 0) -> Struct:
         """The next struct.
 
         Raises:
             ValueError: there is none, or it is cut off.
+            PromptError: it holds more values than are allowed.
         """
+        self._count(0 if depth else -self._values)
         if depth > _DEEPEST:
             raise ValueError("structs in structs, too deep")
         fields: Struct = {}
@@ -43,7 +52,12 @@ class Thrift:
             fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
         return fields
 
+    def _count(self, more: int = 0) -> None:
+        self._values += 1 + more
+        check_elements(self._path, self._values, PromptError, "values in a header", _BYTES)
+
     def _value(self, kind: int, depth: int) -> Any:
+        self._count()
         if kind in _INTEGERS:
             return self._integer()
         if kind == _BINARY:

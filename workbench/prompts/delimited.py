@@ -9,11 +9,13 @@ import csv
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import PromptError
-from workbench.intake.limits import check_elements, check_rows, most_elements, most_rows
+from workbench.intake.limits import check_elements, check_rows, most_elements, most_rows, shortened
 from workbench.prompts.table import (
     CATEGORY_COLUMNS,
     CHAT_COLUMNS,
@@ -23,7 +25,6 @@ from workbench.prompts.table import (
     SYSTEM_COLUMNS,
     TEXT_COLUMNS,
     Row,
-    shortened,
 )
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -168,18 +169,19 @@ def _fault(text: str, delimiter: str, before: int, error: Exception | None = Non
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     n_fields, line = 0, before + 1
     try:
-        for row in reader:
-            n_fields = n_fields or len(row)
-            last, here = reader.line_num + before, line
-            line = last + 1
-            if not row or len(row) == n_fields:
-                continue
-            if "EOF inside string" in str(error) and next(reader, None) is None:
-                return f"a double quote in line {here} is never closed."
-            found = f"{len(row)} {'field' if len(row) == 1 else 'fields'}"
-            return f"expected {n_fields} fields in line {here}, as column names, found {found}."
-    except csv.Error:
-        pass  # such as a text of more characters than it takes
+        with _fields_as_long_as(text):
+            for row in reader:
+                n_fields = n_fields or len(row)
+                last, here = reader.line_num + before, line
+                line = last + 1
+                if not row or len(row) == n_fields:
+                    continue
+                if "EOF inside string" in str(error) and next(reader, None) is None:
+                    return f"a double quote in line {here} is never closed."
+                found = f"{len(row)} {'field' if len(row) == 1 else 'fields'}"
+                return f"expected {n_fields} fields in line {here}, as column names, found {found}."
+    except csv.Error as fault:
+        return shortened(fault)
     return "" if error is None else shortened(error)
 
 
@@ -191,9 +193,20 @@ def _even(text: str, delimiter: str, n_fields: int) -> bool:
     """Whether every line that is not empty has as many fields."""
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        return all(len(row) == n_fields for row in rows if row)
-    except csv.Error:
+        with _fields_as_long_as(text):
+            return all(len(row) == n_fields for row in rows if row)
+    except csv.Error:  # which whoever reads the table will meet, too
         return False
+
+
+@contextmanager
+def _fields_as_long_as(text: str) -> Iterator[None]:
+    """Lets `csv` read fields of any length: it stops at a limit of its own, within a table."""
+    before = csv.field_size_limit(max(len(text), csv.field_size_limit()))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _n_known(names: list[str]) -> int:

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import PromptError
-from workbench.intake.limits import check_bytes, check_rows, lies_there, most_bytes, read_bytes
+from workbench.intake.limits import (
+    check_bytes,
+    check_rows,
+    lies_there,
+    most_bytes,
+    read_bytes,
+    shortened,
+)
 from workbench.intake.parquet import check_parquet
 from workbench.intake.parsing import parsing
 from workbench.intake.records import check_json
@@ -23,7 +30,7 @@ from workbench.prompts.chats import is_turn
 from workbench.prompts.delimited import check_no_table, read_csv, records
 from workbench.prompts.folders import data_files, is_saved_data_set, read_saved
 from workbench.prompts.json_rows import json_rows
-from workbench.prompts.table import Row, Table, shortened, without_splits
+from workbench.prompts.table import Row, Table, without_splits
 
 SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".txt", ".tsv")
 """Kinds of files; each but Parquet may be compressed once more, with ``.gz`` at the end."""

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import PromptError
-from workbench.intake.limits import check_rows, regular_file
-from workbench.prompts.table import Table, picked, shortened, without_splits
+from workbench.intake.arrow import check_arrow
+from workbench.intake.limits import check_rows, regular_file, shortened
+from workbench.intake.records import read_checked
+from workbench.prompts.table import Table, picked, without_splits
 
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 _SHARD = re.compile(r"-\d+-of-\d+$")
@@ -37,12 +39,27 @@ def read_saved(path: Path, split: str | None, optional: bool) -> Table:
         if not file.is_dir():
             regular_file(file, PromptError)
     try:
+        for folder in _saved_in(path):
+            state = read_checked(folder / "state.json", dict[str, Any])
+            files = [folder / each["filename"] for each in state["_data_files"]]
+            check_arrow(folder, files)
         loaded: Any = datasets.load_from_disk(str(path))
+    except PromptError:
+        raise
     except Exception as error:  # pyarrow, json and datasets each have classes of their own
         raise PromptError(
             f"{path} is a broken data set: {shortened(error)} Save it again."
         ) from error
     return of_data_set(loaded, str(path), split, optional, limited=True)
+
+
+def _saved_in(path: Path) -> list[Path]:
+    """The folder itself, or those of the splits of a `DatasetDict`."""
+    whole = all((path / name).is_file() for name in ("state.json", "dataset_info.json"))
+    if whole or not (path / "dataset_dict.json").is_file():
+        return [path]
+    splits = read_checked(path / "dataset_dict.json", dict[str, Any])
+    return [path / split for split in splits["splits"]]
 
 
 def of_data_set(

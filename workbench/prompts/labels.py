@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workbench.arguments.kinds import is_blank
 from workbench.errors import PromptError
 from workbench.prompts.prompt import LABELS, is_missing
 from workbench.prompts.table import CATEGORY_COLUMNS, LABEL_COLUMNS, Row, Table
@@ -22,6 +23,8 @@ Values = Mapping[Any, str] | str
 ``"1=harmful, 0=harmless"``."""
 
 _PAIR = re.compile(rf"(.*?)=\s*({'|'.join(LABELS)})\s*(?:,|$)", re.DOTALL)
+_TWO = re.compile(rf"=\s*({'|'.join(LABELS)})\b")
+"""Within a value: two pairs without the comma between them."""
 _VERDICT = re.compile(
     r"(?!response|reply|answer|output)(.*label|((is|prompt|text)_?)?(harm|harmful|harmfulness|"
     r"harmless|safe|safety|unsafe|benign|toxic|toxicity|malicious|class|verdict|jailbreak|flagged|"
@@ -53,7 +56,7 @@ def meanings(values: Values | None) -> dict[str, str]:
         rest = values
         while rest.strip():
             found = _PAIR.match(rest)
-            if found is None:
+            if found is None or _TWO.search(found[1]):
                 raise _no_meaning(values)
             pairs.append((found[1], found[2]))
             rest = rest[found.end() :]
@@ -247,7 +250,7 @@ def _no_meaning(values: object) -> PromptError:
 
 
 def _blank(value: object) -> bool:
-    return is_missing(value) or (isinstance(value, str) and not value.strip())
+    return is_missing(value) or is_blank(value)
 
 
 def _key(value: object) -> str:

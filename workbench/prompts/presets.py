@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import PromptError
+from workbench.intake.limits import shortened
 from workbench.prompts.folders import of_data_set
-from workbench.prompts.table import Table, shortened
+from workbench.prompts.table import Table
 from workbench.prompts.taxonomy import xstest_labels
 
 

@@ -120,12 +120,6 @@ class Table(NamedTuple):
         return ", ".join(map(repr, self.columns))
 
 
-def shortened(error: BaseException | str, limit: int = 200) -> str:
-    """A message of somebody else's as one sentence on one line."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    return (line if len(line) <= limit else f"{line[:limit]}…").rstrip(".") + "."
-
-
 def picked(origin: str, names: Sequence[str], split: str | None, optional: bool = False) -> str:
     """The split to read: the one asked for, or the only one.
 

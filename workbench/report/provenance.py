@@ -1,10 +1,10 @@
 """Where a run comes from: the command that repeats it, its settings, the identity of its parts."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from workbench.artifact import file_digest
 from workbench.names import file_only, without_folders
 from workbench.study.command import command as command
 from workbench.study.command import has_paths as has_paths
@@ -62,7 +62,7 @@ def files(run: Run) -> list[tuple[str, int, str]]:
         (
             path.relative_to(run.folder).as_posix(),
             path.stat().st_size,
-            hashlib.sha256(path.read_bytes()).hexdigest(),
+            file_digest(path),
         )
         for path in sorted(run.folder.rglob("*"))
         if path.suffix in (".safetensors", ".csv", ".jsonl", ".json")

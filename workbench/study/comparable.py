@@ -1,7 +1,7 @@
 """What can be compared: the directions of runs, files and published folders, and their noise."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +11,8 @@ import xarray as xr
 from workbench.directions.cosines import Axis
 from workbench.directions.direction import Directions
 from workbench.directions.published import Published, load_published
-from workbench.directions.published.files import LabelNeeded, is_ours
+from workbench.directions.published.asked import Asked, axes_of
+from workbench.directions.published.files import LabelKnown, LabelNeeded, is_ours
 from workbench.errors import ArtifactError
 from workbench.study import names, results
 from workbench.study.ledger import holds_run
@@ -33,6 +34,7 @@ class Source:
         resampled: directions that know their noise, at fewer places; None where there are none.
         how: of a file of others, how it was read; "" where nothing had to be taken for something.
         open_position: whether the position is only a label, since the file does not say it.
+        known: why labels that were given could not be used, by their names.
     """
 
     label: str
@@ -43,6 +45,7 @@ class Source:
     resampled: Directions | None = None
     how: str = ""
     open_position: bool = False
+    known: Mapping[str, LabelKnown] = field(default_factory=dict)
 
     def at_position(self, position: int | None) -> "Source":
         """Itself, labelled with a position if its file says none."""
@@ -146,10 +149,14 @@ def read_sources(
         read: what `load_published` is told of files that do not say it themselves.
 
     Raises:
+        LabelKnown: all of them say themselves what is told of them.
         StudyError: a run that is not finished.
         ArtifactError: a file that is absent, broken or holds no directions.
     """
     found = [read_source(source, place["layer"], read) for source in sources]
+    for label in read:
+        if all(label in each.known for each in found):
+            raise found[0].known[label]
     if over == "position":
         return found
     position = place["position"]
@@ -175,17 +182,12 @@ def read_source(
         StudyError: a run that is not finished.
         ArtifactError: a file that is absent, broken or holds no directions.
     """
-    if isinstance(source, Directions):
-        return _from_directions("directions", source)
-    if isinstance(source, Run):
-        return _from_run(source)
-    path = Path(source)
-    if holds_run(path):
-        return _from_run(load_run(path))
-    if path.is_file() and path.suffix == ".safetensors" and is_ours(path):
-        return _from_directions(str(path), Directions.load(path))
+    given = {label: each for label, each in read.items() if each is not None}
+    if own := _own(source):
+        return replace(own, known=_all_known(own.label, given))
+    path = Path(str(source))
     try:
-        published = _published(path, layer, read)
+        published, known = _published(path, layer, given)
     except ArtifactError as error:
         if path.is_dir():
             raise ArtifactError(f"{path} holds no run (no {names.STUDY}), and {error}") from error
@@ -198,38 +200,64 @@ def read_source(
     of_layer, of_position = (str(notes.get(axis, "")) for axis in ("layer", "position"))
     is_label = of_position.startswith(("not in the file", "none"))
     is_label = is_label and len(published.directions.positions) == 1
-    how = f"layer {of_layer}" if of_layer else ""
+    how = [f"layer {of_layer}{_LABEL if is_label else ''}"] if of_layer else []
+    how += [f"{label}= is not used, since the file {each.why}" for label, each in known.items()]
     return Source(
         str(path),
         published.directions,
         chosen_layer,
         position,
-        how=how + (_LABEL if how and is_label else ""),
+        how="; ".join(how),
         open_position=is_label,
+        known=known,
     )
 
 
-def _published(path: Path, layer: int | None, read: Mapping[str, Any]) -> Published:
-    """A file of others, told only what it does not say itself."""
-    given = {name: value for name, value in read.items() if value is not None}
-    try:
-        found = load_published(path)
-        layers = found.directions is not None and found.directions.provenance.get("layer", "")
-        if "read_at" not in given or not str(layers).startswith("not in the file"):
-            return found
-        return load_published(path, read_at=given["read_at"])
-    except LabelNeeded as error:
-        if error.layer:
-            given.pop("axes", None)  # it is for another file: this one lacks a layer alone
-        elif given:
-            try:
-                return load_published(path, **given)
-            except LabelNeeded as left:
-                error = left
-        if layer is None or not error.layer:
-            raise error from None
-        given.pop("read_at", None)
-        return load_published(path, layer=layer, **given)
+def _own(source: Comparable) -> Source | None:
+    """Of runs and directions of the workbench, which say all of themselves; None of others."""
+    if isinstance(source, Directions):
+        return _from_directions("directions", source)
+    if isinstance(source, Run):
+        return _from_run(source)
+    path = Path(source)
+    if holds_run(path):
+        return _from_run(load_run(path))
+    if path.is_file() and path.suffix == ".safetensors" and is_ours(path):
+        return _from_directions(str(path), Directions.load(path))
+    return None
+
+
+def _all_known(label: str, given: Mapping[str, Any]) -> dict[str, LabelKnown]:
+    """Each of the labels that were given with what says all of itself."""
+    known: dict[str, LabelKnown] = {}
+    for each, value in given.items():
+        told: dict[str, Any] = {each: axes_of(value) if each == "axes" else value}
+        try:
+            Asked(**told).only(label)
+        except LabelKnown as error:
+            known[each] = error
+    return known
+
+
+def _published(
+    path: Path, layer: int | None, given: Mapping[str, Any]
+) -> tuple[Published, dict[str, LabelKnown]]:
+    """A file of others, told all but what it says itself, and that.
+
+    Raises:
+        ArtifactError: as `load_published`, which lacks a label or cannot use one.
+    """
+    told, known = dict(given), dict[str, LabelKnown]()
+    while True:
+        try:
+            return load_published(path, **told), known
+        except LabelKnown as error:
+            known[error.label] = error
+            del told[error.label]
+        except LabelNeeded as error:
+            if layer is None or not error.layer or "layer" in told:
+                raise
+            told["layer"] = layer
 
 
 def _from_directions(label: str, directions: Directions) -> Source:

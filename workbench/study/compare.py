@@ -15,6 +15,7 @@ from workbench.arguments import checked
 from workbench.artifact import save_dataset, write_text
 from workbench.directions.cosines import Axis, check_same_model, cosine_similarity_map
 from workbench.directions.direction import Directions
+from workbench.directions.published.zhao import OVERALL
 from workbench.directions.subspaces import principal_angles
 from workbench.errors import AxisError, StudyError
 from workbench.figures.pairs import methods
@@ -22,9 +23,6 @@ from workbench.intake.limits import allowing
 from workbench.study import names
 from workbench.study.comparable import Comparable, Source, read_sources
 from workbench.study.ledger import check_no_result
-
-OVERALL = "overall"
-"""The name that published files give to the direction of all categories together."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench.artifact import write_text
+from workbench.artifact import file_digest, write_text
 from workbench.errors import ArtifactError, StudyError
 from workbench.intake.limits import read_bytes
 from workbench.intake.records import read_checked
@@ -194,12 +194,6 @@ def inputs_of(name: str, record: Mapping[str, Any]) -> str:
 def hangs_on(name: str, setting: str) -> bool:
     """Whether a file would be another one with another value of a setting, or other prompts."""
     return setting not in names.FREE and name not in names.UNTOUCHED_BY.get(setting, ())
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(value: Any) -> str:

@@ -114,7 +114,7 @@ def load_run(folder: str | Path, max_bytes: int | None = None) -> Run:
     folder = Path(folder)
     if not lies_there(folder):
         raise StudyError(f"{folder} holds no run: there is no such folder.")
-    with allowing(max_bytes=max_bytes), parsing(folder, "a run", StudyError):
+    with allowing(max_bytes=max_bytes):
         return read_run(folder, heads=True)
 
 
@@ -131,33 +131,35 @@ def read_run(folder: Path, heads: bool) -> Run:
             f"the run in {folder} is not finished: no {', '.join(missing)}. Run the same study "
             "again; it goes on where it stopped."
         )
-    study = check_files(folder, heads)
-    scores = load_dataset(folder / names.SCORES, kind="sweep")
-    effects = load_dataset(folder / names.EFFECTS, kind="effects")
-    skipped = {
-        each.name: reason for each in ANALYSES if (reason := read_skipped(folder, each)) is not None
-    }
+    with parsing(folder, "a run", StudyError):
+        study = check_files(folder, heads)
+        scores = load_dataset(folder / names.SCORES, kind="sweep")
+        effects = load_dataset(folder / names.EFFECTS, kind="effects")
+        directions = Directions.load(folder / names.DIRECTIONS)
+        direction = Directions.load(folder / names.DIRECTION)
+        replies = read_replies(folder / names.REPLIES)
+        verification = load_dataset(folder / names.VERIFICATION, kind="verification")
+        results = {
+            name: load_dataset(result_path(folder, name), kind=name)
+            for each in ANALYSES
+            for name in each.results
+            if result_path(folder, name).is_file()
+        }
+        notes = {each.name: read_skipped(folder, each) for each in ANALYSES}
+    skipped = {name: reason for name, reason in notes.items() if reason is not None}
     return Run(
         folder=folder,
         study=study,
-        directions=Directions.load(folder / names.DIRECTIONS),
+        directions=directions,
         scores=scores,
         choice=choose(study, scores),
-        direction=Directions.load(folder / names.DIRECTION),
+        direction=direction,
         effects=effects,
-        replies=read_replies(folder / names.REPLIES),
+        replies=replies,
         planted_cosine=effects.attrs.get("planted_cosine"),
-        results=AnalysisResults(
-            {
-                name: load_dataset(result_path(folder, name), kind=name)
-                for each in ANALYSES
-                for name in each.results
-                if result_path(folder, name).is_file()
-            },
-            skipped,
-        ),
+        results=AnalysisResults(results, skipped),
         skipped=skipped,
-        verification=load_dataset(folder / names.VERIFICATION, kind="verification"),
+        verification=verification,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from workbench.artifact import write_text
 from workbench.errors import PromptError, StudyError
-from workbench.intake.limits import one_line
+from workbench.intake.limits import shortened
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.promptset import PromptSet
 from workbench.study.names import TEXTS
@@ -49,7 +49,9 @@ def read_texts(folder: Path) -> Split:
             for label, parts in found.items()
         }
     except (KeyError, PromptError) as error:
-        raise StudyError(f"{path} is broken: {one_line(repr(error))} Delete it. {again}") from error
+        raise StudyError(
+            f"{path} is broken: {shortened(repr(error))} Delete it. {again}"
+        ) from error
     for label, parts in split.items():
         for part, prompts in parts.items():
             if prompts.fingerprint != recorded[label][part]:

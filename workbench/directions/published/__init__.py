@@ -20,12 +20,11 @@ from workbench.directions.published import (
     steering,
     zhao,
 )
-from workbench.directions.published.asked import Asked
+from workbench.directions.published.asked import Asked, axes_of
 from workbench.directions.published.files import (
     Published,
     PublishedChoice,
     is_ours,
-    read_json,
     read_numpy,
     read_pickle,
     read_safetensors,
@@ -33,6 +32,7 @@ from workbench.directions.published.files import (
 from workbench.errors import ArtifactError
 from workbench.intake.limits import allowing, lies_there, regular_file
 from workbench.intake.parsing import parsing
+from workbench.intake.records import read_checked
 
 __all__ = ["READERS", "Published", "PublishedChoice", "Reader", "load_published"]
 
@@ -121,7 +121,7 @@ def load_published(
         layer=_several(layer),
         position=_several(position),
         site=site,
-        axes=tuple(axes.replace(",", " ").split()) if isinstance(axes, str) else _several(axes),
+        axes=axes_of(axes) if isinstance(axes, str) else _several(axes),
         name=_several(name),
         t_inst=t_inst,
         read_at=read_at,
@@ -210,7 +210,7 @@ def _read_safetensors(path: Path, asked: Asked) -> Published:
 
 
 def _read_json(path: Path, asked: Asked) -> Published:
-    return _read_contents(path, read_json(path, Any), asked)
+    return _read_contents(path, read_checked(path, Any), asked)
 
 
 def _read_run(path: Path, asked: Asked) -> Published:

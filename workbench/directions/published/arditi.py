@@ -14,12 +14,11 @@ from workbench.directions.direction import Directions
 from workbench.directions.published.files import (
     Published,
     PublishedChoice,
-    read_json,
     read_tensor,
 )
 from workbench.errors import ArtifactError
 from workbench.intake.limits import check_elements
-from workbench.intake.records import read_record
+from workbench.intake.records import read_checked, read_record
 
 _SITE = "resid_pre"
 
@@ -72,7 +71,7 @@ def read_run(path: Path) -> Published:
         "run": path.resolve().name,
     }
     if losses := sorted(path.glob("loss_evals/*.json")):
-        provenance["losses"] = {file.stem: read_json(file, dict[str, Any]) for file in losses}
+        provenance["losses"] = {file.stem: read_checked(file, dict[str, Any]) for file in losses}
     files = [path / name for name in RUN_FILES]
     choice = read_choice(files[0]) if files[0].is_file() else None
     directions = _read_run_directions(path, choice, provenance)
@@ -154,7 +153,7 @@ def _read_scores(
     path: Path, directions: Directions | None, provenance: Mapping[str, Any]
 ) -> xr.Dataset:
     """Scores of all candidates; ``passed_filter`` marks those that the run itself kept."""
-    table = pd.DataFrame(read_json(path, list[_Evaluation]))
+    table = pd.DataFrame(read_checked(path, list[_Evaluation]))
     if missing := {"layer", "position", *_SCORES} - set(table.columns):
         raise ArtifactError(f"{path} has no column {sorted(missing)[0]!r}.")
     n_cells = len(set(table["layer"])) * len(set(table["position"]))
@@ -175,7 +174,7 @@ def _read_scores(
     scores.attrs = {**provenance, "site": _SITE, "name": "refusal", "n_layers": n_layers}
     if (kept := path.with_name("direction_evaluations_filtered.json")).is_file():
         passed = xr.zeros_like(scores["bypass"], dtype=bool).drop_attrs()
-        for row in read_json(kept, list[_Cell]):
+        for row in read_checked(kept, list[_Cell]):
             passed.loc[{"layer": row["layer"], "position": row["position"]}] = True
         scores["passed_filter"] = passed
         if bool((passed == _by_the_paper(scores)).all()):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.directions.direction import SITES
+from workbench.directions.published.files import LabelKnown
 from workbench.errors import ArtifactError, AxisError
 
 AXES = ("layer", "position", "name")
@@ -13,15 +14,24 @@ SIDES = ("input", "output")
 """Of a block: what a number that counts blocks can stand for."""
 
 _KNOWN = {
-    "layer": "which layers its vectors belong to. Leave layer= away, and choose with "
-    ".directions.at(layer=…)",
-    "position": "which positions its vectors belong to. Leave position= away, and choose with "
-    ".directions.at(position=…)",
-    "site": "where its vectors were read. Leave site= away",
-    "axes": "what its axes are. Leave axes= away",
-    "read_at": "on which side of a block its vectors belong. Leave read_at= away",
-    "name": "what its vectors are called. Leave name= away, and choose with .directions.at(name=…)",
+    "layer": "which layers its vectors belong to",
+    "position": "which positions its vectors belong to",
+    "site": "where its vectors were read",
+    "axes": "what its axes are",
+    "read_at": "on which side of a block its vectors belong",
+    "name": "what its vectors are called",
 }
+_CHOSEN = ("layer", "position", "name")
+"""Of these, what can be chosen once the file is read."""
+
+
+def axes_of(words: str) -> tuple[str, ...]:
+    """Axes in one text, in their order.
+
+    >>> axes_of("layer, position")
+    ('layer', 'position')
+    """
+    return tuple(words.replace(",", " ").split())
 
 
 @dataclass(frozen=True)
@@ -80,15 +90,17 @@ class Asked:
                 "and read_at=."
             )
 
-    def only(self, path: Path, *allowed: str) -> None:
+    def only(self, path: Path | str, *allowed: str) -> None:
         """Refuses labels for what the file knows itself.
 
         Raises:
-            ArtifactError: another one than the allowed was given.
+            LabelKnown: another one than the allowed was given.
         """
         for label, known in _KNOWN.items():
             if label not in allowed and getattr(self, label) is not None:
-                raise ArtifactError(f"{path} says by itself {known}.")
+                choose = f", and choose with .directions.at({label}=…)" if label in _CHOSEN else ""
+                advice = f"Leave {label}= away{choose}"
+                raise LabelKnown(path, label, f"says by itself {known}", advice)
 
     def one_position(self, path: Path, otherwise: int) -> int:
         """The position given, where all vectors have one."""

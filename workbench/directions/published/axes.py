@@ -9,7 +9,7 @@ of each, as ``hidden_states`` of Hugging Face has them, unless said to be output
 from pathlib import Path
 
 from workbench.directions.published.asked import Asked
-from workbench.directions.published.files import LabelNeeded
+from workbench.directions.published.files import LabelKnown, LabelNeeded
 from workbench.errors import ArtifactError
 
 _READINGS: dict[int, list[tuple[str, ...]]] = {
@@ -30,12 +30,15 @@ def read_axes(
 
     Raises:
         LabelNeeded: they can be something else as well, or lack a label.
+        LabelKnown: axes of a single vector.
         ArtifactError: they can be none of these.
     """
     lead = shape[:-1]
     shown = ", ".join(map(str, (*lead, "d_model")))
     known = _READINGS.get(len(lead), [])
     if asked.axes is not None:
+        if not lead:
+            raise no_axes(path)
         if len(asked.axes) != len(lead):
             raise ArtifactError(
                 f"{path} has the shape ({shown}), and axes= names {len(asked.axes)} axes before "
@@ -55,7 +58,7 @@ def read_axes(
         if asked.layer is None:
             _check_count(path, shown, len(layers))
         return reading, layers, positions
-    layer_is_enough = asked.layer is None and known in ([()], [("position",)])
+    layer_is_enough = asked.layer is None and len(known) == 1 and _n_layers(known[0], lead) == 1
     if not lead:
         raise LabelNeeded(_why_no_place(path, asked, several), layer_is_enough)
     can = _what_it_can_be(lead, known, asked)
@@ -65,6 +68,16 @@ def read_axes(
     elif len(lead) == 1 and lead[0] > shape[-1]:
         more = f" There are more rows than numbers in each ({shape[-1]}): is it the transpose?"
     raise LabelNeeded(f"{path} has the shape ({shown}), which {can}.{more}", layer_is_enough)
+
+
+def no_axes(path: Path) -> LabelKnown:
+    """The error of axes that are given for a single vector."""
+    return LabelKnown(path, "axes", "holds one vector, without axes before d_model",
+                      "Leave axes= away")  # fmt: skip
+
+
+def _n_layers(reading: tuple[str, ...], lead: tuple[int, ...]) -> int:
+    return dict(zip(reading, lead, strict=True)).get("layer", 1)
 
 
 def _check_count(path: Path, shown: str, rows: int) -> None:

@@ -46,15 +46,10 @@ def read(path: Path, asked: Asked) -> Published:
         ) from error
     regular_file(path)
     with parsing(path, "a GGUF file"):
-        check_gguf(path)  # the reader trusts what a header says
+        # The reader trusts what a header says.
+        check_gguf(path, _ARCHITECTURE, "a control vector; a language model holds no directions.")
         reader = GGUFReader(path)
         fields = {name: field.contents() for name, field in reader.fields.items() if _wanted(name)}
-    found = fields.get("general.architecture")
-    if found != _ARCHITECTURE:
-        raise ArtifactError(
-            f"{path} is a GGUF of architecture {found!r}: expected {_ARCHITECTURE!r}, a control "
-            "vector; a language model holds no directions."
-        )
     # The reader maps the file into memory; copies outlive it.
     vectors = {
         int(name[1]): np.array(tensor.data)
@@ -71,7 +66,7 @@ def read(path: Path, asked: Asked) -> Published:
 
 
 def _wanted(name: str) -> bool:
-    return name == "general.architecture" or name.startswith(f"{_ARCHITECTURE}.")
+    return name.startswith(f"{_ARCHITECTURE}.")
 
 
 def _cvector_generator(provenance: dict[str, Any]) -> dict[str, Any]:

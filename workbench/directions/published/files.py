@@ -15,11 +15,10 @@ from torch import Tensor
 
 from workbench.directions.direction import Directions
 from workbench.errors import ArtifactError, WorkbenchError
-from workbench.intake.limits import MAX_ARTIFACT_BYTES, one_line, read_bytes, regular_file
+from workbench.intake.limits import MAX_ARTIFACT_BYTES, read_bytes, regular_file, shortened
 from workbench.intake.npy import read_arrays
 from workbench.intake.parsing import parsing
 from workbench.intake.pickles import dense, read_torch
-from workbench.intake.records import read_checked
 
 
 class LabelNeeded(ArtifactError):
@@ -32,6 +31,19 @@ class LabelNeeded(ArtifactError):
     def __init__(self, message: str, layer: bool = False):
         super().__init__(message)
         self.layer = layer
+
+
+class LabelKnown(ArtifactError):
+    """A label that was given with a file that says it itself, or has nothing to put it on.
+
+    Attributes:
+        label: the name of what was given.
+        why: why it cannot be used.
+    """
+
+    def __init__(self, path: Path | str, label: str, why: str, advice: str):
+        super().__init__(f"{path} {why}. {advice}.")
+        self.label, self.why = label, why
 
 
 class ControlVector:
@@ -79,15 +91,6 @@ class Published:
     choice: PublishedChoice | None = None
     completions: dict[str, pd.DataFrame] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-
-
-def read_json(path: Path, kind: Any) -> Any:
-    """What a JSON file holds, as it stands there, where it is of a type.
-
-    Raises:
-        ArtifactError: no JSON, or of another type.
-    """
-    return read_checked(path, kind)
 
 
 def read_pickle(path: Path) -> Any:
@@ -166,7 +169,7 @@ def _reason(path: Path, expected: str, error: Exception) -> str:
         return "it is a web page"
     if expected == _TORCH and not start.startswith((b"PK", b"\x80")):
         return f"it begins with {bytes(start[:4])!r}, and none that torch.save wrote does"
-    said = one_line(error)
+    said = shortened(error)
     # Unpicklers raise whatever comes: "101", a lone key, nothing at all.
     return said if " " in said else f"it is cut off or damaged ({type(error).__name__})"
 

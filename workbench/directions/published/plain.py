@@ -12,8 +12,8 @@ from torch import Tensor
 
 from workbench.directions.direction import Directions
 from workbench.directions.published.asked import Asked
-from workbench.directions.published.axes import read_axes
-from workbench.directions.published.files import Published, finite, floating
+from workbench.directions.published.axes import no_axes, read_axes
+from workbench.directions.published.files import LabelKnown, Published, finite, floating
 from workbench.directions.published.said import (
     LAYER,
     check_number,
@@ -97,12 +97,15 @@ def from_array(path: Path, arrays: Mapping[str, Tensor], asked: Asked) -> Publis
         arrays, asked = _rows_by_name(path, arrays, asked)
     shape = tuple(next(iter(arrays.values())).shape)
     lead = shape[:-1]
-    if set(lead) == {1} and asked.axes is None:
+    if set(lead) == {1} and len(asked.axes or ()) != len(lead):
         lead = ()  # one vector, whatever axes of length 1 it was kept with
     if asked.read_at is not None and not lead:
-        raise ArtifactError(
-            f"{path} holds one vector and no number that counts blocks. Leave read_at= away, and "
-            "pass layer=l where it is the input of block l, l + 1 where it is the output."
+        raise LabelKnown(
+            path,
+            "read_at",
+            "holds one vector and no number that counts blocks",
+            "Leave read_at= away, and pass layer=l where it is the input of block l, l + 1 where "
+            "it is the output",
         )
     reading, layers, positions = read_axes(path, (*lead, shape[-1]), asked, len(arrays) > 1)
     values = torch.stack([array.reshape(*lead, shape[-1]) for array in arrays.values()])
@@ -130,6 +133,7 @@ def from_mapping(path: Path, found: Mapping[Any, Any], asked: Asked) -> Publishe
 
     Raises:
         LabelNeeded: it says of the place of its vectors what is not understood here.
+        LabelKnown: it says itself what was given.
         ArtifactError: it holds no vectors, or they are not of one shape, or see `from_array`.
     """
     found = {key: whole_numbers(key, each) for key, each in found.items()}
@@ -215,6 +219,8 @@ def _rows_by_name(
 ) -> tuple[dict[str, Tensor], Asked]:
     """The rows of one matrix, each a direction of its own."""
     (name, rows), *others = arrays.items()
+    if not others and rows.ndim == 1:
+        raise no_axes(path)
     if others or rows.ndim != 2:
         raise ArtifactError(
             f"{path}: axes='name' takes one matrix (name, d_model), found "
@@ -250,10 +256,13 @@ def _by_layer(path: Path, vectors: dict[int, tuple[str | None, Tensor]], asked: 
         )
     part = parts.pop()
     site, shift, words = _PARTS[part]
-    if asked.read_at is not None:
-        if part not in (None, _MODULE):
-            asked.only(path, "layer", "position", "site", "name")
+    if part not in (None, _MODULE):
+        asked.only(path, "layer", "position", "name", *(["site"] if asked.site == site else []))
+    elif asked.read_at is not None:
         site, shift, words = _READ_AT[asked.read_at]
+    elif asked.site not in (None, site):
+        site, shift = str(asked.site), 0
+        words = f"not in the file: the number l of a key is taken to be {site} of layer l"
     given = asked.layers_of(path, len(vectors))
     rows = [row(vector) for _, vector in vectors.values()]
     if shapes := {tuple(own.shape) for own in rows if own.ndim != 1}:
@@ -268,7 +277,7 @@ def _by_layer(path: Path, vectors: dict[int, tuple[str | None, Tensor]], asked: 
     labelled = Asked(
         layer=given or tuple(layer + shift for layer in vectors),
         position=(asked.one_position(path, -1),),
-        site=asked.site or site,
+        site=site,
         axes=("layer",),
     )
     made = from_array(path, {names[0]: torch.stack(rows)}, labelled)

@@ -15,6 +15,9 @@ from workbench.errors import ArtifactError
 QWEN2_T_INST = -6
 """Where Qwen2's own template, which ends in five tokens, has the instruction's last token."""
 
+OVERALL = "overall"
+"""The name of the direction of all categories together, which is no category."""
+
 FILE_NAME = re.compile(r"^(?P<model>[^-]+)-(?:hf-dir-(?P<category>.+)|dir-hf)$")
 
 
@@ -44,7 +47,7 @@ def read_folder(path: Path, t_inst: int) -> Published:
 def direction_name(file: Path) -> str:
     """The category in a file's name; ``overall`` where it names none."""
     found = FILE_NAME.match(file.stem)
-    return (found and found["category"]) or "overall"
+    return (found and found["category"]) or OVERALL
 
 
 def from_layers(
