@@ -17,6 +17,7 @@ Fact = tuple[str, str]
 
 _WORDS = {
     "weights": "weights fingerprint",
+    "dtype": "weight type",
     "template": "chat template fingerprint",
     "rendered": "rendered prompt fingerprint",
     "date": "day that the chat template writes",

@@ -73,6 +73,7 @@ def _record(study: Study, model: HookedModel, prompts: Split) -> dict[str, Any]:
     notes = reading_notes(prompts)
     provenance = {
         "weights": model.weights_fingerprint,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "prompts": {
             kind: {part: own.fingerprint for part, own in parts.items()}
             for kind, parts in prompts.items()
@@ -139,6 +140,7 @@ def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any])
         files = dict.fromkeys(each for own in hanging.values() for each in own)
         raise StudyError(
             f"{folder} holds another study: {', '.join(hanging)} differ. "
+            + _about_the_dtype(mine, theirs)
             + _about_the_day(mine, theirs)
             + _hanging(list(files))
             + "Choose another out=, or delete the folder."
@@ -156,6 +158,16 @@ def _hanging(files: list[str]) -> str:
     more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
     verb = "hangs" if len(files) == 1 else "hang"
     return f"On that {verb} {', '.join(files[:_SHOWN])}{more}. "
+
+
+def _about_the_dtype(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What to do where the weights are of another type than they were in the run."""
+    if before.get("dtype") in (None, now["dtype"]):
+        return ""
+    return (
+        f"The run was made in {before['dtype']}, and the model at hand is in {now['dtype']}: pass "
+        f"dtype={before['dtype']!r} where it is loaded. "
+    )
 
 
 def _about_the_day(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from workbench.study.settings import Study
 from workbench.study.stored import check_ledger, read_recorded
 
 _SCHEMA = 1
-IDENTITY = ("weights", "prompts", "template", "rendered", "thinking", "date")
+IDENTITY = ("weights", "dtype", "prompts", "template", "rendered", "thinking", "date")
 """Of a study's provenance: what its results hang on."""
 
 
@@ -123,7 +123,7 @@ class Ledger:
         except OSError as error:
             return f"cannot be read: {error.strerror}"
         if entry["inputs"] != inputs_of(name, self.record):
-            return "was made with other settings, prompts, template or weights"
+            return "was made with other settings, prompts, template or weights, or in another dtype"
         for source, digest in entry["made_from"].items():
             if self.digest(source) != digest:
                 return f"was made from another {source}"
@@ -172,7 +172,7 @@ def inputs_of(name: str, record: Mapping[str, Any]) -> str:
     settings = {
         setting: value
         for setting, value in asdict(study).items()
-        if value != default[setting] and hangs_on(name, setting)
+        if value != default[setting] and setting not in names.FREE and hangs_on(name, setting)
     }
     return _digest(
         [settings, {own: record["provenance"].get(own) for own in IDENTITY if hangs_on(name, own)}]
@@ -181,7 +181,7 @@ def inputs_of(name: str, record: Mapping[str, Any]) -> str:
 
 def hangs_on(name: str, setting: str) -> bool:
     """Whether a file would be another one with another value of a setting, or other prompts."""
-    return setting not in names.FREE and name not in names.UNTOUCHED_BY.get(setting, ())
+    return name not in names.UNTOUCHED_BY.get(setting, ())
 
 
 def file_digest(path: Path) -> str:

@@ -31,8 +31,11 @@ MADE_FROM = {
 }
 """The main results, in the order in which they are made; those of analyses say it themselves."""
 
-FREE = frozenset({"device", "batch_tokens", "max_bytes", "max_rows", "top_k", "analyses"})
-"""Settings on which no result hangs."""
+FREE = frozenset({"device", "dtype", "batch_tokens", "max_bytes", "max_rows", "top_k", "analyses"})
+"""Settings on which no result hangs; what dtype comes to is in the provenance, as the weights are.
+
+By default it is another one on another device.
+"""
 
 _BEFORE_ANSWERS = frozenset({VERIFICATION, TEXTS})
 _BEFORE_SELECTION = _BEFORE_ANSWERS | {PROMPTS, DIRECTIONS, SCORES, CATEGORY_DIRECTIONS}
