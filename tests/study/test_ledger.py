@@ -3,8 +3,15 @@
 import shutil
 
 import pytest
+import torch
 
 import workbench as wb
+from workbench.explorer.jobs import Reading, check_model
+from workbench.explorer.views import Views
+from workbench.gallery.draw import _prompts_of
+from workbench.report.provenance import files, identity
+from workbench.report.tables import prompts_table
+from workbench.study.comparable import read_source
 from workbench.study.folder import open_folder
 from workbench.study.ledger import Ledger
 from workbench.study.prompts import split_prompts
@@ -31,7 +38,7 @@ def test_a_run_does_not_go_on_in_another_dtype(pocket, prompts, tmp_path, monkey
     asked = wb.Study(**{**STUDY.__dict__, "dtype": "float32"})
     assert open_folder(tmp_path, asked, pocket, prompts).fault("scores.safetensors") is None
     ledger = open_folder(tmp_path, STUDY, pocket, prompts)
-    monkeypatch.setattr(type(pocket), "dtype", "torch.bfloat16")
+    monkeypatch.setattr(type(pocket), "dtype", torch.bfloat16)
     told = r"dtype differ\. The run was made in float32, .* in bfloat16: pass dtype='float32'"
     with pytest.raises(wb.StudyError, match=told):
         open_folder(tmp_path, STUDY, pocket, prompts)
@@ -39,3 +46,42 @@ def test_a_run_does_not_go_on_in_another_dtype(pocket, prompts, tmp_path, monkey
     ledger.keep("scores.safetensors")
     ledger = open_folder(tmp_path, STUDY, pocket, prompts)
     assert "in another dtype" in str(ledger.fault("scores.safetensors"))
+
+
+CATEGORIES = "category_directions.safetensors"
+READERS = {
+    "report": ("prompts.json", prompts_table),
+    "report of the files": ("analyses/pca.safetensors", files),
+    "gallery": ("prompts.json", _prompts_of),
+    "comparison": (CATEGORIES, read_source),
+    "explorer": (CATEGORIES, lambda run: Views(run).categories),
+    "texts": ("prompt_texts.jsonl", lambda run: Reading(run)._prompts()),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_changed_since_a_run_was_read_is_refused(small_run, copied, name):
+    file, read = READERS[name]
+    run = wb.load_run(copied)
+    read(run)
+    path = copied / file
+    path.write_bytes(path.read_bytes().replace(b"-0", b"-1") + b" ")
+    (copied / "ledger.json").unlink()
+    with pytest.raises(wb.StudyError, match=rf"{path} is damaged: .* read it again"):
+        read(run)
+
+
+def test_where_a_run_comes_from_is_what_it_was_read_with(pocket, small_run, copied):
+    run = wb.load_run(copied)
+    (copied / "ledger.json").unlink()
+    (copied / "study.json").write_text("{}")
+    check_model(run, pocket)
+    assert identity(run) == identity(small_run)
+
+
+def test_the_owner_is_told_a_command_with_whole_paths(copied):
+    ledger = Ledger.read(copied)
+    ledger.record["settings"]["harmful"] = str(copied / "own requests.csv")
+    ledger.save()
+    with pytest.raises(wb.ArtifactError, match=rf"--harmful '{copied}/own requests\.csv'"):
+        wb.load_run(copied)

@@ -13,7 +13,7 @@ from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge
-from workbench.study.results import Run, read_study
+from workbench.study.results import Run
 from workbench.study.texts import read_texts
 
 Step = tuple[int, int, str]
@@ -166,7 +166,7 @@ class Reading:
             StudyError: it does not.
         """
         if self._sets is None:
-            texts = read_texts(self.run.folder)
+            texts = read_texts(self.run)
             self._sets = {label: own["test"] for label, own in texts.items()}
         return self._sets
 
@@ -180,11 +180,11 @@ def model_of(run: Run, say: Callable[[str], None]) -> HookedModel:
     """
     study = run.study
     say(f"loading {study.model}")
-    recorded = read_study(run.folder)[1]
+    recorded = run.provenance
     model = load_model(
         study.model,
         device=study.device,
-        dtype=study.dtype,
+        dtype=study.dtype or recorded.get("dtype"),
         revision=study.revision,
         chat_template=study.chat_template,
         thinking=study.thinking,
@@ -200,7 +200,7 @@ def check_model(run: Run, model: HookedModel) -> None:
     Raises:
         StudyError: its weights or chat template differ from those of the run.
     """
-    recorded = read_study(run.folder)[1]
+    recorded = run.provenance
     now = {"weights": model.weights_fingerprint, "template": model.template.fingerprint}
     for what, fingerprint in now.items():
         if recorded.get(what) != fingerprint:

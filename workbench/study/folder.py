@@ -10,7 +10,14 @@ from workbench.artifact import environment, write_text
 from workbench.errors import ArtifactError, StudyError
 from workbench.models.hooked import HookedModel
 from workbench.study import names
-from workbench.study.ledger import IDENTITY, Ledger, hangs_on, holds_run, read_record, result_files
+from workbench.study.ledger import (
+    IDENTITY,
+    Ledger,
+    hangs_on,
+    holds_run,
+    result_files,
+    study_record,
+)
 from workbench.study.occupied import is_unused
 from workbench.study.prompts import Split, reading_notes
 from workbench.study.settings import Study
@@ -102,7 +109,7 @@ def _there(folder: Path, say: Callable[[str], None]) -> Ledger | None:
         if not holds_run(folder):
             return None
         try:
-            record = read_record(folder)
+            record = study_record(folder)
         except StudyError as other:
             raise StudyError(
                 f"{error} And {other} Nothing says which study is in {folder}: choose another "
@@ -191,7 +198,7 @@ def recorded_day(folder: Path) -> str | None:
     Raises:
         StudyError: the folder's study cannot be read.
     """
-    return read_record(folder)["provenance"].get("date") if holds_run(folder) else None
+    return study_record(folder)["provenance"].get("date") if holds_run(folder) else None
 
 
 def check_model(model: HookedModel, study: Study) -> None:

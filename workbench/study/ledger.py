@@ -139,8 +139,10 @@ def holds_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (names.LEDGER, names.STUDY))
 
 
-def read_record(folder: Path) -> Mapping[str, Any]:
+def study_record(folder: Path) -> Mapping[str, Any]:
     """Settings and provenance of the run in a folder, of its ledger where that is whole.
+
+    For making the run again; whoever reads its results asks the ledger alone.
 
     Raises:
         StudyError: neither the ledger nor ``study.json`` can be read.
