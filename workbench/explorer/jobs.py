@@ -175,7 +175,7 @@ def model_of(run: Run, say: Callable[[str], None]) -> HookedModel:
     """The run's model, loaded as it was, and checked to be the same.
 
     Raises:
-        StudyError: its weights or chat template differ from those of the run.
+        StudyError: its weights, their type or chat template differ from those of the run.
         ModelError: it cannot be loaded.
     """
     study = run.study
@@ -198,7 +198,7 @@ def check_model(run: Run, model: HookedModel) -> None:
     """Refuses a model on which the run's directions mean nothing.
 
     Raises:
-        StudyError: its weights or chat template differ from those of the run.
+        StudyError: its weights, their type or chat template differ from those of the run.
     """
     recorded = run.provenance
     now = {"weights": model.weights_fingerprint, "template": model.template.fingerprint}
@@ -209,6 +209,11 @@ def check_model(run: Run, model: HookedModel) -> None:
                 f"fingerprint {recorded.get(what)}, found {fingerprint}. Load the revision of the "
                 "run, or run the study again."
             )
+    if recorded.get("dtype") not in (None, model.provenance["dtype"]):
+        raise StudyError(
+            f"{model.name} is in {model.provenance['dtype']}, and the run in {run.folder} was made "
+            f"in {recorded['dtype']}: load it with dtype={recorded['dtype']!r}."
+        )
 
 
 def _isolated(text: str) -> str:

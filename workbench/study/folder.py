@@ -80,7 +80,7 @@ def _record(study: Study, model: HookedModel, prompts: Split) -> dict[str, Any]:
     notes = reading_notes(prompts)
     provenance = {
         "weights": model.weights_fingerprint,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": model.provenance["dtype"],
         "prompts": {
             kind: {part: own.fingerprint for part, own in parts.items()}
             for kind, parts in prompts.items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -26,7 +27,7 @@ from workbench.models.organisms import organism_card, organism_names
 from workbench.prompts.promptset import PromptSet
 from workbench.study import names
 from workbench.study.analyses import Found
-from workbench.study.ledger import Ledger, holds_run
+from workbench.study.ledger import Ledger, delete, holds_run
 from workbench.study.material import Material
 from workbench.study.occupied import occupied
 from workbench.study.results import choose
@@ -37,6 +38,7 @@ from workbench.study.thoughts import check_scored_after_prompt
 MetricName = Literal["refusal_score", "projection"]
 
 _MADE_FROM = (names.PROMPTS, names.DIRECTION)
+_FIGURES = ("head_map", "head_set", "head_attribution", "head_board", "head_attention")
 N_PROMPTS = 32
 """Prompts of either kind in the analysis of a run: intervals are narrow enough, and time short."""
 N_RANDOM = 8
@@ -118,7 +120,14 @@ class Heads:
             return self._write(folder, png, ledger)
 
     def _write(self, folder: Path, png: bool, ledger: Ledger | None = None) -> list[Path]:
-        """Writes everything, each file of numbers into the ledger when it is there."""
+        """Writes everything, each file of numbers into the ledger when it is there.
+
+        What an earlier search left in a run is taken away: it would stand beside another's.
+        """
+        if ledger is not None:
+            ledger.drop(*(own for own in ledger.entries if Path(own).parent.name == folder.name))
+            for name, kind in product(_FIGURES, ("html", "json", "png")):
+                delete(folder / names.FIGURES / f"{name}.{kind}")
         written = []
         for name, dataset in self.results.items():
             written.append(save_dataset(folder / f"{name}.safetensors", dataset, kind=name))

@@ -106,6 +106,16 @@ class Ledger:
                 del self.entries[name]
             self.save()
 
+    def drop(self, *files: str) -> None:
+        """Takes files away that say something about another state of the run.
+
+        Raises:
+            ArtifactError: they cannot be deleted.
+        """
+        for name in files:
+            delete(self.folder / name)
+        self.forget(*files)
+
     def digest(self, name: str) -> str | None:
         """The hash that a file was written with; None where it is not in the ledger."""
         return self.entries[name]["sha256"] if name in self.entries else None
@@ -184,6 +194,18 @@ def inputs_of(name: str, record: Mapping[str, Any]) -> str:
 def hangs_on(name: str, setting: str) -> bool:
     """Whether a file would be another one with another value of a setting, or other prompts."""
     return name not in names.UNTOUCHED_BY.get(setting, ())
+
+
+def delete(path: Path) -> None:
+    """Takes a file away, if it is there.
+
+    Raises:
+        ArtifactError: it cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"cannot delete {path}: {error.strerror}.") from error
 
 
 def file_digest(path: Path) -> str:
