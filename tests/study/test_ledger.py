@@ -1,6 +1,7 @@
 """What a run's ledger takes for the same study, and what it refuses."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def test_a_run_does_not_go_on_in_another_dtype(pocket, prompts, tmp_path, monkey
     ledger = open_folder(tmp_path, STUDY, pocket, prompts)
     (tmp_path / "scores.safetensors").write_bytes(b"1")
     ledger.keep("scores.safetensors")
-    asked = wb.Study(**{**STUDY.__dict__, "dtype": "float32"})
+    asked = replace(STUDY, dtype="float32")
     assert open_folder(tmp_path, asked, pocket, prompts).fault("scores.safetensors") is None
     ledger = open_folder(tmp_path, STUDY, pocket, prompts)
     monkeypatch.setattr(type(pocket), "dtype", torch.bfloat16)
@@ -71,12 +72,15 @@ def test_what_changed_since_a_run_was_read_is_refused(small_run, copied, name):
         read(run)
 
 
-def test_where_a_run_comes_from_is_what_it_was_read_with(pocket, small_run, copied):
+def test_where_a_run_comes_from_is_what_it_was_read_with(pocket, small_run, copied, monkeypatch):
     run = wb.load_run(copied)
     (copied / "ledger.json").unlink()
     (copied / "study.json").write_text("{}")
     check_model(run, pocket)
     assert identity(run) == identity(small_run)
+    monkeypatch.setattr(type(pocket), "dtype", torch.bfloat16)
+    with pytest.raises(wb.StudyError, match=r"pocket is in bfloat16, .* with dtype='float32'"):
+        check_model(run, pocket)
 
 
 def test_the_owner_is_told_a_command_with_whole_paths(copied):
@@ -85,3 +89,26 @@ def test_the_owner_is_told_a_command_with_whole_paths(copied):
     ledger.save()
     with pytest.raises(wb.ArtifactError, match=rf"--harmful '{copied}/own requests\.csv'"):
         wb.load_run(copied)
+
+
+def test_results_stand_whatever_settings_and_defaults_a_later_version_has(
+    pocket, prompts, tmp_path, monkeypatch
+):
+    name = "scores.safetensors"
+    ledger = open_folder(tmp_path, STUDY, pocket, prompts)
+    del ledger.record["settings"]["context_column"], ledger.record["settings"]["score_after"]
+    (tmp_path / name).write_bytes(b"1")
+    ledger.keep(name)
+    assert Ledger.read(tmp_path).fault(name) is None
+    with pytest.raises(wb.StudyError, match="another study: context_column differ"):
+        open_folder(tmp_path, replace(STUDY, context_column="more"), pocket, prompts)
+    assert open_folder(tmp_path, STUDY, pocket, prompts).fault(name) is None
+    made = wb.Study.__init__
+    monkeypatch.setattr(
+        wb.Study, "__init__", lambda own, **given: made(own, **{"max_new_tokens": 16, **given})
+    )
+    assert wb.Study().max_new_tokens == 16
+    assert Ledger.read(tmp_path).fault(name) is None
+    with pytest.raises(wb.StudyError, match="another study: max_new_tokens differ"):
+        open_folder(tmp_path, replace(STUDY, max_new_tokens=16), pocket, prompts)
+    assert open_folder(tmp_path, STUDY, pocket, prompts).fault(name) is None

@@ -54,7 +54,7 @@ def open_folder(
         _check_same(folder, before, now)
         kept = {own: before["provenance"].get(own, now["provenance"].get(own)) for own in _KEPT}
         now["provenance"] |= {own: value for own, value in kept.items() if value is not None}
-        ledger.record = now
+        ledger.go_on_with(now)
     ledger.save()
     if not ledger.study_stands:
         write_text(folder / names.STUDY, ledger.study_text)

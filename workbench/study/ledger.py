@@ -85,6 +85,15 @@ class Ledger:
         text = json.dumps({**stored, "sha256": _digest(stored)}, indent=1, sort_keys=True)
         write_text(self.folder / names.LEDGER, text)
 
+    def go_on_with(self, record: Mapping[str, Any]) -> None:
+        """Takes the record of a later opening; a setting that it adds had its default before."""
+        settings = {**asdict(Study()), **self.record["settings"]}
+        known = {own: settings[own] for own in record["settings"]}
+        for name, entry in self.entries.items():
+            if entry["inputs"] == inputs_of(name, self.record):
+                entry["inputs"] = inputs_of(name, {**self.record, "settings": known})
+        self.record = record
+
     def keep(self, name: str, made_from: Iterable[str] = ()) -> None:
         """Takes down a file that was just written.
 
@@ -175,16 +184,14 @@ def result_files(folder: Path) -> list[str]:
 
 
 def inputs_of(name: str, record: Mapping[str, Any]) -> str:
-    """The hash of what a study says that a file is made with.
+    """The hash of what a study's record says that a file is made with.
 
-    Settings that have their default do not count, so that a setting that a later version adds
-    changes nothing.
+    Of settings as they are written there, whatever their defaults are by now.
     """
-    study, default = Study(**record["settings"]), asdict(Study())
     settings = {
         setting: value
-        for setting, value in asdict(study).items()
-        if value != default[setting] and setting not in names.FREE and hangs_on(name, setting)
+        for setting, value in record["settings"].items()
+        if setting not in names.FREE and hangs_on(name, setting)
     }
     return _digest(
         [settings, {own: record["provenance"].get(own) for own in IDENTITY if hangs_on(name, own)}]
