@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import workbench as wb
+from workbench import figures
 from workbench.explorer.jobs import Reading, check_model
 from workbench.explorer.views import Views
 from workbench.gallery.draw import _prompts_of
@@ -16,6 +17,7 @@ from workbench.study.comparable import read_source
 from workbench.study.folder import open_folder
 from workbench.study.ledger import Ledger
 from workbench.study.prompts import split_prompts
+from workbench.study.run import draw
 
 STUDY = wb.Study(n_train=8, n_validation=8, n_test=4, borderline="")
 
@@ -112,3 +114,20 @@ def test_results_stand_whatever_settings_and_defaults_a_later_version_has(
     with pytest.raises(wb.StudyError, match="another study: max_new_tokens differ"):
         open_folder(tmp_path, replace(STUDY, max_new_tokens=16), pocket, prompts)
     assert open_folder(tmp_path, STUDY, pocket, prompts).fault(name) is None
+
+
+def test_figures_of_another_state_of_the_run_do_not_stay(small_run, copied, monkeypatch):
+    shown = [each for each in figures.GALLERY if each.name in ("pca", "vocabulary")]
+    assert len(shown) == 2
+    monkeypatch.setattr(figures, "GALLERY", tuple(shown))
+    run = replace(small_run, folder=copied)
+    draw(run)
+    pictures = [copied / "figures" / f"{each.name}.png" for each in shown]
+    for path in pictures:
+        path.write_bytes(b"drawn")
+    draw(run)
+    assert all(path.exists() for path in pictures)
+    draw(replace(run, results={"pca": run.results["pca"].assign_attrs(model="another")}))
+    assert not any(path.exists() for path in pictures)
+    left = {path.name for path in copied.glob("figures/*.html")}
+    assert "pca.html" in left and "vocabulary.html" not in left

@@ -215,6 +215,16 @@ def delete(path: Path) -> None:
         raise ArtifactError(f"cannot delete {path}: {error.strerror}.") from error
 
 
+def delete_figure(folder: Path, name: str) -> None:
+    """Takes a figure away, as whatever it was written.
+
+    Raises:
+        ArtifactError: it cannot be deleted.
+    """
+    for kind in names.FIGURE_KINDS:
+        delete(folder / f"{name}.{kind}")
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:

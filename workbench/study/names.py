@@ -11,6 +11,7 @@ CANDIDATES = "candidates.csv"
 REPLIES = "replies.jsonl"
 EFFECTS = "effects.safetensors"
 FIGURES = "figures"
+FIGURE_KINDS = ("html", "json", "png")
 CATEGORY_DIRECTIONS = "category_directions.safetensors"
 RESAMPLED_DIRECTIONS = "category_directions_resampled.safetensors"
 ANALYSES_FOLDER = "analyses"
@@ -54,6 +55,10 @@ UNTOUCHED_BY = {
 
 SELECTED = frozenset({TEXTS, DIRECTION, CANDIDATES})
 """Results that are made again in no time, so that they lock no setting."""
+
+
+PLACE = (PROMPTS, DIRECTION)
+"""What hangs on the chosen direction and its place is made from."""
 
 
 def result_name(result: str) -> str:
