@@ -12,6 +12,7 @@ from workbench.explorer.jobs import Answers, Reading, check_model
 from workbench.explorer.open import small_study
 from workbench.explorer.views import VIEWS, Views, as_message, clicked
 from workbench.figures.embed import Embedded
+from workbench.study.ledger import Ledger
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_click_selects_a_candidate_or_a_pair(views):
 
 
 def test_what_a_run_lacks_is_said_in_words(small_run, tmp_path):
-    views = Views(replace(small_run, results={}, folder=tmp_path))
+    views = Views(replace(small_run, results={}, ledger=Ledger(tmp_path, {})))
     for view in ("pca", "cosines", "pair", "heads", "tokens"):
         said = views.draw(view, views.start)
         assert isinstance(said, str) and said

@@ -69,11 +69,10 @@ def seal_run(folder: Path) -> Path:
     """Gives a run the ledger of what lies in its folder now, as if it had been made so."""
     seal(folder)
     of_analyses = {name: each.made_from for each in ANALYSES for name in each.files}
-    of_heads = (names.PROMPTS, names.DIRECTION)
     made_from = {**names.MADE_FROM, **of_analyses}
     ledger = Ledger(folder, json.loads((folder / names.STUDY).read_text()))
     for name in result_files(folder):
-        ledger.keep(name, made_from.get(name, of_heads))
+        ledger.keep(name, made_from.get(name, names.PLACE))
     ledger.save()
     (folder / names.STUDY).write_text(ledger.study_text)
     return folder

@@ -87,7 +87,7 @@ def _run(folder: Path, name: str) -> None:
     repr(found.choice), repr(found.study)
     assert isinstance(found.found, dict)
     read_kept(folder / "prompts.json")
-    read_texts(folder)
+    read_texts(found)
 
 
 @cache

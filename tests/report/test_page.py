@@ -162,10 +162,10 @@ def copied(small_run, tmp_path):
     ("change", "message"),
     [
         (lambda file: file.unlink(), "the run in .* has no prompt_texts.jsonl. Run the same study"),
-        (lambda file: file.write_text("{"), "line 1, is broken: .* Delete it. Run the"),
-        (lambda file: file.write_text(""), "does not hold the .* prompts of this run. Delete it"),
+        (lambda file: file.write_text("{"), "prompt_texts.jsonl is damaged: .* read it again"),
+        (lambda file: file.write_text(""), "prompt_texts.jsonl is damaged: .* read it again"),
         (lambda file: file.write_text(file.read_text().replace('"text": "', '"text": "x', 1)),
-         "does not hold the harmful train prompts of this run. Delete it. Run the same study"),
+         "prompt_texts.jsonl is damaged: .* read it again"),
     ],
 )  # fmt: skip
 def test_prompts_whose_texts_are_gone_or_changed_stand_by_their_ids(copied, change, message):

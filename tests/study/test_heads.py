@@ -11,6 +11,7 @@ import workbench as wb
 from workbench.artifact import load_dataset
 from workbench.models.organisms import organism_card, organism_names
 from workbench.study.heads import find_heads, planted_heads, strongest
+from workbench.study.ledger import Ledger
 
 PLANTED = [[3, 2], [3, 3], [4, 4], [4, 5]]
 RESULTS = ["head_patching", "head_screen", "head_set", "head_attribution", "head_attention"]
@@ -111,6 +112,12 @@ def test_what_is_saved_in_a_run_is_tied_to_it(found, own_run, small_study, pocke
         "head_set" in line and "`workbench patch-heads` makes it again" in line for line in said
     )
     path.write_bytes(whole)
+    wb.load_run(own_run)
+    fewer = {name: own for name, own in heads.results.items() if name != "head_set"}
+    replace(heads, results=fewer).save(folder)
+    assert not path.exists() and not list(folder.glob("figures/head_set.*"))
+    assert "heads/head_set.safetensors" not in Ledger.read(own_run).entries
+    assert (folder / "figures" / "head_map.html").exists()
     wb.load_run(own_run)
     for origin, told in (({}, "found with no run"), ({"prompts.json": "0"}, "another prompts")):
         with pytest.raises(wb.StudyError, match=told):

@@ -13,8 +13,8 @@ import workbench as wb
 from workbench.__main__ import main
 from workbench.report.page import write_report
 from workbench.study import stages
+from workbench.study.ledger import Ledger
 from workbench.study.occupied import occupied
-from workbench.study.results import read_study
 from workbench.study.stages import open_run
 
 HOLDING = """
@@ -49,7 +49,7 @@ def test_a_second_study_in_the_folder_waits_for_the_first(pocket, tmp_path):
     with open_run(study, tmp_path / "run", model=pocket):
         with pytest.raises(wb.StudyError, match="another process writes into"):
             wb.run_study(study, tmp_path / "run", model=pocket)
-        assert read_study(tmp_path / "run")[0] == study
+        assert wb.Study(**Ledger.read(tmp_path / "run").record["settings"]) == study
 
 
 def test_a_run_begun_by_another_while_the_model_was_loaded_is_not_entered(

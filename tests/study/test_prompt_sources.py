@@ -5,6 +5,7 @@ import json
 import pytest
 
 from workbench.errors import PromptError, StudyError
+from workbench.intake.records import as_record
 from workbench.prompts.sources import load_prompts
 from workbench.study.prompts import reading_notes, split_prompts
 from workbench.study.settings import Study
@@ -154,4 +155,4 @@ def test_too_few_prompts_say_which_settings(alpaca):
 def test_settings_of_an_older_run_are_read():
     old = {k: v for k, v in json.loads(Study().to_json()).items() if not k.endswith("_column")}
     old.pop("split")
-    assert Study.from_json(json.dumps(old)) == Study()
+    assert as_record(json.dumps(old), "it", Study) == Study()

@@ -5,12 +5,13 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from workbench.errors import StudyError
+from workbench.intake.records import as_record
 from workbench.study.settings import Study
 
 
 def test_settings_survive_json():
     study = Study(model="owner/name", n_train=3, refusal_words="I, As", kl_cap=0.2)
-    assert Study.from_json(study.to_json()) == study
+    assert as_record(study.to_json(), "it", Study) == study
 
 
 def test_settings_cannot_be_changed():
@@ -33,6 +34,7 @@ def test_settings_cannot_be_changed():
         ({"judge": "rule"}, "judge must be one of rules, substring, found 'rule'. Did you mean"),
         ({"harmful": ["a"]}, "harmful must be text, found a list of str"),
         ({"refusal_words": "I,,As"}, "refusal_words must be words with commas between"),
+        ({"harmful": "my\udcff.csv"}, r"harmful must be UTF-8 text, .*, found 'my\\udcff\.csv'"),
         ({"max_thinking_tokens": 9}, "max_thinking_tokens=9 does nothing where scores are read"),
     ],
 )
@@ -44,4 +46,4 @@ def test_a_setting_out_of_range_is_refused(unchecked, setting, message):
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"n_trian": 3}'])
 def test_foreign_json_is_refused(text):
     with pytest.raises(StudyError, match="the settings of a study is broken"):
-        Study.from_json(text)
+        as_record(text, "the settings of a study", Study, StudyError)

@@ -7,6 +7,7 @@ from hostile import seeds
 from hostile.sealing import seal_again
 
 import workbench as wb
+from workbench.intake.records import as_record
 from workbench.study.ledger import Ledger
 from workbench.study.stored import read_kept
 
@@ -127,4 +128,4 @@ def test_a_study_is_not_made_of_other_types(unchecked):
     for setting in ({"harmful": []}, {"borderline": 7}, {"harmless": None}):
         with pytest.raises(wb.StudyError, match=r"^Study: \w+ must be text, found "):
             wb.Study(**setting)
-    assert wb.Study.from_json(wb.Study(max_rows=5).to_json()) == wb.Study(max_rows=5)
+    assert as_record(wb.Study(max_rows=5).to_json(), "it", wb.Study) == wb.Study(max_rows=5)

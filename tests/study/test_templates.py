@@ -12,8 +12,8 @@ from workbench.scores.refusal import refusal_score
 from workbench.study import thoughts
 from workbench.study.folder import check_model
 from workbench.study.heads import find_heads
+from workbench.study.ledger import Ledger
 from workbench.study.prompts import keep_prompts, split_prompts
-from workbench.study.results import read_study
 from workbench.study.stages import open_run
 
 
@@ -36,12 +36,12 @@ def opened(study, folder, **settings):
 
 def test_a_run_that_goes_on_another_day_repeats_its_first_day(dated, tmp_path):
     first = opened(replace(dated, date="2020-02-29"), tmp_path / "run")
-    recorded = read_study(tmp_path / "run")[1]
+    recorded = Ledger.read(tmp_path / "run").record["provenance"]
     assert recorded["date"] == first.model.template.date == "2020-02-29"
     unset = tmp_path / "unset"
     opened(dated, unset)
     text = (unset / "study.json").read_text()
-    today = read_study(unset)[1]["date"]
+    today = Ledger.read(unset).record["provenance"]["date"]
     old = wb.load_model("pocket", chat_template=dated.chat_template, date="2020-02-29")
     stored = json.loads(text)
     stored["provenance"] |= old.template.provenance

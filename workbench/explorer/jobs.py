@@ -13,7 +13,7 @@ from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge
-from workbench.study.results import Run, read_study
+from workbench.study.results import Run
 from workbench.study.texts import read_texts
 
 Step = tuple[int, int, str]
@@ -166,7 +166,7 @@ class Reading:
             StudyError: it does not.
         """
         if self._sets is None:
-            texts = read_texts(self.run.folder)
+            texts = read_texts(self.run)
             self._sets = {label: own["test"] for label, own in texts.items()}
         return self._sets
 
@@ -175,16 +175,16 @@ def model_of(run: Run, say: Callable[[str], None]) -> HookedModel:
     """The run's model, loaded as it was, and checked to be the same.
 
     Raises:
-        StudyError: its weights or chat template differ from those of the run.
+        StudyError: its weights, their type or chat template differ from those of the run.
         ModelError: it cannot be loaded.
     """
     study = run.study
     say(f"loading {study.model}")
-    recorded = read_study(run.folder)[1]
+    recorded = run.provenance
     model = load_model(
         study.model,
         device=study.device,
-        dtype=study.dtype,
+        dtype=study.dtype or recorded.get("dtype"),
         revision=study.revision,
         chat_template=study.chat_template,
         thinking=study.thinking,
@@ -198,9 +198,9 @@ def check_model(run: Run, model: HookedModel) -> None:
     """Refuses a model on which the run's directions mean nothing.
 
     Raises:
-        StudyError: its weights or chat template differ from those of the run.
+        StudyError: its weights, their type or chat template differ from those of the run.
     """
-    recorded = read_study(run.folder)[1]
+    recorded = run.provenance
     now = {"weights": model.weights_fingerprint, "template": model.template.fingerprint}
     for what, fingerprint in now.items():
         if recorded.get(what) != fingerprint:
@@ -209,6 +209,11 @@ def check_model(run: Run, model: HookedModel) -> None:
                 f"fingerprint {recorded.get(what)}, found {fingerprint}. Load the revision of the "
                 "run, or run the study again."
             )
+    if recorded.get("dtype") not in (None, model.provenance["dtype"]):
+        raise StudyError(
+            f"{model.name} is in {model.provenance['dtype']}, and the run in {run.folder} was made "
+            f"in {recorded['dtype']}: load it with dtype={recorded['dtype']!r}."
+        )
 
 
 def _isolated(text: str) -> str:

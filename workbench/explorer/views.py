@@ -76,8 +76,9 @@ class Views:
     @cached_property
     def categories(self) -> Directions | None:
         """One direction per harm category, where the run has them."""
-        path = self.run.folder / CATEGORY_DIRECTIONS
-        return Directions.load(path) if path.is_file() else None
+        if not self.run.holds(CATEGORY_DIRECTIONS):
+            return None
+        return Directions.load(self.run.path(CATEGORY_DIRECTIONS))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ def _draw_run(writer: _Writer, folder: str, run: Run) -> Iterator[Shown]:
 
 def _prompts_of(run: Run) -> str:
     """How many prompts stand behind the figures of a run."""
-    kept = read_kept(run.folder / PROMPTS)["kept"]
+    kept = read_kept(run.path(PROMPTS))["kept"]
 
     def counts(part: str) -> str:
         return " and ".join(f"{len(ids)} {kind}" for kind, ids in kept[part].items())

@@ -36,7 +36,7 @@ _TELLING = re.compile(
     r"block|allow|accept"
 )
 """What values hold that may tell harmful rows from others."""
-_TWO = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"pos", "neg"})
+_YES_AND_NO = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"pos", "neg"})
 """Values of columns that tell rows of one kind from all others."""
 _MANY = 4
 """A column of more values than this that nobody knows may be one of something else."""
@@ -198,7 +198,7 @@ def _tells(rows: Sequence[Row], column: str) -> bool:
         return False
     own = [_key(row.get(column)) for row in rows if not _blank(row.get(column))]
     distinct = set(own)
-    if distinct in _TWO:
+    if distinct in _YES_AND_NO:
         return True
     few = 1 < len(distinct) <= min(_MANY, len(own) - 1)
     return few and any(_TELLING.search(value) for value in distinct)

@@ -9,7 +9,7 @@ from workbench.names import file_only, without_folders
 from workbench.study.command import command as command
 from workbench.study.command import has_paths as has_paths
 from workbench.study.command import shown
-from workbench.study.results import Run, read_study
+from workbench.study.results import Run
 from workbench.study.settings import Study
 
 Fact = tuple[str, str]
@@ -17,6 +17,7 @@ Fact = tuple[str, str]
 
 _WORDS = {
     "weights": "weights fingerprint",
+    "dtype": "weight type",
     "template": "chat template fingerprint",
     "rendered": "rendered prompt fingerprint",
     "date": "day that the chat template writes",
@@ -50,26 +51,29 @@ def _number(value: float) -> str:
 
 def identity(run: Run) -> list[Fact]:
     """Model, weights, template, prompts, versions, commit and seed, as the run recorded them."""
-    recorded = read_study(run.folder)[1]
     facts = [("model", file_only(run.study.model)), ("seed", str(run.study.seed))]
-    facts += [(_named(path), without_folders(value)) for path, value in _leaves(recorded)]
+    facts += [(_named(path), without_folders(value)) for path, value in _leaves(run.provenance)]
     return facts
 
 
 def files(run: Run) -> list[tuple[str, int, str]]:
-    """The artifacts of the run: path in its folder, bytes, and SHA-256."""
-    return [
-        (
-            path.relative_to(run.folder).as_posix(),
-            path.stat().st_size,
-            file_digest(path),
-        )
-        for path in sorted(run.folder.rglob("*"))
+    """The artifacts of the run: path in its folder, bytes, and SHA-256.
+
+    Raises:
+        StudyError: a result was changed or deleted since the run was read.
+    """
+    there = {
+        path.relative_to(run.folder).as_posix()
+        for path in run.folder.rglob("*")
         if path.suffix in (".safetensors", ".csv", ".jsonl", ".json")
         and path.is_file()
         and not path.name.startswith(".")
         and "figures" not in path.relative_to(run.folder).parts
-    ]
+    }
+    for name in run.results_held:
+        run.path(name)
+    paths = [(name, run.folder / name) for name in sorted(there)]
+    return [(name, path.stat().st_size, file_digest(path)) for name, path in paths]
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

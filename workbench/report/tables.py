@@ -129,7 +129,7 @@ Texts = dict[tuple[str, str], dict[str, tuple[str, str]]]
 def _texts(run: Run) -> tuple[Texts, str]:
     """The prompts as the run keeps them, or why they cannot be shown."""
     try:
-        split = read_texts(run.folder)
+        split = read_texts(run)
     except StudyError as error:
         return {}, f" Texts are not shown: {without_folders(str(error))}"
     return {
@@ -143,9 +143,9 @@ def _kept(run: Run) -> dict[str, dict[str, list[str]]]:
     """Ids of the prompts that passed the filter.
 
     Raises:
-        StudyError: the file is broken.
+        StudyError: the file is not the run's any more.
     """
-    return read_kept(run.folder / PROMPTS)["kept"]
+    return read_kept(run.path(PROMPTS))["kept"]
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str:

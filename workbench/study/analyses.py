@@ -100,8 +100,7 @@ class Analysis:
         return self.line(results, layer, position)
 
 
-_PLACE = (names.PROMPTS, names.DIRECTION)
-_CATEGORY_PLACE = (*_PLACE, names.CATEGORY_DIRECTIONS)
+_CATEGORY_PLACE = (*names.PLACE, names.CATEGORY_DIRECTIONS)
 _CATEGORIES = "two or more harm categories of two or more kept training prompts"
 
 ANALYSES = (
@@ -111,7 +110,7 @@ ANALYSES = (
         needs="three or more test prompts",
         results=("pca",),
         home="geometry.pca",
-        made_from=_PLACE,
+        made_from=names.PLACE,
         line=summaries.pca,
     ),
     Analysis(
@@ -120,7 +119,7 @@ ANALYSES = (
         needs="test prompts",
         results=("projections",),
         home="geometry.projections",
-        made_from=(names.DIRECTIONS, *_PLACE),
+        made_from=(names.DIRECTIONS, *names.PLACE),
         line=summaries.projections,
     ),
     Analysis(
@@ -129,7 +128,7 @@ ANALYSES = (
         needs=_CATEGORIES,
         results=("cosines", "cosines_between_layers", "cosines_between_positions"),
         home="geometry.cosines",
-        made_from=_PLACE,
+        made_from=names.PLACE,
         line=summaries.cosines,
         beside=(names.RESAMPLED_DIRECTIONS,),
     ),
@@ -139,7 +138,7 @@ ANALYSES = (
         needs=_CATEGORIES,
         results=("angles",),
         home="geometry.angles",
-        made_from=_PLACE,
+        made_from=names.PLACE,
         line=summaries.angles,
     ),
     Analysis(
@@ -194,7 +193,7 @@ ANALYSES = (
         needs="test prompts, and an architecture whose heads add up",
         results=("head_patching", "head_screen", "head_set", "head_attribution", "head_attention"),
         home="heads.heads",
-        made_from=_PLACE,
+        made_from=names.PLACE,
         line=summaries.heads,
         line_needs=("head_patching", "head_screen", "head_set"),
     ),

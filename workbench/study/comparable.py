@@ -266,8 +266,10 @@ def _from_directions(label: str, directions: Directions) -> Source:
 
 
 def _from_run(run: Run) -> Source:
-    paths = (run.folder / name for name in (names.CATEGORY_DIRECTIONS, names.RESAMPLED_DIRECTIONS))
-    directions, resampled = (Directions.load(path) if path.is_file() else None for path in paths)
+    files = (names.CATEGORY_DIRECTIONS, names.RESAMPLED_DIRECTIONS)
+    directions, resampled = (
+        Directions.load(run.path(name)) if run.holds(name) else None for name in files
+    )
     return Source(
         str(run.folder),
         directions or run.directions,

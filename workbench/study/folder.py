@@ -10,7 +10,14 @@ from workbench.artifact import environment, write_text
 from workbench.errors import ArtifactError, StudyError
 from workbench.models.hooked import HookedModel
 from workbench.study import names
-from workbench.study.ledger import IDENTITY, Ledger, hangs_on, holds_run, read_record, result_files
+from workbench.study.ledger import (
+    IDENTITY,
+    Ledger,
+    hangs_on,
+    holds_run,
+    result_files,
+    study_record,
+)
 from workbench.study.occupied import is_unused
 from workbench.study.prompts import Split, reading_notes
 from workbench.study.settings import Study
@@ -47,7 +54,7 @@ def open_folder(
         _check_same(folder, before, now)
         kept = {own: before["provenance"].get(own, now["provenance"].get(own)) for own in _KEPT}
         now["provenance"] |= {own: value for own, value in kept.items() if value is not None}
-        ledger.record = now
+        ledger.go_on_with(now)
     ledger.save()
     if not ledger.study_stands:
         write_text(folder / names.STUDY, ledger.study_text)
@@ -73,6 +80,7 @@ def _record(study: Study, model: HookedModel, prompts: Split) -> dict[str, Any]:
     notes = reading_notes(prompts)
     provenance = {
         "weights": model.weights_fingerprint,
+        "dtype": model.provenance["dtype"],
         "prompts": {
             kind: {part: own.fingerprint for part, own in parts.items()}
             for kind, parts in prompts.items()
@@ -101,7 +109,7 @@ def _there(folder: Path, say: Callable[[str], None]) -> Ledger | None:
         if not holds_run(folder):
             return None
         try:
-            record = read_record(folder)
+            record = study_record(folder)
         except StudyError as other:
             raise StudyError(
                 f"{error} And {other} Nothing says which study is in {folder}: choose another "
@@ -139,6 +147,7 @@ def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any])
         files = dict.fromkeys(each for own in hanging.values() for each in own)
         raise StudyError(
             f"{folder} holds another study: {', '.join(hanging)} differ. "
+            + _about_the_dtype(mine, theirs)
             + _about_the_day(mine, theirs)
             + _hanging(list(files))
             + "Choose another out=, or delete the folder."
@@ -156,6 +165,16 @@ def _hanging(files: list[str]) -> str:
     more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
     verb = "hangs" if len(files) == 1 else "hang"
     return f"On that {verb} {', '.join(files[:_SHOWN])}{more}. "
+
+
+def _about_the_dtype(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What to do where the weights are of another type than they were in the run."""
+    if before.get("dtype") in (None, now["dtype"]):
+        return ""
+    return (
+        f"The run was made in {before['dtype']}, and the model at hand is in {now['dtype']}: pass "
+        f"dtype={before['dtype']!r} where it is loaded. "
+    )
 
 
 def _about_the_day(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -179,7 +198,7 @@ def recorded_day(folder: Path) -> str | None:
     Raises:
         StudyError: the folder's study cannot be read.
     """
-    return read_record(folder)["provenance"].get("date") if holds_run(folder) else None
+    return study_record(folder)["provenance"].get("date") if holds_run(folder) else None
 
 
 def check_model(model: HookedModel, study: Study) -> None:

@@ -86,8 +86,7 @@ def _keep_resampled(material: Material, directions: Directions) -> None:
     at = directions.at(layer=material.layer, position=material.position)
     if at.resampled is not None:
         kept = replace(at, resampled=replace(at.resampled, permuted=None))
-        place = (names.PROMPTS, names.DIRECTION)
-        material.keep(names.RESAMPLED_DIRECTIONS, kept, place)
+        material.keep(names.RESAMPLED_DIRECTIONS, kept, names.PLACE)
 
 
 def angles(material: Material) -> dict[str, xr.Dataset]:

@@ -26,7 +26,7 @@ from workbench.models.organisms import organism_card, organism_names
 from workbench.prompts.promptset import PromptSet
 from workbench.study import names
 from workbench.study.analyses import Found
-from workbench.study.ledger import Ledger, holds_run
+from workbench.study.ledger import Ledger, delete_figure, holds_run
 from workbench.study.material import Material
 from workbench.study.occupied import occupied
 from workbench.study.results import choose
@@ -36,7 +36,7 @@ from workbench.study.thoughts import check_scored_after_prompt
 
 MetricName = Literal["refusal_score", "projection"]
 
-_MADE_FROM = (names.PROMPTS, names.DIRECTION)
+_FIGURES = ("head_map", "head_set", "head_attribution", "head_board", "head_attention")
 N_PROMPTS = 32
 """Prompts of either kind in the analysis of a run: intervals are narrow enough, and time short."""
 N_RANDOM = 8
@@ -118,14 +118,21 @@ class Heads:
             return self._write(folder, png, ledger)
 
     def _write(self, folder: Path, png: bool, ledger: Ledger | None = None) -> list[Path]:
-        """Writes everything, each file of numbers into the ledger when it is there."""
+        """Writes everything, each file of numbers into the ledger when it is there.
+
+        What an earlier search left in a run is taken away: it would stand beside another's.
+        """
+        if ledger is not None:
+            ledger.drop(*(own for own in ledger.entries if Path(own).parent.name == folder.name))
+            for name in _FIGURES:
+                delete_figure(folder / names.FIGURES, name)
         written = []
         for name, dataset in self.results.items():
             written.append(save_dataset(folder / f"{name}.safetensors", dataset, kind=name))
         written.append(write_text(folder / "heads.csv", self.to_dataframe().to_csv(index=False)))
         if ledger is not None:
             for path in written:
-                ledger.keep(f"{names.HEADS_FOLDER}/{path.name}", _MADE_FROM)
+                ledger.keep(f"{names.HEADS_FOLDER}/{path.name}", names.PLACE)
         for name, figure in self.figures().items():
             files = figures.save_figure(figure, folder / names.FIGURES, name, png=png)
             written += files.values()
@@ -339,7 +346,7 @@ def find_heads(
             threshold=threshold,
             max_heads=max_heads,
             n_random=n_random,
-            chosen_on=_validation(stages.prompts),
+            chosen_on=stages.validation,
             judge=study.judge,
             max_new_tokens=study.max_new_tokens,
             system=study.system,
@@ -347,7 +354,7 @@ def find_heads(
             seed=study.seed,
             say=say,
         )
-        origin = {name: stages.ledger.digest(name) for name in _MADE_FROM}
+        origin = {name: stages.ledger.digest(name) for name in names.PLACE}
     return replace(found, made_from=origin), stages.folder / names.HEADS_FOLDER
 
 
@@ -405,11 +412,6 @@ def _check(
     if aim not in get_args(Aim):
         raise AxisError(f"aim must be one of {', '.join(get_args(Aim))}, found {aim!r}.")
     check_search(aim, threshold, max_heads, n_random, judge)
-
-
-def _validation(prompts: Mapping[str, Mapping[str, PromptSet]]) -> dict[str, PromptSet]:
-    """The prompts that the direction was selected on."""
-    return {kind: prompts[kind]["validation"] for kind in ("harmful", "harmless")}
 
 
 def planted_heads(model_name: str) -> list[list[int]] | None:

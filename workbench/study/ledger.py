@@ -22,7 +22,7 @@ from workbench.study.settings import Study
 from workbench.study.stored import check_ledger, read_recorded
 
 _SCHEMA = 1
-IDENTITY = ("weights", "prompts", "template", "rendered", "thinking", "date")
+IDENTITY = ("weights", "dtype", "prompts", "template", "rendered", "thinking", "date")
 """Of a study's provenance: what its results hang on."""
 
 
@@ -85,6 +85,15 @@ class Ledger:
         text = json.dumps({**stored, "sha256": _digest(stored)}, indent=1, sort_keys=True)
         write_text(self.folder / names.LEDGER, text)
 
+    def go_on_with(self, record: Mapping[str, Any]) -> None:
+        """Takes the record of a later opening; a setting that it adds had its default before."""
+        settings = {**asdict(Study()), **self.record["settings"]}
+        known = {own: settings[own] for own in record["settings"]}
+        for name, entry in self.entries.items():
+            if entry["inputs"] == inputs_of(name, self.record):
+                entry["inputs"] = inputs_of(name, {**self.record, "settings": known})
+        self.record = record
+
     def keep(self, name: str, made_from: Iterable[str] = ()) -> None:
         """Takes down a file that was just written.
 
@@ -106,6 +115,16 @@ class Ledger:
                 del self.entries[name]
             self.save()
 
+    def drop(self, *files: str) -> None:
+        """Takes files away that say something about another state of the run.
+
+        Raises:
+            ArtifactError: they cannot be deleted.
+        """
+        for name in files:
+            delete(self.folder / name)
+        self.forget(*files)
+
     def digest(self, name: str) -> str | None:
         """The hash that a file was written with; None where it is not in the ledger."""
         return self.entries[name]["sha256"] if name in self.entries else None
@@ -123,7 +142,7 @@ class Ledger:
         except OSError as error:
             return f"cannot be read: {error.strerror}"
         if entry["inputs"] != inputs_of(name, self.record):
-            return "was made with other settings, prompts, template or weights"
+            return "was made with other settings, prompts, template or weights, or in another dtype"
         for source, digest in entry["made_from"].items():
             if self.digest(source) != digest:
                 return f"was made from another {source}"
@@ -151,8 +170,10 @@ def holds_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (names.LEDGER, names.STUDY))
 
 
-def read_record(folder: Path) -> Mapping[str, Any]:
+def study_record(folder: Path) -> Mapping[str, Any]:
     """Settings and provenance of the run in a folder, of its ledger where that is whole.
+
+    For making the run again; whoever reads its results asks the ledger alone.
 
     Raises:
         StudyError: neither the ledger nor ``study.json`` can be read.
@@ -175,16 +196,14 @@ def result_files(folder: Path) -> list[str]:
 
 
 def inputs_of(name: str, record: Mapping[str, Any]) -> str:
-    """The hash of what a study says that a file is made with.
+    """The hash of what a study's record says that a file is made with.
 
-    Settings that have their default do not count, so that a setting that a later version adds
-    changes nothing.
+    Of settings as they are written there, whatever their defaults are by now.
     """
-    study, default = Study(**record["settings"]), asdict(Study())
     settings = {
         setting: value
-        for setting, value in asdict(study).items()
-        if value != default[setting] and hangs_on(name, setting)
+        for setting, value in record["settings"].items()
+        if setting not in names.FREE and hangs_on(name, setting)
     }
     return _digest(
         [settings, {own: record["provenance"].get(own) for own in IDENTITY if hangs_on(name, own)}]
@@ -193,7 +212,29 @@ def inputs_of(name: str, record: Mapping[str, Any]) -> str:
 
 def hangs_on(name: str, setting: str) -> bool:
     """Whether a file would be another one with another value of a setting, or other prompts."""
-    return setting not in names.FREE and name not in names.UNTOUCHED_BY.get(setting, ())
+    return name not in names.UNTOUCHED_BY.get(setting, ())
+
+
+def delete(path: Path) -> None:
+    """Takes a file away, if it is there.
+
+    Raises:
+        ArtifactError: it cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"cannot delete {path}: {error.strerror}.") from error
+
+
+def delete_figure(folder: Path, name: str) -> None:
+    """Takes a figure away, as whatever it was written.
+
+    Raises:
+        ArtifactError: it cannot be deleted.
+    """
+    for kind in names.FIGURE_KINDS:
+        delete(folder / f"{name}.{kind}")
 
 
 def _digest(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from workbench import __version__
 from workbench.artifact import save_dataset, write_text
-from workbench.errors import ArtifactError, StudyError, WorkbenchError
+from workbench.errors import StudyError, WorkbenchError
 from workbench.study import names
 from workbench.study.analyses import ANALYSES, Analysis, chosen_analyses
 from workbench.study.ledger import Ledger
@@ -71,9 +71,9 @@ def _make(analysis: Analysis, material: Material) -> None:
     except Exception as error:
         made, note = {}, {**_failed(error), "traceback": traceback.format_exc()}
     kept = [names.result_name(name) for name in made] + [*(analysis.beside if made else ())]
-    _drop(material.ledger, [name for name in analysis.made if name not in kept])
+    material.ledger.drop(*(name for name in analysis.made if name not in kept))
     if note is None:
-        _drop(material.ledger, [analysis.note])
+        material.ledger.drop(analysis.note)
         return
     _note(analysis, material, {**note, "version": __version__})
 
@@ -90,21 +90,6 @@ def _note(analysis: Analysis, material: Material, note: dict[str, Any]) -> None:
     material.say(f"{analysis.name} skipped: {note['reason']}")
 
 
-def _drop(ledger: Ledger, files: list[str]) -> None:
-    """Takes files away that say something about another state of the run.
-
-    Raises:
-        ArtifactError: they cannot be deleted.
-    """
-    for name in files:
-        path = ledger.folder / name
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise ArtifactError(f"cannot delete {path}: {error.strerror}.") from error
-    ledger.forget(*files)
-
-
 def _mend_category_directions(material: Material) -> None:
     """Makes the categories' directions again where they were there and do not stand."""
     ledger, name = material.ledger, names.CATEGORY_DIRECTIONS
@@ -115,4 +100,4 @@ def _mend_category_directions(material: Material) -> None:
     try:
         material.category_directions  # noqa: B018  # made and saved when it is asked for
     except StudyError:  # prompts that are kept by now have no categories
-        _drop(ledger, [name])
+        ledger.drop(name)

@@ -11,6 +11,7 @@ CANDIDATES = "candidates.csv"
 REPLIES = "replies.jsonl"
 EFFECTS = "effects.safetensors"
 FIGURES = "figures"
+FIGURE_KINDS = ("html", "json", "png")
 CATEGORY_DIRECTIONS = "category_directions.safetensors"
 RESAMPLED_DIRECTIONS = "category_directions_resampled.safetensors"
 ANALYSES_FOLDER = "analyses"
@@ -31,8 +32,11 @@ MADE_FROM = {
 }
 """The main results, in the order in which they are made; those of analyses say it themselves."""
 
-FREE = frozenset({"device", "batch_tokens", "max_bytes", "max_rows", "top_k", "analyses"})
-"""Settings on which no result hangs."""
+FREE = frozenset({"device", "dtype", "batch_tokens", "max_bytes", "max_rows", "top_k", "analyses"})
+"""Settings on which no result hangs; what dtype comes to is in the provenance, as the weights are.
+
+By default it is another one on another device.
+"""
 
 _BEFORE_ANSWERS = frozenset({VERIFICATION, TEXTS})
 _BEFORE_SELECTION = _BEFORE_ANSWERS | {PROMPTS, DIRECTIONS, SCORES, CATEGORY_DIRECTIONS}
@@ -51,6 +55,10 @@ UNTOUCHED_BY = {
 
 SELECTED = frozenset({TEXTS, DIRECTION, CANDIDATES})
 """Results that are made again in no time, so that they lock no setting."""
+
+
+PLACE = (PROMPTS, DIRECTION)
+"""What hangs on the chosen direction and its place is made from."""
 
 
 def result_name(result: str) -> str:

@@ -13,7 +13,6 @@ from workbench.intake.limits import allowing
 from workbench.models.generate import check_fits
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
-from workbench.prompts.labels import meanings
 from workbench.prompts.presets import BY_PATH
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import NOTES, Reading, has_labels
@@ -185,7 +184,6 @@ def _check_named(study: Study, opened: Mapping[str, Opened]) -> None:
                 f"names ({shown})."
             )
     if study.label_values is not None:
-        meanings(study.label_values)
         labelled = (
             has_labels(own, Reading(label_column=_column(study, own, "label")))
             for own in tables.values()

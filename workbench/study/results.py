@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from workbench.intake.parsing import parsing
 from workbench.study import names
 from workbench.study.analyses import ANALYSES, Analysis
 from workbench.study.command import command
-from workbench.study.ledger import Ledger, holds_run, read_record, result_files
+from workbench.study.ledger import Ledger, holds_run, result_files, study_record
 from workbench.study.settings import Study
 from workbench.study.stored import read_note, read_replies
 
@@ -67,6 +67,7 @@ class Run:
         skipped: why an analysis was not made, by its name.
         verification: what `verify_model` found of the model; None only in what is put together by
             hand.
+        ledger: what the folder held when the run was read; None in the same case.
     """
 
     folder: Path
@@ -81,6 +82,48 @@ class Run:
     results: Mapping[str, xr.Dataset] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     verification: xr.Dataset | None = None
+    ledger: Ledger | None = field(default=None, repr=False)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What its results hang on beside the settings, and the versions it was made with.
+
+        Raises:
+            StudyError: the run was put together by hand.
+        """
+        return self._known.record["provenance"]
+
+    def holds(self, name: str) -> bool:
+        """Whether a file, by its path in the folder, was one of the run when it was read."""
+        return self.ledger is not None and name in self.ledger.entries
+
+    @property
+    def results_held(self) -> list[str]:
+        """Every file that the run was read with, but for heads that were asked for."""
+        own = self._known.entries
+        return [name for name in own if not name.startswith(names.HEADS_FOLDER)]
+
+    def path(self, name: str) -> Path:
+        """Where a file of the run lies, which is still the one that the run was read with.
+
+        Raises:
+            StudyError: it was changed or deleted since.
+        """
+        fault = replace(self._known, folder=self.folder).fault(name)
+        if fault is not None:
+            raise StudyError(
+                f"{self.folder / name} {fault}. The run was read before that: read it again."
+            )
+        return self.folder / name
+
+    @property
+    def _known(self) -> Ledger:
+        if self.ledger is None:
+            raise StudyError(
+                f"nothing says what {self.folder} holds: this run was put together by hand. Read "
+                "it with load_run."
+            )
+        return self.ledger
 
     @property
     def found(self) -> dict[str, str]:
@@ -132,7 +175,8 @@ def read_run(folder: Path, heads: bool) -> Run:
             "again; it goes on where it stopped."
         )
     with parsing(folder, "a run", StudyError):
-        study = check_files(folder, heads)
+        ledger = check_files(folder, heads)
+        study = Study(**ledger.record["settings"])
         scores = load_dataset(folder / names.SCORES, kind="sweep")
         effects = load_dataset(folder / names.EFFECTS, kind="effects")
         directions = Directions.load(folder / names.DIRECTIONS)
@@ -160,20 +204,22 @@ def read_run(folder: Path, heads: bool) -> Run:
         results=AnalysisResults(results, skipped),
         skipped=skipped,
         verification=verification,
+        ledger=ledger,
     )
 
 
-def check_files(folder: Path, heads: bool) -> Study:
+def check_files(folder: Path, heads: bool) -> Ledger:
     """Refuses a run of which a file is damaged or missing, or was made from something else.
 
     Returns:
-        The study that all of it was made with.
+        The ledger, with the study that all of it was made with.
 
     Raises:
         WorkbenchError: as `load_run`.
     """
-    study = Study(**read_record(folder)["settings"])
-    again = f"Make it again with `{command(study)} --out {shlex.quote(str(folder))}`."
+    study = Study(**study_record(folder)["settings"])
+    made = f"{command(study, whole_paths=True)} --out {shlex.quote(str(folder))}"
+    again = f"Make it again with `{made}`."
     try:
         ledger = Ledger.read(folder)
     except StudyError:
@@ -197,7 +243,7 @@ def check_files(folder: Path, heads: bool) -> Study:
         advice = "Find the heads again, with `workbench patch-heads`." if own else again
         kind = ArtifactError if "damaged" in fault or "missing" in fault else StudyError
         raise kind(f"{folder / name} {fault}. {advice}")
-    return study
+    return ledger
 
 
 def result_path(folder: Path, result: str) -> Path:
@@ -224,13 +270,3 @@ def choose(study: Study, scores: xr.Dataset) -> Choice:
         skip_last=study.skip_last,
         top_k=study.top_k,
     )
-
-
-def read_study(folder: Path) -> tuple[Study, dict[str, Any]]:
-    """Settings and provenance of the run in a folder.
-
-    Raises:
-        StudyError: they cannot be read.
-    """
-    record = read_record(folder)
-    return Study(**record["settings"]), dict(record["provenance"])

@@ -7,6 +7,7 @@ from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.models.hooked import HookedModel
 from workbench.study import names
+from workbench.study.ledger import delete_figure
 from workbench.study.results import Run, choose, read_run
 from workbench.study.settings import Study
 from workbench.study.stages import Say, open_run
@@ -63,17 +64,21 @@ def draw(run: Run, png: bool = False, say: Say | None = None) -> list[Path]:
 
     Args:
         run: what was found.
-        png: also pictures.
+        png: also pictures; a picture of an earlier time goes where the figure is another one now.
         say: is told of figures for which a result does not suffice.
     """
     written: list[Path] = []
+    folder = run.folder / names.FIGURES
     for entry in figures.GALLERY:
         try:
             figure = entry.draw(run)
         except StudyError as error:
             (say or (lambda line: None))(f"figure {entry.name} not drawn: {error}")
-            continue
+            figure = None
+        drawn = folder / f"{entry.name}.json"
+        if figure is None or not (drawn.is_file() and drawn.read_text() == figure.to_json()):
+            # It would show another state of the run.
+            delete_figure(folder, entry.name)
         if figure is not None:
-            folder = run.folder / names.FIGURES
             written += figures.save_figure(figure, folder, entry.name, png=png).values()
     return written

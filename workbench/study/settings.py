@@ -8,7 +8,6 @@ from typing import Any
 from workbench.arguments import check_fields
 from workbench.arguments.words import meant
 from workbench.errors import ModelError, PromptError, StudyError
-from workbench.intake.records import as_record
 from workbench.models.clock import day
 from workbench.study.analyses import analyses_help, chosen_analyses
 
@@ -147,6 +146,9 @@ class Study:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name, value in asdict(self).items():
+            stored = str(value).encode(errors="ignore").decode()
+            self._require(name, stored == str(value), "UTF-8 text, which alone can be stored")
         for name in _COUNTS:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("max_bytes", "max_rows"):
@@ -227,12 +229,3 @@ class Study:
     def to_json(self) -> str:
         """The settings as sorted JSON."""
         return json.dumps(asdict(self), indent=2, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Study":
-        """The settings that `to_json` wrote.
-
-        Raises:
-            StudyError: unknown or malformed settings.
-        """
-        return as_record(text, "the settings of a study", cls, StudyError)

@@ -101,6 +101,11 @@ class Stages:
         ids = [row for row, own in enumerate(prompts.ids) if own in chosen]
         return PromptSet(tuple(prompts[row] for row in ids), name=prompts.name)
 
+    @property
+    def validation(self) -> dict[str, PromptSet]:
+        """The prompts that the direction is selected on."""
+        return {kind: self.prompts[kind]["validation"] for kind in ("harmful", "harmless")}
+
     def refusal_tokens(self) -> tuple[int, ...]:
         """Ids of the first tokens of this model's refusals."""
         return tuple(self._selection()["refusal_tokens"])
@@ -274,7 +279,7 @@ class Stages:
             study=self.study,
             train={kind: self.kept("train", kind) for kind in ("harmful", "harmless")},
             test={kind: parts["test"] for kind, parts in self.prompts.items()},
-            validation={kind: self.prompts[kind]["validation"] for kind in ("harmful", "harmless")},
+            validation=self.validation,
             directions=directions,
             direction=direction,
             refusal_tokens=self.refusal_tokens(),

@@ -18,6 +18,7 @@ _AGAIN = "Delete it and run the same study again."
 class _Provenance:
     weights: str
     prompts: dict[str, dict[str, str]]
+    dtype: str | None = None
     date: str | None = None
 
 

@@ -10,7 +10,7 @@ from workbench.prompts.prompt import Prompt
 from workbench.prompts.promptset import PromptSet
 from workbench.study.names import TEXTS
 from workbench.study.prompts import Split
-from workbench.study.results import read_study
+from workbench.study.results import Run
 from workbench.study.stored import read_prompt_texts
 
 
@@ -25,17 +25,17 @@ def write_texts(path: Path, split: Split) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_texts(folder: Path) -> Split:
+def read_texts(run: Run) -> Split:
     """The prompts of a run as they were when it was made; no source of prompts is read.
 
     Raises:
         StudyError: the run does not keep them, or the file does not hold them.
     """
-    path = folder / TEXTS
     again = "Run the same study again, which writes it and leaves the results as they are."
-    if not path.is_file():
-        raise StudyError(f"the run in {folder} has no {TEXTS}. {again}")
-    recorded = read_study(folder)[1].get("prompts", {})
+    if not (run.folder / TEXTS).is_file():
+        raise StudyError(f"the run in {run.folder} has no {TEXTS}. {again}")
+    path = run.path(TEXTS)
+    recorded = run.provenance["prompts"]
     found: dict[str, dict[str, list[Prompt]]] = {
         label: {part: [] for part in parts} for label, parts in recorded.items()
     }
