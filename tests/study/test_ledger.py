@@ -80,6 +80,10 @@ def test_where_a_run_comes_from_is_what_it_was_read_with(pocket, small_run, copi
     (copied / "study.json").write_text("{}")
     check_model(run, pocket)
     assert identity(run) == identity(small_run)
+    assert run.versions == {}
+    run.ledger.entries["scores.safetensors"]["environment"]["torch"] = "1.0"
+    now = run.provenance["environment"]["torch"]
+    assert ("torch: results of several", f"1.0, {now}") in identity(run)
     monkeypatch.setattr(type(pocket), "dtype", torch.bfloat16)
     with pytest.raises(wb.StudyError, match=r"pocket is in bfloat16, .* with dtype='float32'"):
         check_model(run, pocket)

@@ -53,6 +53,10 @@ def identity(run: Run) -> list[Fact]:
     """Model, weights, template, prompts, versions, commit and seed, as the run recorded them."""
     facts = [("model", file_only(run.study.model)), ("seed", str(run.study.seed))]
     facts += [(_named(path), without_folders(value)) for path, value in _leaves(run.provenance)]
+    facts += [
+        (f"{_WORDS.get(own, own)}: results of several", ", ".join(found))
+        for own, found in run.versions.items()
+    ]
     return facts
 
 

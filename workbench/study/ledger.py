@@ -34,7 +34,8 @@ class Ledger:
         folder: of the run.
         record: settings and provenance of the study; ``study.json`` holds them, too.
         entries: for every file ``sha256``, the hash ``inputs`` of what the study says that it was
-            made with, and ``made_from``, the hash of each file that it was made from.
+            made with, ``made_from``, the hash of each file that it was made from, and
+            ``environment``, the versions that made it.
     """
 
     folder: Path
@@ -105,6 +106,7 @@ class Ledger:
             "sha256": file_digest(self.folder / name),
             "inputs": inputs_of(name, self.record),
             "made_from": {own: self.digest(own) for own in made_from if own in self.entries},
+            "environment": dict(self.record["provenance"].get("environment", {})),
         }
         self.save()
 

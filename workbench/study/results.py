@@ -103,6 +103,16 @@ class Run:
         own = self._known.entries
         return [name for name in own if not name.startswith(names.HEADS_FOLDER)]
 
+    @property
+    def versions(self) -> dict[str, list[str]]:
+        """The versions of everything that made some of its results, where they are several."""
+        made = [self._known.entries[name].get("environment", {}) for name in self.results_held]
+        every = {
+            own: sorted({each[own] for each in made if own in each})
+            for own in dict.fromkeys(own for each in made for own in each)
+        }
+        return {own: found for own, found in every.items() if len(found) > 1}
+
     def path(self, name: str) -> Path:
         """Where a file of the run lies, which is still the one that the run was read with.
 

@@ -33,6 +33,7 @@ class _Entry:
     sha256: str
     inputs: str
     made_from: dict[str, str | None]
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
