@@ -30,6 +30,7 @@ from workbench.directions.published.files import (
     read_pickle,
     read_safetensors,
 )
+from workbench.directions.published.said import speaks_of_place
 from workbench.errors import ArtifactError
 from workbench.intake.limits import allowing, lies_there, regular_file
 from workbench.intake.parsing import parsing
@@ -206,7 +207,9 @@ def _read_safetensors(path: Path, asked: Asked) -> Published:
         asked.only(path)
         directions = Directions.load(path)
         return Published(directions, provenance=directions.provenance)
-    return _read_contents(path, read_safetensors(path), asked)
+    tensors, metadata = read_safetensors(path)
+    said = {key: each for key, each in metadata.items() if speaks_of_place(key)}
+    return _read_contents(path, said | tensors, asked)
 
 
 def _read_json(path: Path, asked: Asked) -> Published:

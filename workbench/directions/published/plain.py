@@ -13,17 +13,34 @@ from torch import Tensor
 from workbench.directions.direction import Directions
 from workbench.directions.published.asked import Asked
 from workbench.directions.published.axes import no_axes, read_axes
-from workbench.directions.published.files import LabelKnown, Published, finite, floating
+from workbench.directions.published.files import (
+    LabelKnown,
+    LabelNeeded,
+    Published,
+    finite,
+    floating,
+)
 from workbench.directions.published.said import (
     LAYER,
-    check_number,
-    check_said,
+    check_layers,
+    heard,
     some,
     whole_numbers,
 )
 from workbench.errors import ArtifactError
 
-_MODULE = "module"
+_MODULE, _EITHER = "module", "either"
+"""What a key with a dot and nothing after its number is: the path of a block, or perhaps not."""
+
+_ROOTS = "model|transformer|gpt_neox|language_model|text_model|base_model|decoder|backbone|module"
+
+_PATH = re.compile(rf"^(?:(?:{_ROOTS})\.)+(?:layers?|blocks?|h)\.\d+$", re.I)
+
+_NUMBERED = re.compile(r"^(?:(?:\w+\.)*(?:layers?|blocks?)[._ -]?)?\d+(?:\.[\w.]+)?$", re.I)
+"""Of the keys that can be layers, those that are hardly names."""
+
+_CHOOSE = ("Choose one with wb.load_published(path, name='…').directions, which .save(…) keeps as "
+           "a file of its own")  # fmt: skip
 
 _INPUT = ("not in the file: the number l of a key is taken to be the layer, so that its vector is "
           "resid_pre of layer l, the input of block l; where it is the output of block l, as in "
@@ -34,6 +51,7 @@ _PARTS = {
     _MODULE: ("resid_pre", 1, "not in the file: its keys name blocks, and the vector of block l is "
               "taken to be its output, which is resid_pre of layer l + 1; where it is the input "
               "pass read_at='input'"),
+    _EITHER: ("resid_pre", 0, "given by the reader"),
     "resid_pre": ("resid_pre", 0, "resid_pre of their layer l, as its name says"),
     "resid_post": ("resid_pre", 1, "resid_post of their layer l, which is resid_pre of layer "
                    "l + 1"),
@@ -43,6 +61,9 @@ _PARTS = {
     "mlp": ("mlp_out", 0, "the output of the MLP of their layer l"),
 }  # fmt: skip
 """Of what follows the number of a layer in a key: the site, what to add to the layer, in words."""
+
+_OPEN, _PLACE = (None, _MODULE, _EITHER), ("site", "position")
+"""The parts that do not say a side, and the labels that are noted."""
 
 _READ_AT = {
     "input": ("resid_pre", 0, "given by the reader: the input of block l, which is resid_pre of "
@@ -99,6 +120,8 @@ def from_array(path: Path, arrays: Mapping[str, Tensor], asked: Asked) -> Publis
     lead = shape[:-1]
     if set(lead) == {1} and len(asked.axes or ()) != len(lead):
         lead = ()  # one vector, whatever axes of length 1 it was kept with
+    if not lead and "read_at" in asked.said:
+        asked = replace(asked, read_at=None)
     if asked.read_at is not None and not lead:
         raise LabelKnown(
             path,
@@ -145,23 +168,26 @@ def from_mapping(path: Path, found: Mapping[Any, Any], asked: Asked) -> Publishe
         and (array := as_array(path, each)) is not None
     }
     if not vectors and len(inner) == 1:
-        check_said(path, found, asked)
-        return from_mapping(path, found[inner[0]], asked)
+        return from_mapping(path, found[inner[0]], heard(path, found, asked))
     if not vectors and asked.name is not None and set(asked.name) <= set(inner):
         name, *others = asked.name
         if not others:
             return from_mapping(path, found[name], asked)
     if not vectors and len(inner) > 1:
-        raise ArtifactError(f"{path} holds a dict of dicts with {some(set(inner))}. Choose one "
-                            "with name='…'.")  # fmt: skip
+        raise ArtifactError(f"{path} holds a dict of dicts with {some(set(inner))}. "
+                            f"{_CHOOSE}.")  # fmt: skip
     if not vectors:
         raise ArtifactError(f"{path} holds no vectors but a dict with {some(set(found))}.")
     arrays = {str(key): array for key, array in vectors.items()}
     picked = asked.name is not None and set(asked.name) <= set(arrays)
+    if picked and all(_NUMBERED.match(name) for name in asked.name or ()):
+        vectors = {key: each for key, each in vectors.items() if str(key) in (asked.name or ())}
+        found = {key: each for key, each in found.items()
+                 if key in vectors or not LAYER.match(str(key))}  # fmt: skip
+        picked, asked = False, replace(asked, name=None)  # a choice of layers
     if not picked and (by_layer := layers_of(path, vectors)):
         _check_all_layers(path, found, vectors)
-        check_said(path, found, asked)
-        return _by_layer(path, by_layer, asked)
+        return _by_layer(path, by_layer, heard(path, found, asked, tuple(by_layer)))
     if asked.name is not None and len(asked.name) == 1 == len(arrays):
         arrays = {asked.name[0]: next(iter(arrays.values()))}  # its name is the caller's
     elif asked.name is not None and (asked.axes != ("name",) or len(arrays) > 1):
@@ -171,11 +197,8 @@ def from_mapping(path: Path, found: Mapping[Any, Any], asked: Asked) -> Publishe
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:
         told = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:6])
-        raise ArtifactError(f"{path} holds several tensors: {told}. Choose with name='…'.")
-    if len(arrays) == 1 and next(iter(shapes.values()))[:-1] in ((), (1,)):
-        check_number(path, found.get("layer"), asked)
-    check_said(path, found, asked)
-    return from_array(path, arrays, asked)
+        raise ArtifactError(f"{path} holds several tensors: {told}. {_CHOOSE}.")
+    return from_array(path, arrays, heard(path, found, asked))
 
 
 def layers_of(path: Path, vectors: Mapping[Any, Any]) -> dict[int, tuple[str | None, Any]]:
@@ -197,16 +220,20 @@ def layers_of(path: Path, vectors: Mapping[Any, Any]) -> dict[int, tuple[str | N
     if odd := [key for key, match in matches.items() if not match]:
         raise ArtifactError(
             f"{path} holds a dict with {some(set(vectors))}: some are layers, and "
-            f"{odd[0]!r} is none. Choose with name='…'."
+            f"{odd[0]!r} is none. {_CHOOSE}."
         )
     found: dict[int, tuple[str | None, Any]] = {}
     for key, match in matches.items():
         assert match is not None
         if (layer := int(match[1])) in found:
             raise ArtifactError(f"{path} has two vectors of layer {layer}: {some(set(vectors))}.")
-        module = _MODULE if "." in str(key) else None
-        found[layer] = (match["part"] or module, vectors[key])
+        found[layer] = (match["part"] or _named(str(key)), vectors[key])
     return dict(sorted(found.items()))
+
+
+def _named(key: str) -> str | None:
+    """What a key is where nothing follows its number: a module, either, or None for a number."""
+    return None if "." not in key else _MODULE if _PATH.match(key) else _EITHER
 
 
 def row(vector: Tensor) -> Tensor:
@@ -252,18 +279,26 @@ def _by_layer(path: Path, vectors: dict[int, tuple[str | None, Tensor]], asked: 
     if len(parts) > 1 or not parts <= set(_PARTS):
         raise ArtifactError(
             f"{path} was read at {', '.join(sorted(part or 'a number alone' for part in parts))}: "
-            f"expected one of {', '.join(part for part in _PARTS if part not in (None, _MODULE))}."
+            f"expected one of {', '.join(part for part in _PARTS if part not in _OPEN)}."
         )
     part = parts.pop()
     site, shift, words = _PARTS[part]
-    if part not in (None, _MODULE):
+    shifts = (0, 1)
+    if part not in _OPEN:
+        shifts = (shift,)
+        if asked.read_at and _READ_AT[asked.read_at][:2] == (site, shift):
+            asked = replace(asked, read_at=None)
         asked.only(path, "layer", "position", "name", *(["site"] if asked.site == site else []))
     elif asked.read_at is not None:
         site, shift, words = _READ_AT[asked.read_at]
+        shifts, words = (shift,), asked.said.get("read_at", words)
     elif asked.site not in (None, site):
-        site, shift = str(asked.site), 0
+        site, shift, shifts = str(asked.site), 0, (0,)
         words = f"not in the file: the number l of a key is taken to be {site} of layer l"
+    elif part == _EITHER and asked.layer is None:
+        raise _two_meanings(path, next(iter(vectors)))
     given = asked.layers_of(path, len(vectors))
+    check_layers(path, tuple(vectors), shifts, asked)
     rows = [row(vector) for _, vector in vectors.values()]
     if shapes := {tuple(own.shape) for own in rows if own.ndim != 1}:
         raise ArtifactError(
@@ -281,10 +316,19 @@ def _by_layer(path: Path, vectors: dict[int, tuple[str | None, Tensor]], asked: 
         axes=("layer",),
     )
     made = from_array(path, {names[0]: torch.stack(rows)}, labelled)
-    notes = {"layer": "given by the reader" if given else words, **_notes(asked)}
-    provenance = {"source": path.name, **notes}
+    notes = {"layer": asked.said.get("layer", "given by the reader") if given else words}
+    provenance = {"source": path.name, **notes, **_notes(asked)}
     assert made.directions is not None
     return Published(replace(made.directions, provenance=provenance), provenance=provenance)
+
+
+def _two_meanings(path: Path, number: int) -> LabelNeeded:
+    """The error of keys that can be numbers of layers or names of modules."""
+    return LabelNeeded(
+        f"{path} has keys such as layers.{number}, which can be read two ways: the number of a "
+        f"layer, so the input of block {number} (pass read_at='input'), or the name of a module, "
+        f"so the output of block {number} (pass read_at='output')."
+    )
 
 
 def _narrowed(numbers: Sequence[float]) -> Float[Tensor, " d_model"]:
@@ -297,15 +341,15 @@ def _narrowed(numbers: Sequence[float]) -> Float[Tensor, " d_model"]:
 def layer_note(layers: tuple[int, ...], asked: Asked) -> str:
     """How rows became layers, and what else they can be."""
     if asked.layer is not None:
-        return "given by the reader"
+        return asked.said.get("layer", "given by the reader")
     n = len(layers)
     if asked.site not in (None, "resid_pre"):
         return f"row l is taken to be {asked.site} of layer l"
     if asked.read_at == "output":
-        return (
-            "given by the reader: row l is the output of block l, which is resid_pre of layer l + 1"
-        )
-    said = "given by the reader" if asked.read_at else "not in the file"
+        given = asked.said.get("read_at", "given by the reader")
+        return f"{given}: row l is the output of block l, which is resid_pre of layer l + 1"
+    given = asked.said.get("read_at", "given by the reader")
+    said = given if asked.read_at else "not in the file"
     other = "" if asked.read_at else (
         f". Where they are the outputs of blocks 0..{n - 1} pass read_at='output'"
     )  # fmt: skip
@@ -318,9 +362,10 @@ def layer_note(layers: tuple[int, ...], asked: Asked) -> str:
 
 def _notes(asked: Asked) -> dict[str, Any]:
     """What was given and what the file leaves open."""
-    site, position = "given by the reader", "given by the reader"
+    site, position = (asked.said.get(label, "given by the reader") for label in _PLACE)
     if asked.site is None:
         site = "not in the file; resid_pre unless the reader says otherwise"
     if asked.position is None:
         position = "not in the file; counted from the last token"
-    return {"site": site, "position": position}
+    model = {"their_model": asked.said["model"]} if "model" in asked.said else {}
+    return {"site": site, "position": position, **model}
