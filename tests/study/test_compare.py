@@ -271,7 +271,9 @@ def test_what_a_file_says_needs_no_argument_and_a_place_it_lacks_names_it(tmp_pa
         compare_directions(own, path, layer=2)
     with pytest.raises(wb.AxisError, match=lacks.format("position -1", -2)):
         compare_directions(own, path, position=-1)
-    with pytest.raises(wb.AxisError, match="no layer 7 in directions: layers 0..2.* Both have 1"):
+    with pytest.raises(
+        wb.AxisError, match=r"no layer 7 in directions: layers 0\.\.2.* Both have 1"
+    ):
         compare_directions(own, path, layer=7)
     torch.save({"layer": 1, "pos": 3, "direction": vector}, path)
     assert compare_directions(own, path, position=-2).position == -2
@@ -306,12 +308,13 @@ def test_what_is_said_of_a_file_is_used(tmp_path, case):
 
 @pytest.mark.parametrize("said", [{"site": "attn_out"}, {"axes": "layer"}, {"read_at": "output"}])
 def test_what_all_sources_say_themselves_is_refused_by_name(small_run, tmp_path, said):
+    (label,) = said
     keys = {f"blocks.{n}.hook_resid_pre": row for n, row in enumerate(ROWS)}
     torch.save(keys, tmp_path / "keys.pt")
     own = directions().save(tmp_path / "own.safetensors")
     torch.save({"directions": dict(enumerate(ROWS)), "model_type": "a"}, tmp_path / "control.pt")
     for source in (tmp_path / "keys.pt", own, directions(), small_run, tmp_path / "control.pt"):
-        with pytest.raises(wb.ArtifactError, match=f"says by itself .* Leave {[*said][0]}= away"):
+        with pytest.raises(wb.ArtifactError, match=f"says by itself .* Leave {label}= away"):
             compare_directions(source, over="layer", **said)
 
 

@@ -85,7 +85,7 @@ def _check_count(path: Path, shown: str, rows: int) -> None:
     if rows > _MOST_LAYERS:
         raise ArtifactError(
             f"{path} has the shape ({shown}): no model has {rows} layers. A matrix of weights is "
-            "no set of directions; if it is one, pass layer=[…]."
+            "no set of directions; if it is one, read it with wb.load_published(path, layer=[…])."
         )
 
 
