@@ -125,6 +125,7 @@ def test_an_array_is_read_by_its_shape_and_what_is_asked(
         ({"vector": ramp(), "layer": 7}, {"layer": 3}, "says layer 7, .* and layer= gives 3"),
         ({"v": {"1": ramp()}, "site": "mlp"}, {}, r"'site': 'mlp', is not known .* Pass site=\."),
         ({"v": ramp(), "pos": 3}, {"layer": 2}, r"'pos': 3, is not known here\. Pass position=\."),
+        ({"layers": [3, 4], "v": ramp(3)}, {}, r"three ways: .* The file itself says layer 3, 4"),
         ({"layers.5": ramp()}, {}, r"two ways: .* block 5 \(pass read_at='input'\), .* output of"),
         ({"direction.layer_5": ramp()}, {}, "can be read two ways"),
         ({"1": ramp(), "2": None}, {}, "floating vector .* at layer '2', found a NoneType"),

@@ -64,7 +64,9 @@ def read_axes(
         raise LabelNeeded(_why_no_place(path, asked, several), enough)
     can = _what_it_can_be(lead, known, asked)
     more = ""
-    if asked.layer is not None and "layer" not in asked.said:
+    if asked.layer is not None and "layer" in asked.said:
+        more = f" The file itself says layer {', '.join(map(str, asked.layer))} (0-based)."
+    elif asked.layer is not None:
         more = " To choose layers of a file leave layer= away, and use .directions.at(layer=…)."
     elif len(lead) == 1 and lead[0] > shape[-1]:
         more = f" There are more rows than numbers in each ({shape[-1]}): is it the transpose?"

@@ -224,7 +224,7 @@ def _by_layer(path: Path, vectors: dict[int, tuple[str | None, Tensor]], asked: 
 def _two_meanings(path: Path, number: int) -> LabelNeeded:
     """The error of keys that can be numbers of layers or names of modules."""
     return LabelNeeded(
-        f"{path} has keys such as layers.{number}, which can be read two ways: the number of a "
+        f"{path} has keys that end in '.{number}', which can be read two ways: the number of a "
         f"layer, so the input of block {number} (pass read_at='input'), or the name of a module, "
         f"so the output of block {number} (pass read_at='output')."
     )
