@@ -1,6 +1,7 @@
 """The command line: thin, self-explaining, and equal to the API."""
 
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -148,6 +149,36 @@ def test_compare_takes_a_vector_of_ones_own_and_says_how_it_was_read(small_run, 
     layers = invoke("compare", small_run.folder, "--over", "layer").output
     assert ("zero but for rounding" in layers) == ("not measured" in layers)
     assert "not measured" in layers
+
+
+def test_compare_words_what_a_file_says_as_what_can_be_typed(monkeypatch, capsys, tmp_path):
+    own = wb.Directions.from_vector([1.0, 2.0], layer=5, position=-3).save(
+        tmp_path / "a.safetensors"
+    )
+    place = ("--layer", "5", "--position", "-3")
+
+    def told(held):
+        torch.save(held, tmp_path / "v.pt")
+        status = run_main(monkeypatch, "compare", own, tmp_path / "v.pt", *place)
+        shown = capsys.readouterr()
+        return status, " ".join((shown.out + shown.err).split())
+
+    vector = torch.tensor([1.0, 2.0])
+    status, shown = told({"layer": 5, "position": -3, "v": vector})
+    assert not status and "pass --read-at 'output'; position as the file says" in shown
+    for held, message in (
+        ({3: vector}, "no layer 5 in"),
+        ({"layers.5": vector}, "(pass --read-at 'output')"),
+        (
+            {"layer": 5, "hook": "odd", "v": vector},
+            "'hook': 'odd', is not known here. Pass --site.",
+        ),
+        ({"a": vector, "b": vector.repeat(2, 1)}, "wb.load_published(path, name='…').directions"),
+        (torch.zeros(300, 2), "300 layers"),
+    ):
+        status, shown = told(held)
+        assert message in shown, shown
+        assert not re.search(r"--[a-z]+[-\[]\d|=\[\d", shown)
 
 
 def test_compare_help_teaches_with_an_example():

@@ -232,7 +232,7 @@ def test_a_class_that_is_not_on_the_list_is_named(tmp_path):
         (ONES.long(), r"no floating tensor but numbers of type torch\.int64"),
         (ONES * 1j, r"no floating tensor but numbers of type torch\.complex64"),
         ({"weight": "a"}, "no vectors but a dict with keys 'weight'"),
-        ({1: ONES, "layer_type": "mlp"}, "what layer_type='mlp' says of its vectors is not known"),
+        ({1: ONES, "layer_type": "mlp"}, "says of its vectors, 'layer_type': 'mlp', is not known"),
         ({"directions": {1: ONES}, "layer_activations": {1: ONES}}, "a dict of dicts with keys"),
         ({"layer_activations": ONES, "layer_type": "mlp"}, "no vectors by layer but a Tensor"),
         ({"layer_activations": {}, "layer_type": "mlp"}, "no vectors by layer"),

@@ -113,13 +113,21 @@ def test_an_array_is_read_by_its_shape_and_what_is_asked(
         ({"a": ramp(), "b": ramp(2)}, {}, r"several tensors: a \(6,\), b \(2, 6\)\. Choose"),
         ({"a": ramp(), "b": ramp()}, {"name": "c"}, "no tensor 'c': a, b"),
         ({"a": ramp(), "b": ramp()}, {}, "one vector of each name and not its layer"),
-        ({"vector": ramp(), "layer": 7}, {}, r"pass layer=7\) or its output \(pass layer=8\)"),
+        ({3: ramp()}, {"layer": 5}, r"says layer 3, .* \(pass layer=4\), and layer= gives 5"),
+        ({3: ramp(), 4: ramp()}, {"name": "3", "layer": 5}, "says layer 3, .* layer= gives 5"),
+        ({3: ramp(), 4: ramp()}, {"layer": [3, 5]}, "says layers 3, 4, .* layer= gives 3, 5"),
+        ({"blocks.3.hook_resid_post": ramp()}, {"layer": 3}, "which is layer=4, and layer= gives"),
+        ({"3": ramp(), "pos": -2}, {"position": -3}, "says position -2, and position= gives -3"),
+        ({"v": ramp(), "site": "mlp_out", "layer": 2}, {"layer": 3}, "is layer=2, and layer= giv"),
+        ({"v": ramp(), "site": "mlp_out"}, {"site": "attn_out"}, "says site mlp_out, and site= gi"),
+        ({"v": ramp(), "layer": 2, "layer_idx": 3}, {}, "says two things of the layer"),
+        ({"v": ramp(), "layer": -1}, {}, r"'layer': -1, is not known here\. Pass layer=\."),
         ({"vector": ramp(), "layer": 7}, {"layer": 3}, "says layer 7, .* and layer= gives 3"),
-        ({"layers": [3, 4], "v": ramp(2)}, {}, r"what layers=\[3, 4\] says .* Pass layer=\[3, 4\] "
-         r"for the inputs of these blocks, layer=\[4, 5\] for their outputs"),
-        ({"layers": torch.tensor([3, 4]), "v": ramp(2)}, {}, r"what layers=\[3, 4\] says"),
-        ({"v": {"1": ramp()}, "site": "mlp"}, {}, r"what site='mlp' says .* Pass site=\."),
-        ({"v": ramp(), "pos": -3}, {"layer": 2}, r"what pos=-3 says .* Pass position=\."),
+        ({"v": {"1": ramp()}, "site": "mlp"}, {}, r"'site': 'mlp', is not known .* Pass site=\."),
+        ({"v": ramp(), "pos": 3}, {"layer": 2}, r"'pos': 3, is not known here\. Pass position=\."),
+        ({"layers": [3, 4], "v": ramp(3)}, {}, r"three ways: .* The file itself says layer 3, 4"),
+        ({"layers.5": ramp()}, {}, r"two ways: .* block 5 \(pass read_at='input'\), .* output of"),
+        ({"direction.layer_5": ramp()}, {}, "can be read two ways"),
         ({"1": ramp(), "2": None}, {}, "floating vector .* at layer '2', found a NoneType"),
         ({"a": {1: ramp()}, "b": {1: ramp()}}, {}, "a dict of dicts with keys 'a', 'b'"),
         ({"1.hook_resid_post": ramp()}, {"read_at": "input"}, "by itself on which side"),
@@ -141,7 +149,7 @@ def test_what_is_not_clear_is_refused_in_one_line(tmp_path, held, asked, message
     [
         ("{}", "resid_pre", 0),
         ("layer_{}", "resid_pre", 0),
-        ("layers.{}", "resid_pre", 1),
+        ("gpt_neox.layers.{}", "resid_pre", 1),
         ("model.layers.{}", "resid_pre", 1),
         ("transformer.h.{}", "resid_pre", 1),
         ("L{}", "resid_pre", 0),
@@ -162,8 +170,9 @@ def test_layers_as_text_are_layers(tmp_path, name, key, site, shift):
     assert (found.layers, found.site) == ((2 + shift, 10 + shift), site)
     assert found.values.dtype == torch.float32
     assert found.at(layer=10 + shift).vector.tolist() == (ramp(2)[0] + 0.5).tolist()
-    relabelled = load(tmp_path, name, rows, layer=[2, 10], position=-4, name="refusal")
-    assert (relabelled.layers, relabelled.positions) == ((2, 10), (-4,))
+    own = [2 + shift, 10 + shift]
+    relabelled = load(tmp_path, name, rows, layer=own, position=-4, name="refusal")
+    assert (relabelled.layers, relabelled.positions) == (tuple(own), (-4,))
     assert relabelled.names == ("refusal",)
     assert relabelled.provenance["layer"] == "given by the reader"
     if "_" not in key.partition(".")[2] and not key.endswith("mlp"):
@@ -171,6 +180,54 @@ def test_layers_as_text_are_layers(tmp_path, name, key, site, shift):
             told = load(tmp_path, name, rows, read_at=side)
             assert told.layers == (2 + add, 10 + add)
             assert told.provenance["layer"].startswith(f"given by the reader: the {side} of block")
+
+
+@pytest.mark.parametrize("key", ["layer.{}", "layers.{}", "blocks.{}", "h.{}"])
+def test_a_number_after_a_dot_alone_takes_the_side(tmp_path, key):
+    rows = {key.format(layer): ramp() + layer for layer in (2, 10)}
+    for side, add in (("input", 0), ("output", 1)):
+        assert load(tmp_path, "v.pt", rows, read_at=side).layers == (2 + add, 10 + add)
+    assert load(tmp_path, "v.pt", rows, layer=[3, 11]).layers == (3, 11)
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "layer", "position", "site"),
+    [
+        ({"layer": 5, "position": -3}, {}, 5, -3, "resid_pre"),
+        ({"layer": 5, "position": -3}, {"layer": 5, "position": -3}, 5, -3, "resid_pre"),
+        ({"layer": 5}, {"layer": 6}, 6, -1, "resid_pre"),
+        ({"layer_idx": 5, "pos": -3}, {"read_at": "output"}, 6, -3, "resid_pre"),
+        ({"layer": 5, "hook_name": "hook_resid_post"}, {}, 6, -1, "resid_pre"),
+        ({"layers": [5], "site": "mlp_out"}, {}, 5, -1, "mlp_out"),
+        ({"position": -3, "site": "resid_post"}, {"layer": 4}, 4, -3, "resid_pre"),
+        ({"pos": 3, "layer": 5}, {"position": -2}, 5, -2, "resid_pre"),
+    ],
+)
+@pytest.mark.parametrize("name", ["v.pt", "v.safetensors", "v.json"])
+def test_what_a_file_says_of_its_place_is_read(tmp_path, name, said, asked, layer, position, site):
+    path = tmp_path / name
+    if name == "v.safetensors":
+        metadata = {key: str(each) for key, each in (said | {"format": "pt", "model": "m"}).items()}
+        save_file({"direction": ramp()}, str(path), metadata=metadata)
+    else:
+        vector = (ramp() + 0.5).tolist() if name == "v.json" else ramp()
+        write(path, {**said, "model": "m", "direction": vector})
+    found = wb.load_published(path, **asked).directions
+    assert (found.layers, found.positions, found.site) == ((layer,), (position,), site)
+    assert found.provenance["their_model"] == "m"
+    if "position" in said:
+        assert found.provenance["position"] == "as the file says" or "position" in asked
+    if not asked and "layer" in said:
+        assert found.provenance["layer"].startswith("as the file says")
+
+
+def test_layers_and_positions_that_a_file_lists_are_those_of_its_rows(tmp_path):
+    held = {"layers": torch.tensor([3, 4]), "v": ramp(2)}
+    assert load(tmp_path, "v.pt", held).layers == (3, 4)
+    assert load(tmp_path, "v.pt", held, read_at="output").layers == (4, 5)
+    found = load(tmp_path, "v.pt", {"layer": 7, "positions": [-4, -2], "v": ramp(2)})
+    assert (found.layers, found.positions) == ((7,), (-4, -2))
+    assert load(tmp_path, "v.pt", {"3": ramp(), "site": "resid_post"}).layers == (4,)
 
 
 def test_number_keys_and_text_keys_mean_the_same(tmp_path):
@@ -386,8 +443,9 @@ def test_labels_that_are_none_are_refused(tmp_path, asked, message):
         (None, {}, "of numbers, found a NoneType"),
         ([1.0, np.nan], {}, "1 of its 2 numbers are NaN or infinite"),
         (torch.zeros(D), {}, "zero or not finite, so it points nowhere: its length is 0"),
-        (ramp() * 1e-30, {}, "points nowhere"),
-        (ramp() * 1e30, {}, "points nowhere: its length is inf"),
+        (ramp() * 1e-30, {}, "its length is 7.42e-30, and 1e-12, or"),
+        (ramp() * 1e30, {}, r"too long: its length is 7.42e\+30, and from 1.8e\+19 .* float32"),
+        (np.ma.masked_array([1.0, 2.0], mask=[False, True]), {}, "an array with masked numbers"),
         (ramp(), {"layer": -1}, "layers are numbered from 0"),
         (ramp(), {"layer": 1.5}, "layer must be a whole number, found 1.5"),
         (ramp(), {"position": 0}, "positions count from the end and are negative"),

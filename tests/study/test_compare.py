@@ -257,9 +257,33 @@ def test_vectors_whose_file_says_no_place_take_the_one_that_is_asked_for(small_r
     assert found.cosines["layer"].values.tolist() == [layer] and len(found.read) == 2
 
 
+def test_what_a_file_says_needs_no_argument_and_a_place_it_lacks_names_it(tmp_path):
+    own, path = directions(("a",)), tmp_path / "said.pt"
+    vector = own.at(layer=1, position=-2).vector
+    torch.save({"layer": 1, "position": -2, "direction": vector, "model": "m"}, path)
+    for place in ({}, {"layer": 1}, {"layer": 1, "position": -2}):
+        found = compare_directions(own, path, **place)
+        assert (found.layer, found.position) == (1, -2)
+        assert found.at["cosine"].item() == pytest.approx(1)
+        assert "position as the file says; the file says model 'm'" in found.read[0]
+    lacks = r"no {} in .*said\.pt: .* the output of block l .* Both have {}\."
+    with pytest.raises(wb.AxisError, match=lacks.format("layer 2", 1)):
+        compare_directions(own, path, layer=2)
+    with pytest.raises(wb.AxisError, match=lacks.format("position -1", -2)):
+        compare_directions(own, path, position=-1)
+    with pytest.raises(
+        wb.AxisError, match=r"no layer 7 in directions: layers 0\.\.2.* Both have 1"
+    ):
+        compare_directions(own, path, layer=7)
+    torch.save({"layer": 1, "pos": 3, "direction": vector}, path)
+    assert compare_directions(own, path, position=-2).position == -2
+
+
 ROWS = torch.randn(5, 8, generator=torch.Generator().manual_seed(3))
 SAID = {
     "a dict": (dict(enumerate(ROWS)), {"site": "attn_out"}, "attn_out", [0, 1, 2, 3, 4], [-1]),
+    "a dot": ({f"layers.{n}": row for n, row in enumerate(ROWS)}, {"read_at": "output"},
+              "resid_pre", [1, 2, 3, 4, 5], [-1]),
     "blocks": (
         {f"model.layers.{n}": row for n, row in enumerate(ROWS)},
         {"site": "mlp_out"}, "mlp_out", [0, 1, 2, 3, 4], [-1],
@@ -286,6 +310,7 @@ def test_what_is_said_of_a_file_is_used(tmp_path, case):
     "said", [{"site": "attn_out"}, {"axes": "layer position"}, {"read_at": "output"}]
 )
 def test_what_all_sources_say_themselves_is_refused_by_name(small_run, tmp_path, said):
+    (label,) = said
     keys = {f"blocks.{n}.hook_resid_pre": row for n, row in enumerate(ROWS)}
     torch.save(keys, tmp_path / "keys.pt")
     own = directions().save(tmp_path / "own.safetensors")

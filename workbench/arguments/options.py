@@ -11,7 +11,7 @@ _PATTERN = re.compile(
     # A call is Python, and stays that.
     \w\([^()]*\) |
     # An argument as errors name it, with its value if it has one.
-    (?<![^\s(])(?P<name>[a-z][a-z_]*)=(?:torch\.)?(?P<value>'[^']*'|"[^"]*"|\w[\w-]*)? |
+    (?<![^\s(])(?P<name>[a-z][a-z_]*)=(?!\[)(?:torch\.)?(?P<value>'[^']*'|"[^"]*"|-?\w[\w-]*|…)? |
     # A setting that a rule is about.
     ^(?P<subject>[a-z_]+)(?=\ must\ be\ ) |
     # A name of several words is no word of the language.

@@ -23,6 +23,9 @@ SITES = ("resid_pre", "attn_out", "mlp_out", "z")
 _NOISE = 1e-6
 """A vector this much shorter than the longest of its set is rounding noise, not a direction."""
 
+_SHORTEST = 1e-12
+"""No longer than that is a vector zero: float32 loses the squares of its numbers soon after."""
+
 
 @dataclass(frozen=True, eq=False)
 class Directions:
@@ -121,8 +124,8 @@ class Directions:
     def __repr__(self) -> str:
         names = ", ".join(self.names[:4]) + (", …" if len(self.names) > 4 else "")
         return (
-            f"Directions({names}; layers {_span(self.layers)}; positions "
-            f"{_span(self.positions)}; d_model {self.d_model}; site {self.site})"
+            f"Directions({names}; layers {span(self.layers)}; positions "
+            f"{span(self.positions)}; d_model {self.d_model}; site {self.site})"
         )
 
     @property
@@ -159,7 +162,7 @@ class Directions:
         norms = self.norms
         finite = norms.isfinite()
         longest = norms[finite].max() if finite.any() else norms.new_zeros(())
-        return ~finite | (norms <= torch.clamp(_NOISE * longest, min=1e-12))
+        return ~finite | (norms <= torch.clamp(_NOISE * longest, min=_SHORTEST))
 
     def at(
         self,
@@ -206,10 +209,10 @@ class Directions:
         """
         if self.degenerate.any():
             name, layer, position = self.degenerate.nonzero()[0].tolist()
+            why = _why_nowhere(self.values[name, layer, position])
             raise AxisError(
                 f"{self.names[name]} at layer {self.layers[layer]}, position "
-                f"{self.positions[position]} is zero or not finite, so it points nowhere: its "
-                f"length is {float(self.norms[name, layer, position]):.3g}.{otherwise}"
+                f"{self.positions[position]} {why}.{otherwise}"
             )
 
     def save(self, path: str | Path) -> Path:
@@ -272,6 +275,9 @@ def _vector(vector: Any) -> Float[Tensor, " d_model"]:
     what = "from_vector takes one vector [d_model]"
     if isinstance(vector, Directions):
         raise AxisError(f"{what}, found Directions, which need no making.")
+    if np.ma.is_masked(vector):
+        raise AxisError(f"{what}, found an array with masked numbers. Pass .filled(…) of it, or "
+                        "leave them out.")  # fmt: skip
     if not isinstance(vector, Tensor):
         try:
             array = np.asarray(vector)
@@ -292,6 +298,25 @@ def _vector(vector: Any) -> Float[Tensor, " d_model"]:
     return own.clone() if own.dtype == torch.float64 else own.to(torch.float32, copy=True)
 
 
+def _why_nowhere(vector: Float[Tensor, " d_model"]) -> str:
+    """What is wrong with a vector that is degenerate; its length is taken without overflow."""
+    largest = float(vector.abs().max())
+    if not 0 < largest < float("inf"):
+        return f"is zero or not finite, so it points nowhere: its length is {largest:.3g}"
+    length = largest * float((vector.double() / largest).norm())
+    most = float(torch.finfo(vector.dtype).max) ** 0.5
+    if length >= most:
+        return (
+            f"is too long: its length is {length:.3g}, and from {most:.2g} on the square of one "
+            f"overflows in {str(vector.dtype).removeprefix('torch.')}. Scale it down"
+        )
+    return (
+        f"is zero but for rounding, so it points nowhere: its length is {length:.3g}, and "
+        f"{_SHORTEST:g}, or {_NOISE:g} of the longest beside it, counts as zero. Scale it up if "
+        "it is meant"
+    )
+
+
 def _chosen(axis: str, labels: Sequence[Any], wanted: Any, site: str) -> list[int]:
     """Indices of the wanted labels, in the order in which they were asked for."""
     if wanted is None:
@@ -301,7 +326,7 @@ def _chosen(axis: str, labels: Sequence[Any], wanted: Any, site: str) -> list[in
     wanted = [wanted] if single else list(wanted)
     missing = [label for label in wanted if label not in labels]
     if missing:
-        message = f"no {axis} {missing[0]!r} in these directions: {axis}s {_span(labels)} "
+        message = f"no {axis} {missing[0]!r} in these directions: {axis}s {span(labels)} "
         message += f"(site {site})."
         if axis == "layer":
             message += f" Pass layer={labels[-1]} for the last."
@@ -309,7 +334,7 @@ def _chosen(axis: str, labels: Sequence[Any], wanted: Any, site: str) -> list[in
     return [list(labels).index(label) for label in wanted]
 
 
-def _span(labels: Sequence[Any]) -> str:
+def span(labels: Sequence[Any]) -> str:
     """Consecutive numbers as a range, anything else as a list."""
     numbers = all(isinstance(label, int) for label in labels)
     if numbers and len(labels) > 2 and list(labels) == list(range(labels[0], labels[-1] + 1)):

@@ -153,7 +153,7 @@ def read_sources(
         StudyError: a run that is not finished.
         ArtifactError: a file that is absent, broken or holds no directions.
     """
-    found = [read_source(source, place["layer"], read) for source in sources]
+    found = [read_source(source, place, read) for source in sources]
     for label in read:
         if all(label in each.known for each in found):
             raise found[0].known[label]
@@ -169,13 +169,15 @@ def read_sources(
 
 
 def read_source(
-    source: Comparable, layer: int | None = None, read: Mapping[str, Any] = MappingProxyType({})
+    source: Comparable,
+    place: Mapping[str, Any] = MappingProxyType({}),
+    read: Mapping[str, Any] = MappingProxyType({}),
 ) -> Source:
     """Directions from wherever they are, and the place that was chosen there.
 
     Args:
         source: where they are.
-        layer: of a vector whose file does not say it.
+        place: layer and position of a vector whose file does not say them.
         read: what `load_published` is told of a file that does not say it itself.
 
     Raises:
@@ -187,7 +189,7 @@ def read_source(
         return replace(own, known=_all_known(own.label, given))
     path = Path(str(source))
     try:
-        published, known = _published(path, layer, given)
+        published, known = _published(path, place, given)
     except ArtifactError as error:
         if path.is_dir():
             raise ArtifactError(f"{path} holds no run (no {names.STUDY}), and {error}") from error
@@ -201,6 +203,10 @@ def read_source(
     is_label = of_position.startswith(("not in the file", "none"))
     is_label = is_label and len(published.directions.positions) == 1
     how = [f"layer {of_layer}{_LABEL if is_label else ''}"] if of_layer else []
+    if of_position.startswith("as the file"):
+        how.append("position as the file says")
+    if "their_model" in notes:
+        how.append(f"the file says model {notes['their_model']!r}")
     how += [f"{label}= is not used, since the file {each.why}" for label, each in known.items()]
     return Source(
         str(path),
@@ -240,7 +246,7 @@ def _all_known(label: str, given: Mapping[str, Any]) -> dict[str, LabelKnown]:
 
 
 def _published(
-    path: Path, layer: int | None, given: Mapping[str, Any]
+    path: Path, place: Mapping[str, Any], given: Mapping[str, Any]
 ) -> tuple[Published, dict[str, LabelKnown]]:
     """A file of others, told all but what it says itself, and that.
 
@@ -255,9 +261,9 @@ def _published(
             known[error.label] = error
             del told[error.label]
         except LabelNeeded as error:
-            if layer is None or not error.layer or "layer" in told:
+            if place.get(error.label) is None or error.label in told:
                 raise
-            told["layer"] = layer
+            told[error.label] = place[error.label]
 
 
 def _from_directions(label: str, directions: Directions) -> Source:

@@ -1,6 +1,6 @@
 """Comparing directions: those of one run or file among themselves, or two sets of one model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +14,7 @@ from workbench import figures
 from workbench.arguments import checked
 from workbench.artifact import save_dataset, write_text
 from workbench.directions.cosines import Axis, check_same_model, cosine_similarity_map
-from workbench.directions.direction import Directions
+from workbench.directions.direction import Directions, span
 from workbench.directions.published.zhao import OVERALL
 from workbench.directions.subspaces import principal_angles
 from workbench.errors import AxisError, StudyError
@@ -187,7 +187,7 @@ def compare_directions(
     if cosines is None:
         sets = [each.over(over, name) for each in (one, other) if each is not None]
         if other is None:
-            mine, theirs = _wanted(sets[0], over, asked), None
+            mine, theirs = _wanted(sets, (one,), over, asked)[0], None
             mine, left_out = _without_overall(mine, over)
             if one.run is not None:
                 reason = one.without_noise_because(over, asked)
@@ -219,9 +219,27 @@ def compare_directions(
     )
 
 
-def _wanted(directions: Directions, over: Axis, asked: Mapping[str, Any]) -> Directions:
-    """What the options leave of one set; what is compared stays whole."""
-    return directions.at(**{axis: at for axis, at in asked.items() if axis != over})
+def _wanted(
+    sets: Sequence[Directions], sources: Sequence[Source], over: Axis, asked: Mapping[str, Any]
+) -> list[Directions]:
+    """What the options leave of every set; what is compared stays whole.
+
+    Raises:
+        AxisError: one of them has no such label; which one, and what both have.
+    """
+    chosen = {axis: at for axis, at in asked.items() if axis != over and at is not None}
+    for axis, at in chosen.items():
+        held = [getattr(each, f"{axis}s") for each in sets]
+        for labels, source in zip(held, sources, strict=True):
+            if at in labels:
+                continue
+            common = [label for label in held[0] if all(label in each for each in held)]
+            of = "Both have" if len(held) > 1 else "It has"
+            rest = f"{of} {span(common)}." if common else f"The two share no {axis}."
+            how = f" ({source.how})" if source.how else ""
+            raise AxisError(f"no {axis} {at!r} in {source.label}: {axis}s {span(labels)}{how}. "
+                            f"{rest}")  # fmt: skip
+    return [each.at(**chosen) for each in sets]
 
 
 def _without_overall(directions: Directions, over: Axis) -> tuple[Directions, tuple[str, ...]]:
@@ -236,7 +254,7 @@ def _resampled_or_whole(
     one: Source, other: Source, sets: list[Directions], over: Axis, asked: Mapping[str, Any]
 ) -> tuple[Directions, Directions, str]:
     """Two sets where both are, resampled if both are there; and why not, else."""
-    mine, theirs = (_wanted(each, over, asked) for each in sets)
+    mine, theirs = _wanted(sets, (one, other), over, asked)
     lacking = filter(None, (one.lacks_resamples(), other.lacks_resamples()))
     lacks = "; ".join(dict.fromkeys(lacking))
     if over != "name":
@@ -244,7 +262,7 @@ def _resampled_or_whole(
     if lacks or one.resampled is None or other.resampled is None:
         return *_common(mine, theirs, over), lacks
     try:
-        noisy = [_wanted(each, over, asked) for each in (one.resampled, other.resampled)]
+        noisy = _wanted((one.resampled, other.resampled), (one, other), over, asked)
         return *_common(noisy[0], noisy[1], over), ""
     except AxisError:
         places = " and ".join(

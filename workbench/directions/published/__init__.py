@@ -14,9 +14,9 @@ from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.directions.published import (
     arditi,
+    arrays,
     control_vectors,
     persona,
-    plain,
     steering,
     zhao,
 )
@@ -29,6 +29,7 @@ from workbench.directions.published.files import (
     read_pickle,
     read_safetensors,
 )
+from workbench.directions.published.said import speaks_of_place
 from workbench.errors import ArtifactError
 from workbench.intake.limits import allowing, lies_there, regular_file
 from workbench.intake.parsing import parsing
@@ -84,8 +85,11 @@ def load_published(
       ``hidden_states[l]`` is, unless ``read_at`` or ``layer`` says otherwise;
     - a dict with numbers of layers as keys (``3``, ``"3"``, ``"layer_3"``) holds ``resid_pre`` of
       these layers, the inputs of the blocks, unless ``read_at`` or ``layer`` says otherwise. The
-      name of a block (``"model.layers.3"``) stands for its output, as that of its MLP
-      (``"model.layers.3.mlp"``) does, and ``"blocks.3.hook_resid_pre"`` for what it says;
+      path of a block (``"model.layers.3"``) stands for its output, as that of its MLP
+      (``"model.layers.3.mlp"``) does, and ``"blocks.3.hook_resid_pre"`` for what it says. A dot
+      alone (``"layers.3"``) can be either and takes ``read_at``;
+    - what a dict, or the metadata of ``.safetensors``, says under ``layer``, ``position``,
+      ``site`` and their kin is read by the same rules, and what was given may not contradict it;
     - several tensors of one shape under other names give one direction each.
 
     Args:
@@ -175,7 +179,7 @@ def _several(given: Any) -> Any:
 
 def _read_contents(path: Path, found: Any, asked: Asked) -> Published:
     """What a file holds by itself follows from its name, its kind and its shape."""
-    tensor = plain.as_array(path, found)
+    tensor = arrays.as_array(path, found)
     if tensor is None:
         return steering.read(path, found, asked)
     if tensor.ndim == 2 and zhao.FILE_NAME.match(path.stem):
@@ -198,7 +202,7 @@ def _read_contents(path: Path, found: Any, asked: Asked) -> Published:
     name = asked.name or (path.stem,)
     if len(name) != 1 and asked.axes != ("name",):
         raise ArtifactError(f"{path} holds one tensor, and name= gives {len(name)}.")
-    return plain.from_array(path, {name[0]: tensor}, asked)
+    return arrays.from_array(path, {name[0]: tensor}, asked)
 
 
 def _read_safetensors(path: Path, asked: Asked) -> Published:
@@ -206,7 +210,9 @@ def _read_safetensors(path: Path, asked: Asked) -> Published:
         asked.only(path)
         directions = Directions.load(path)
         return Published(directions, provenance=directions.provenance)
-    return _read_contents(path, read_safetensors(path), asked)
+    tensors, metadata = read_safetensors(path)
+    said = {key: each for key, each in metadata.items() if speaks_of_place(key)}
+    return _read_contents(path, said | tensors, asked)
 
 
 def _read_json(path: Path, asked: Asked) -> Published:

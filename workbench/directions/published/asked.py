@@ -1,6 +1,7 @@
 """What the caller of `load_published` says of a file that does not say it itself."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench.directions.direction import SITES
@@ -46,6 +47,7 @@ class Asked:
         name: names of the tensors of a file that are wanted, or of its only vector.
         read_at: the side of a block that rows and numbers stand for, ``"input"`` or ``"output"``.
         t_inst: the position of vectors of Zhao et al.
+        said: labels that the file said and not the caller, with how they are to be understood.
     """
 
     layer: tuple[int, ...] | None = None
@@ -55,6 +57,7 @@ class Asked:
     name: tuple[str, ...] | None = None
     t_inst: int = -6
     read_at: str | None = None
+    said: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.site is not None and self.site not in SITES:

@@ -59,15 +59,18 @@ def read_axes(
             _check_count(path, shown, len(layers))
         return reading, layers, positions
     layer_is_enough = asked.layer is None and len(known) == 1 and _n_layers(known[0], lead) == 1
+    enough = "layer" if layer_is_enough else ""
     if not lead:
-        raise LabelNeeded(_why_no_place(path, asked, several), layer_is_enough)
+        raise LabelNeeded(_why_no_place(path, asked, several), enough)
     can = _what_it_can_be(lead, known, asked)
     more = ""
-    if asked.layer is not None:
+    if asked.layer is not None and "layer" in asked.said:
+        more = f" The file itself says layer {', '.join(map(str, asked.layer))} (0-based)."
+    elif asked.layer is not None:
         more = " To choose layers of a file leave layer= away, and use .directions.at(layer=…)."
     elif len(lead) == 1 and lead[0] > shape[-1]:
         more = f" There are more rows than numbers in each ({shape[-1]}): is it the transpose?"
-    raise LabelNeeded(f"{path} has the shape ({shown}), which {can}.{more}", layer_is_enough)
+    raise LabelNeeded(f"{path} has the shape ({shown}), which {can}.{more}", enough)
 
 
 def no_axes(path: Path) -> LabelKnown:
@@ -84,7 +87,7 @@ def _check_count(path: Path, shown: str, rows: int) -> None:
     if rows > _MOST_LAYERS:
         raise ArtifactError(
             f"{path} has the shape ({shown}): no model has {rows} layers. A matrix of weights is "
-            "no set of directions; if it is one, pass layer=[…]."
+            "no set of directions; if it is one, read it with wb.load_published(path, layer=[…])."
         )
 
 

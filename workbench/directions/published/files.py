@@ -25,12 +25,12 @@ class LabelNeeded(ArtifactError):
     """A file that does not say of its vectors what it takes to read them.
 
     Attributes:
-        layer: whether their layer would be enough.
+        label: the name of what would be enough; "" where that is not one label.
     """
 
-    def __init__(self, message: str, layer: bool = False):
+    def __init__(self, message: str, label: str = ""):
         super().__init__(message)
-        self.layer = layer
+        self.label = label
 
 
 class LabelKnown(ArtifactError):
@@ -123,8 +123,8 @@ def read_numpy(path: Path) -> Any:
             ) from error
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file, by name; half precision as float32.
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a ``.safetensors`` file, by name, half precision as float32; its metadata.
 
     Raises:
         ArtifactError: broken, too large, or no such file.
@@ -133,7 +133,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
     regular_file(path)
     with _opening(path, "a safetensors file"), safe_open(path, framework="pt") as file:
-        return {name: dense(path, file.get_tensor(name)) for name in file.keys()}
+        tensors = {name: dense(path, file.get_tensor(name)) for name in file.keys()}
+        return tensors, file.metadata() or {}
 
 
 def is_ours(path: Path) -> bool:

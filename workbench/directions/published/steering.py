@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.directions.direction import Directions
+from workbench.directions.published.arrays import as_array
 from workbench.directions.published.asked import Asked
 from workbench.directions.published.files import (
     ControlVector,
@@ -28,7 +29,7 @@ from workbench.directions.published.files import (
     SteeringVector,
     floating,
 )
-from workbench.directions.published.plain import as_array, from_mapping, layers_of, row
+from workbench.directions.published.plain import from_mapping, layers_of, row
 from workbench.errors import ArtifactError
 
 POSITION = -1
