@@ -54,8 +54,12 @@ def _prompts(folder: Path, name: str) -> None:
 def _published(folder: Path, name: str) -> None:
     try:
         found = wb.load_published(folder / name)
-    except LabelNeeded:  # a matrix can be layers, positions or vectors of one place
-        found = wb.load_published(folder / name, axes="layer")
+    except LabelNeeded as error:
+        # A matrix can be layers, positions or vectors of one place; `layers.1` either side of it.
+        if "read_at=" in str(error):
+            found = wb.load_published(folder / name, read_at="input")
+        else:
+            found = wb.load_published(folder / name, axes="layer")
     _check(found.directions)
 
 
