@@ -87,6 +87,7 @@ def test_a_table_keeps_what_it_says():
         ([SET, SET], "prompt 0 is .*PromptSet, not text"),
         (pd.Series(["a", None]), "prompt 1 is missing. Leave it out"),
         (["a", " "], "prompt 1 is empty"),
+        (["a", "b\ud800"], "prompt 1 is not valid Unicode: a lone surrogate at character 2"),
         ([], "no prompts: the list is empty"),
         (SET[:0], "no prompts: the list is empty"),
         (FRAME[:0], "the DataFrame holds no prompts"),

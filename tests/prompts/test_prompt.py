@@ -4,7 +4,7 @@ import re
 import pytest
 
 from workbench.errors import PromptError
-from workbench.prompts.prompt import Prompt, checked, listed, whole_number
+from workbench.prompts.prompt import Prompt, listed, proper_text, whole_number
 
 
 def test_a_prompt_is_stripped_and_frozen():
@@ -46,7 +46,7 @@ def test_what_is_not_a_prompt_is_refused(fields, message):
 )
 def test_what_is_not_text_is_refused_in_few_words(value, message):
     with pytest.raises(PromptError, match=re.escape(message)) as caught:
-        checked("the text", value)
+        proper_text("the text", value)
     assert len(str(caught.value)) < 200
 
 

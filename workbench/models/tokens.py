@@ -28,6 +28,7 @@ from workbench.models.frame import (
 from workbench.models.rendering import Rendering
 from workbench.models.templates import OWN
 from workbench.models.thinking import opened_block
+from workbench.prompts.prompt import proper_text
 
 TokenSubset = Literal["all", "prompt", "instruction", "post_instruction", "last", "generated"]
 """Which tokens an intervention touches.
@@ -241,8 +242,7 @@ class ChatTemplate(Rendering):
         for index, text in enumerate(texts):
             if not isinstance(text, str):
                 raise PromptError(f"prompt {index} is a {type(text).__name__}, not text.")
-            if not text.strip():
-                raise PromptError(f"prompt {index} is empty.")
+            proper_text(f"prompt {index}", text)
         frame = self.frame(system)
         pre, post = frame.pre, frame.post
         rows, ends = [], []

@@ -7,7 +7,7 @@ from typing import Any
 from workbench.errors import PromptError
 from workbench.prompts.delimited import records
 from workbench.prompts.folders import of_data_set
-from workbench.prompts.prompt import Prompt, is_missing
+from workbench.prompts.prompt import Prompt, is_missing, proper_text
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import NOTES, Reading, has_labels, read_prompts
 from workbench.prompts.table import Table
@@ -182,8 +182,7 @@ def _texts(found: Sequence[Any]) -> tuple[str, ...]:
             raise PromptError(
                 f"prompt {index} is a {_said(text)}, not text. Pass {TAKEN}.{_turns(text)}"
             )
-        if not text.strip():
-            raise PromptError(f"prompt {index} is empty.")
+        proper_text(f"prompt {index}", text)
     return tuple(map(str, found))
 
 

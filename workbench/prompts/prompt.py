@@ -32,9 +32,9 @@ class Prompt:
     category: str = UNSPECIFIED
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "id", checked("a prompt's id", self.id))
+        object.__setattr__(self, "id", proper_text("a prompt's id", self.id))
         for name in ("text", "category"):
-            value = checked(f"the {name} of prompt {self.id!r}", getattr(self, name))
+            value = proper_text(f"the {name} of prompt {self.id!r}", getattr(self, name))
             object.__setattr__(self, name, value)
         if self.label not in LABELS:
             raise PromptError(
@@ -43,13 +43,13 @@ class Prompt:
             )
 
 
-def checked(what: str, value: object) -> str:
+def proper_text(what: str, value: object) -> str:
     """The value, stripped, if it is text.
 
     Raises:
         PromptError: it is missing, not a string, empty, or not valid Unicode.
 
-    >>> checked("the title", "  Bread ")
+    >>> proper_text("the title", "  Bread ")
     'Bread'
     """
     if value is None:

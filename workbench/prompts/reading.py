@@ -18,7 +18,7 @@ from workbench.prompts.labels import (
     suspects,
 )
 from workbench.prompts.presets import Preset
-from workbench.prompts.prompt import LABELS, UNSPECIFIED, Prompt, checked, row_id
+from workbench.prompts.prompt import LABELS, UNSPECIFIED, Prompt, proper_text, row_id
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.table import (
     CATEGORY_COLUMNS,
@@ -111,8 +111,8 @@ def read_prompts(
             if requests.leave_out(values):
                 continue
             request = requests.of(values)
-            own, kind = checked("the id", own), checked("the category", category)
-            prompts.append(Prompt(own, checked("the text", request), label, kind))
+            own, kind = proper_text("the id", own), proper_text("the category", category)
+            prompts.append(Prompt(own, proper_text("the text", request), label, kind))
         except PromptError as error:
             raise PromptError(f"{table.origin}, row {row}: {error}") from error
     notes = [*left_out, *of_others, *requests.notes()]
@@ -166,8 +166,8 @@ class _Requests:
         if not _said(context):
             return text
         self._counts["joined"] += 1
-        text = checked("the text", text)
-        return f"{text}\n\n{checked(f'the {self._context}', context)}"
+        text = proper_text("the text", text)
+        return f"{text}\n\n{proper_text(f'the {self._context}', context)}"
 
     def notes(self) -> list[str]:
         """What was done beside reading, one sentence each, without a full stop."""

@@ -18,7 +18,7 @@ from workbench.prompts.files import SUFFIXES, parse_text, read_table
 from workbench.prompts.inputs import table_of
 from workbench.prompts.labels import Values
 from workbench.prompts.presets import PRESETS, Preset, fetch, fetch_data_set
-from workbench.prompts.prompt import LABELS, UNSPECIFIED, checked, whole_number
+from workbench.prompts.prompt import LABELS, UNSPECIFIED, proper_text, whole_number
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import Reading, read_prompts
 from workbench.prompts.table import Table
@@ -99,7 +99,7 @@ def load_prompts(
     if label is not None and label not in LABELS:
         raise PromptError(f"label={label!r} is not a label. Expected {', '.join(LABELS)}.")
     if name is not None:
-        name = checked("the name of the set", name)
+        name = proper_text("the name of the set", name)
     if limit is not None:
         limit = whole_number("limit", limit, least=1)
     reading = Reading(

@@ -45,6 +45,6 @@ def too_few(
     )
     return StudyError(
         f"{model.name} {verb} only {told}; at least {FEWEST} are needed, or all where fewer are "
-        f"given. Replies begin with {begun}, and {counted} count as refusals. Raise {size}, give "
-        f"other prompts, use a model that {verb} them, {words}."
+        f"given. Replies begin with {begun}, and {counted} count as refusals. Raise {size}, see "
+        f"that all prompts are {label}, give others, use a model that {verb} them, {words}."
     )
