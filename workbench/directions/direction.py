@@ -337,6 +337,7 @@ def _chosen(axis: str, labels: Sequence[Any], wanted: Any, site: str) -> list[in
 def span(labels: Sequence[Any]) -> str:
     """Consecutive numbers as a range, anything else as a list."""
     numbers = all(isinstance(label, int) for label in labels)
-    if numbers and len(labels) > 2 and list(labels) == list(range(labels[0], labels[-1] + 1)):
+    # Not range(first, last): a file may say any numbers.
+    if numbers and len(labels) > 2 and all(own == labels[0] + at for at, own in enumerate(labels)):
         return f"{labels[0]}..{labels[-1]}"
     return ", ".join(map(str, labels))
