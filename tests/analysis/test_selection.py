@@ -196,3 +196,20 @@ def test_top_k_shows_only_what_can_be_chosen():
     choice = select_direction(scores, top_k=2)
     assert choice.top["layer"].tolist() == [0, 2]
     assert repr(choice) == "Choice(layer=0, position=-1; best of 3 eligible, 4 candidates)"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda own: own.rename(position="place"), "'bypass' is not one number for each layer and"),
+        (lambda own: own.astype(str), "'bypass' is not one number for each layer and position"),
+        (lambda own: own.assign_coords(position=["a", "b"]), "do not say which positions they"),
+        (lambda own: own.isel(layer=[]), "do not say which layers they are of"),
+        (lambda own: own.assign_attrs(n_layers="site"), "n_layers of these scores is 'site'"),
+        (lambda own: own.assign_attrs(n_layers={}), "n_layers of these scores is {}, no number"),
+    ],
+)
+def test_what_is_no_sweep_is_refused(change, message):
+    scores = scores_of(*([[0.5, 0.5]] * 3 for _ in range(3)))
+    with pytest.raises(StudyError, match=message):
+        wb.select_direction(change(scores))

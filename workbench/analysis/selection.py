@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -72,10 +73,8 @@ def select_direction(
 
     Source: Arditi et al. 2024, appendix C.
     """
-    for name in ("bypass", "induce", "kl"):
-        if name not in scores:
-            raise StudyError(f"these scores hold no {name!r}: expected a result of a sweep.")
-    n_layers = int(scores.attrs.get("n_layers", int(scores["layer"].max()) + 1))
+    _check_scores(scores)
+    n_layers = scores.attrs.get("n_layers", int(scores["layer"].max()) + 1)
     first_skipped = first_skipped_layer(n_layers, skip_last)
     table = _table(scores)
     table["dropped"] = [
@@ -94,6 +93,29 @@ def select_direction(
     best = table.iloc[0]
     settings = {"kl_cap": kl_cap, "induce_floor": induce_floor, "skip_last": skip_last}
     return Choice(int(best["layer"]), int(best["position"]), table, top_k, settings)
+
+
+def _check_scores(scores: xr.Dataset) -> None:
+    """Refuses what a sweep does not give, such as a file that says it is one.
+
+    Raises:
+        StudyError: a score is missing, or is not one number for each layer and position.
+    """
+    for name in ("bypass", "induce", "kl"):
+        if name not in scores:
+            raise StudyError(f"these scores hold no {name!r}: expected a result of a sweep.")
+        if {*scores[name].dims} != {"layer", "position"} or scores[name].dtype.kind not in "fiu":
+            raise StudyError(
+                f"{name!r} is not one number for each layer and position: expected a result of a "
+                f"sweep, found {scores[name].dtype} by {', '.join(map(repr, scores[name].dims))}."
+            )
+    for axis in ("layer", "position"):
+        numbered = axis in scores.coords and scores[axis].dtype.kind in "iu"
+        if not numbered or not scores[axis].size:
+            raise StudyError(f"these scores do not say which {axis}s they are of, in numbers.")
+    n_layers = scores.attrs.get("n_layers", 0)
+    if isinstance(n_layers, bool) or not isinstance(n_layers, int | np.integer):
+        raise StudyError(f"n_layers of these scores is {n_layers!r}, no number of layers.")
 
 
 def first_skipped_layer(n_layers: int, skip_last: float) -> int:
