@@ -204,6 +204,7 @@ def test_top_k_shows_only_what_can_be_chosen():
         (lambda own: own.rename(position="place"), "'bypass' is not one number for each layer and"),
         (lambda own: own.astype(str), "'bypass' is not one number for each layer and position"),
         (lambda own: own.assign_coords(position=["a", "b"]), "do not say which positions they"),
+        (lambda own: own.assign(norm=("layer", [1.0] * 3)), "'norm' is not one number for each"),
         (lambda own: own.isel(layer=[]), "do not say which layers they are of"),
         (lambda own: own.assign_attrs(n_layers="site"), "n_layers of these scores is 'site'"),
         (lambda own: own.assign_attrs(n_layers={}), "n_layers of these scores is {}, no number"),

@@ -10,6 +10,8 @@ import xarray as xr
 from workbench.arguments import checked
 from workbench.errors import StudyError
 
+_SCORES = ("bypass", "induce", "kl")
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -101,21 +103,32 @@ def _check_scores(scores: xr.Dataset) -> None:
     Raises:
         StudyError: a score is missing, or is not one number for each layer and position.
     """
-    for name in ("bypass", "induce", "kl"):
+    for name in _SCORES:
         if name not in scores:
             raise StudyError(f"these scores hold no {name!r}: expected a result of a sweep.")
-        if {*scores[name].dims} != {"layer", "position"} or scores[name].dtype.kind not in "fiu":
+    for name in (*_SCORES, "norm", *(f"{own}_interval" for own in _SCORES)):
+        dims = {"layer", "position"} | ({"bound"} if name.endswith("_interval") else set())
+        if name in scores and not ({*scores[name].dims} == dims and _holds_numbers(scores[name])):
             raise StudyError(
                 f"{name!r} is not one number for each layer and position: expected a result of a "
                 f"sweep, found {scores[name].dtype} by {', '.join(map(repr, scores[name].dims))}."
             )
     for axis in ("layer", "position"):
-        numbered = axis in scores.coords and scores[axis].dtype.kind in "iu"
-        if not numbered or not scores[axis].size:
+        if (
+            axis not in scores.coords
+            or scores[axis].dtype.kind not in "iu"
+            or not len(scores[axis])
+        ):
             raise StudyError(f"these scores do not say which {axis}s they are of, in numbers.")
+    if "bound" in scores.dims and {*scores.indexes.get("bound", ())} != {"low", "high"}:
+        raise StudyError("the intervals of these scores do not say which bound is low or high.")
     n_layers = scores.attrs.get("n_layers", 0)
     if isinstance(n_layers, bool) or not isinstance(n_layers, int | np.integer):
         raise StudyError(f"n_layers of these scores is {n_layers!r}, no number of layers.")
+
+
+def _holds_numbers(values: xr.DataArray) -> bool:
+    return values.dtype.kind in "fiu"
 
 
 def first_skipped_layer(n_layers: int, skip_last: float) -> int:
@@ -129,9 +142,9 @@ def first_skipped_layer(n_layers: int, skip_last: float) -> int:
 
 def _table(scores: xr.Dataset) -> pd.DataFrame:
     """One row per candidate, with intervals where the scores have them."""
-    names = ["bypass", "induce", "kl"] + (["norm"] if "norm" in scores else [])
+    names = [*_SCORES, *(["norm"] if "norm" in scores else [])]
     columns = {name: scores[name].transpose("layer", "position") for name in names}
-    for name in ("bypass", "induce", "kl"):
+    for name in _SCORES:
         if f"{name}_interval" in scores:
             for bound in ("low", "high"):
                 interval = scores[f"{name}_interval"].sel(bound=bound, drop=True)
@@ -142,7 +155,7 @@ def _table(scores: xr.Dataset) -> pd.DataFrame:
 
 def _reason(row: Any, kl_cap: float, induce_floor: float, first_skipped: int) -> str:
     """Why a candidate cannot be chosen, or nothing."""
-    scores = [getattr(row, name) for name in ("bypass", "induce", "kl")]
+    scores = [getattr(row, name) for name in _SCORES]
     if any(pd.isna(score) for score in scores):
         return "no score: the vector is zero but for rounding, or its effect is not finite"
     reasons = []
