@@ -271,8 +271,8 @@ def load_sae(
         dtype: of its weights.
 
     Raises:
-        ArtifactError: no such folder, release or SAE; it is broken or cannot be reached; or it is
-            no autoencoder of single activations.
+        ArtifactError: no such folder, release or SAE; it is broken, not finite or cannot be reached;
+            or it is no autoencoder of single activations.
         AxisError: it was trained at a hook that is none of the workbench's sites.
         ModelError: the extra is not installed.
 
@@ -292,6 +292,9 @@ def _wrapped(name: str, network: Any) -> SparseAutoencoder:
             f"{name} is a {architecture} of SAELens, which does not encode single activations of "
             "one site. Choose an SAE."
         )
+    for weight, values in network.named_parameters():
+        if not bool(values.isfinite().all()):
+            raise ArtifactError(f"{name} holds numbers in {weight} that are not finite.")
     site, layer = _place(name, metadata.hook_name, metadata.hook_head_index)
     kept = metadata.model_from_pretrained_kwargs or {}
     if site == "z":
