@@ -271,8 +271,8 @@ def load_sae(
         dtype: of its weights.
 
     Raises:
-        ArtifactError: no such folder, release or SAE; it is broken, not finite or cannot be reached;
-            or it is no autoencoder of single activations.
+        ArtifactError: no such folder, release or SAE; it is broken, cannot be reached, or holds
+            numbers that are not finite; or it is no autoencoder of single activations.
         AxisError: it was trained at a hook that is none of the workbench's sites.
         ModelError: the extra is not installed.
 
