@@ -108,7 +108,9 @@ def _check_scores(scores: xr.Dataset) -> None:
             raise StudyError(f"these scores hold no {name!r}: expected a result of a sweep.")
     for name in (*_SCORES, "norm", *(f"{own}_interval" for own in _SCORES)):
         dims = {"layer", "position"} | ({"bound"} if name.endswith("_interval") else set())
-        if name in scores and not ({*scores[name].dims} == dims and _holds_numbers(scores[name])):
+        if name not in scores:
+            continue
+        if {*scores[name].dims} != dims or scores[name].dtype.kind not in "fiu":
             raise StudyError(
                 f"{name!r} is not one number for each layer and position: expected a result of a "
                 f"sweep, found {scores[name].dtype} by {', '.join(map(repr, scores[name].dims))}."
@@ -125,10 +127,6 @@ def _check_scores(scores: xr.Dataset) -> None:
     n_layers = scores.attrs.get("n_layers", 0)
     if isinstance(n_layers, bool) or not isinstance(n_layers, int | np.integer):
         raise StudyError(f"n_layers of these scores is {n_layers!r}, no number of layers.")
-
-
-def _holds_numbers(values: xr.DataArray) -> bool:
-    return values.dtype.kind in "fiu"
 
 
 def first_skipped_layer(n_layers: int, skip_last: float) -> int:

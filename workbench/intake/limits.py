@@ -127,10 +127,7 @@ def check_bytes(
         WorkbenchError: of the given class.
     """
     if found > (most := most_bytes(otherwise)):
-        raise error(
-            f"{path} holds {found:,} {what}, and at most {most:,} are read. Where that is meant, "
-            f"pass max_bytes={found}."
-        )
+        raise error(_too_many(path, f"{found:,} {what}", most, f"max_bytes={found}"))
 
 
 def check_rows(path: Path | str, found: int, error: type[WorkbenchError] = ArtifactError) -> None:
@@ -140,10 +137,7 @@ def check_rows(path: Path | str, found: int, error: type[WorkbenchError] = Artif
         WorkbenchError: of the given class.
     """
     if found > (most := most_rows()):
-        raise error(
-            f"{path} holds {found:,} rows or more, and at most {most:,} are read. Where that is "
-            f"meant, pass max_rows={found}."
-        )
+        raise error(_too_many(path, f"{found:,} rows or more", most, f"max_rows={found}"))
 
 
 def check_elements(
@@ -166,10 +160,13 @@ def check_elements(
         WorkbenchError: of the given class.
     """
     if found > (most := most_elements(each)):
-        raise error(
-            f"{path} holds {found:,} {what}, and at most {most:,} are read. Where that is meant, "
-            f"pass max_bytes={found * each}."
-        )
+        raise error(_too_many(path, f"{found:,} {what}", most, f"max_bytes={found * each}"))
+
+
+def _too_many(path: Path | str, held: str, most: int, remedy: str) -> str:
+    return (
+        f"{path} holds {held}, and at most {most:,} are read. Where that is meant, pass {remedy}."
+    )
 
 
 def shortened(error: BaseException | str, limit: int = 200) -> str:

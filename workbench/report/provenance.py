@@ -74,10 +74,11 @@ def files(run: Run) -> list[tuple[str, int, str]]:
         and not path.name.startswith(".")
         and "figures" not in path.relative_to(run.folder).parts
     }
-    for name in run.results_held:
-        run.path(name)
-    paths = [(name, run.folder / name) for name in sorted(there)]
-    return [(name, path.stat().st_size, file_digest(path)) for name, path in paths]
+    held = {name: run.digest(name) for name in run.results_held}
+    return [
+        (name, path.stat().st_size, held.get(name) or file_digest(path))
+        for name, path in ((name, run.folder / name) for name in sorted(there))
+    ]
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -126,6 +126,15 @@ class Run:
             )
         return self.folder / name
 
+    def digest(self, name: str) -> str | None:
+        """SHA-256 of a file of the run, which is still the one that the run was read with.
+
+        Raises:
+            StudyError: it was changed or deleted since.
+        """
+        self.path(name)
+        return self._known.digest(name)
+
     @property
     def _known(self) -> Ledger:
         if self.ledger is None:
