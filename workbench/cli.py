@@ -457,6 +457,7 @@ def verify(
         Path | None,
         typer.Option(parser=_path, help="File for the result, .safetensors; none: no file."),
     ] = None,
+    max_bytes: _MaxBytes = None,
 ) -> None:
     """Check that what is read from a model is what the model computes.
 
@@ -475,16 +476,17 @@ def verify(
 
     if out is not None:
         check_no_result(out)
-    found = verify_model(
-        model,
-        device=device,
-        dtype=dtype,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        chat_template=chat_template,
-        thinking=thinking,
-        date=date,
-    )
+    with allowing(max_bytes=max_bytes):
+        found = verify_model(
+            model,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            chat_template=chat_template,
+            thinking=thinking,
+            date=date,
+        )
     notes = [worded(note) for note in found["note"].values.tolist()]
     show_verification(found.assign(note=("check", notes)))
     if out is not None:

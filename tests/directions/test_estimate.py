@@ -184,3 +184,10 @@ def test_what_was_not_read_in_the_same_place(estimate, change, message):
     negative = replace(planted("harmless", 0), **change)
     with pytest.raises(AxisError, match=message):
         estimate(planted("harmful", truth()), negative)
+
+
+@pytest.mark.parametrize("estimate", ALL)
+def test_one_set_of_prompts_against_itself_is_refused(estimate):
+    acts = replace(planted("harmful", truth()), prompt_keys=("a", "b"))
+    with pytest.raises(AxisError, match="the same 2 prompts, between which there is no difference"):
+        estimate(acts, acts)

@@ -100,7 +100,7 @@ def test_a_very_long_prompt_and_a_nul_are_text(tmp_path):
         ("a.csv", b"text,n\na,b\nc,d,e\n", "not a proper CSV file: expected 2 fields in line 3"),
         ("a.csv", b"text,n\na,b,c\nd,e,f\n", "not a proper CSV file: expected 2 fields in line 2"),
         ("a.json", b'[{"text": "a"}', "not proper JSON: Expecting"),
-        ("a.json", b"[" * 100_000, "not proper JSON: maximum recursion"),
+        ("a.json", b"[" * 100_000, "a.json nests its values too deep"),
         ("a.json", b"[" + b"9" * 5000 + b"]", "not proper JSON: Exceeds the limit"),
         ("a.json", b'{"text": "a"}\n{"text": "b"}', "For one object a line, name the file .jsonl"),
         ("a.json", b'{"a": "b"}', "JSON of another shape. Expected a list of objects"),

@@ -214,6 +214,11 @@ def _check_pair(positive: Activations, negative: Activations) -> None:
     weights = positive.provenance.get("weights"), negative.provenance.get("weights")
     if None not in weights and weights[0] != weights[1]:
         raise AxisError("these activations come from different weights. Collect both on one model.")
+    if positive.prompt_keys and set(positive.prompt_keys) == set(negative.prompt_keys):
+        raise AxisError(
+            f"positive and negative are the same {len(set(positive.prompt_keys))} prompts, between "
+            "which there is no difference. Pass activations on two sets of prompts."
+        )
     prompted = [each.provenance.get("template") for each in (positive, negative)]
     if None not in prompted and prompted[0] != prompted[1]:
         raise AxisError(

@@ -197,7 +197,11 @@ def _parquet(content: bytes, path: Path) -> list[Row]:
 def _json(text: str, path: Path, place: str = "", whole: str = "") -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise PromptError(
+            f"{path}{place} nests its values too deep to be read. Check that it holds prompts."
+        ) from error
+    except ValueError as error:
         hint = ""
         if "Extra data" in str(error):
             hint = " For one object a line, name the file .jsonl."

@@ -146,7 +146,8 @@ def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any])
     if hanging:
         files = dict.fromkeys(each for own in hanging.values() for each in own)
         raise StudyError(
-            f"{folder} holds another study: {', '.join(hanging)} differ. "
+            f"{folder} holds another study: {', '.join(hanging)} "
+            f"{'differ' if len(hanging) > 1 else 'differs'}. "
             + _about_the_dtype(mine, theirs)
             + _about_the_day(mine, theirs)
             + _hanging(list(files))
