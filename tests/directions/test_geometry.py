@@ -63,6 +63,43 @@ def test_one_vector_serves_all():
     assert along(found, one).abs().max() < 1e-5
 
 
+def with_zeros(directions, layer, scale=0.0):
+    """The same, where one layer is zero or, with a scale, only noise."""
+    values = directions.values.clone()
+    values[:, layer] *= scale
+    return Directions(values, directions.names, directions.layers, directions.positions)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-9])
+def test_a_grid_with_a_layer_of_noise_is_orthogonalized_everywhere_else(scale):
+    # As mean differences at layer 0, where the template's tokens are the same in every prompt.
+    w, r = (with_zeros(random_directions(seed, names=1), 0, scale) for seed in (1, 2))
+    found = orthogonalize(w, r)
+    assert torch.equal(found.values[:, 0], w.values[:, 0])
+    others = [1, 2]
+    expected = orthogonalize(w.at(layer=others), r.at(layer=others))
+    assert torch.equal(found.at(layer=others).values, expected.values)
+    made = found.provenance["orthogonalized"]
+    assert made["degenerate"] == [[0, -2], [0, -1]]
+    assert expected.provenance["orthogonalized"]["degenerate"] == []
+
+
+def test_a_vector_that_stays_whole_is_named():
+    w, r = random_directions(1, names=2), with_zeros(random_directions(2), 1)
+    with pytest.warns(
+        UserWarning, match=r"at 2 places \(layer 1, position -2, layer 1, position -1"
+    ):
+        found = orthogonalize(w, r)
+    assert torch.equal(found.values[:, 1], w.values[:, 1])
+    assert not torch.equal(found.values[:, 0], w.values[:, 0])
+
+
+def test_a_grid_with_a_vector_that_is_not_finite_is_refused():
+    bad = with_zeros(random_directions(2), 1, float("nan"))
+    with pytest.raises(AxisError, match=r"r0 at layer 1, position -2 is zero or not finite"):
+        orthogonalize(random_directions(1), bad)
+
+
 def test_matching_is_by_label_and_not_by_place():
     w, r = random_directions(1), random_directions(2)
     shuffled = r.at(layer=[2, 0, 1], position=[-1, -2])
@@ -79,7 +116,7 @@ def test_matching_is_by_label_and_not_by_place():
         (random_directions(2, positions=1), "no position -2 in these directions"),
         (
             Directions(torch.zeros(1, 1, 1, 16), ("zero",), (0,), (-1,)),
-            "zero at layer 0, position -1 is zero",
+            "zero at layer 0, position -1 is zero.* Nothing can be orthogonalized",
         ),
     ],
 )
