@@ -103,7 +103,7 @@ def test_what_no_controls_can_be_drawn_from(pair, direction):
     few = activations("harmful", 7, shift=20.0), pair[1]
     with pytest.raises(StudyError, match=r"7 prompts are labelled 'harmful': .* at least 8"):
         drawn(few)
-    with pytest.raises(StudyError, match="need activations. Pass what collect_activations"):
+    with pytest.raises(StudyError, match=r"need activations\. Pass what collect_activations"):
         drawn(None)
     with pytest.raises(StudyError, match="need single prompts: collect with per_prompt=True"):
         drawn([replace(each, ids=()) for each in pair])
