@@ -54,6 +54,7 @@ _HOMES = {
     "pca_projection": "analysis.pca",
     "sweep_directions": "analysis.sweep",
     "select_direction": "analysis.selection",
+    "control_directions": "analysis.controls",
     "answer_with_and_without": "analysis.effects",
     "refusal_rates": "analysis.effects",
     "search_direction": "analysis.search",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from workbench.activations import Activations as Activations
     from workbench.activations import collect_activations as collect_activations
     from workbench.analysis.concept import concept_or_words as concept_or_words
+    from workbench.analysis.controls import control_directions as control_directions
     from workbench.analysis.effects import answer_with_and_without as answer_with_and_without
     from workbench.analysis.effects import refusal_rates as refusal_rates
     from workbench.analysis.features import rank_features as rank_features

@@ -1,10 +1,18 @@
 """What directions say: known rows, Hugging Face's own norm and head, and errors."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 import workbench as wb
-from workbench.analysis.vocabulary import read_vocabulary, token_text, unembedding_rows
+from workbench.analysis.controls import control_directions
+from workbench.analysis.vocabulary import (
+    read_vocabulary,
+    strongest,
+    token_text,
+    unembedding_rows,
+)
 from workbench.artifact import load_dataset, save_dataset
 from workbench.errors import AxisError, ModelError, StudyError
 
@@ -34,7 +42,8 @@ def test_a_direction_along_a_row_says_that_token(two_components):
     found = read_vocabulary(two_components.model, [two_components.late, two_components.early], 3)
     late = found.sel(name="late", sign="promoted")
     assert late["token"].values[0] == "N"
-    assert late["z"].values[0] > 2 * found.attrs["chance_z"] > 2 * late["z"].values[1]
+    chance = late["chance_z"].sel(null="isotropic").item()
+    assert late["z"].values[0] > chance > 2 * late["z"].values[1]
     # The early direction is a concept: it favours no token at all.
     assert abs(found["logit"].sel(name="early")).max() < 0.2 * late["logit"][0]
     assert found["layer"].values.tolist() == [7, 3]
@@ -81,14 +90,46 @@ def test_length_does_not_matter_and_the_sign_does(zoo):
     ).all()
 
 
-def test_chance_is_what_random_directions_say(zoo):
-    model = zoo["llama"].model
-    vectors = torch.stack([random_vector(seed=seed) for seed in range(40)]).view(40, 1, 1, 32)
-    names = tuple(map(str, range(40)))
-    found = read_vocabulary(model, wb.Directions(vectors, names, (1,), (-1,)), 1)
-    assert float(found["z"].sel(sign="promoted").mean()) == pytest.approx(
-        found.attrs["chance_z"], rel=0.1
-    )
+@pytest.fixture(scope="module")
+def pockets_place(pocket):
+    """Harmful and harmless prompts in the middle of pocket, and their mean difference."""
+    acts = [
+        wb.collect_activations(
+            pocket, wb.load_prompts(label).sample(64), layers=[5], positions=[-1], per_prompt=True
+        )
+        for label in ("harmful", "harmless")
+    ]
+    return wb.mean_difference(*acts), acts
+
+
+def test_directions_without_meaning_pass_chance_as_often_as_they_should(pocket, pockets_place):
+    """Fresh ones against the quantiles that six readings give: 5 % at either end.
+
+    The expected maximum of as many normal numbers is passed by most of them.
+    """
+    direction, acts = pockets_place
+    found = [read_vocabulary(pocket, direction, 1, activations=acts, seed=s) for s in range(6)]
+    assert found[0]["null"].values.tolist() == ["isotropic", "covariance", "permuted"]
+    for null in found[0]["null"].values:
+        chance = np.array([each["chance_z"].sel(null=null).item() for each in found])
+        fresh = control_directions(direction, acts, kinds=[null], n=1000, seed=6)
+        reach = strongest(pocket, fresh)
+        passed = (reach[..., None] > chance).mean(axis=(0, 2))
+        # Standard deviations: .015 of one quantile of 200, .007 of a share of 1,000.
+        assert passed == pytest.approx([0.05, 0.05], abs=0.027), null
+        assert (reach > norm.ppf(1 - 0.5 / found[0].attrs["d_vocab"])).mean() > 0.5
+
+
+def test_chance_needs_enough_draws_and_a_place_at_which_activations_vary(pocket, pockets_place):
+    direction, acts = pockets_place
+    with pytest.raises(StudyError, match="n_random must be at least 20, found 19"):
+        read_vocabulary(pocket, direction, n_random=19)
+    with pytest.raises(StudyError, match=r"4 prompts are labelled 'harmful'"):
+        read_vocabulary(pocket, direction, activations=[acts[0].rows(range(4)), acts[1]])
+    alone = read_vocabulary(pocket, direction, 1, n_random=20)
+    assert alone["null"].values.tolist() == ["isotropic"]
+    again = read_vocabulary(pocket, direction, 1, n_random=20)
+    assert alone["chance_z"].equals(again["chance_z"])
 
 
 def test_tokens_that_are_no_text_go_by_their_entry(zoo):

@@ -23,12 +23,13 @@ def readout():
             "logit": (axes, 2 * z),
             "token": (axes, np.array(token, dtype=object)),
             "token_id": (axes, np.arange(12).reshape(2, 2, 3)),
+            "chance_z": (("name", "null"), np.array([[3.0, 3.5], [3.0, 4.0]])),
         },
         coords={
             "name": ["refusal", "<i>harm"], "sign": ["promoted", "suppressed"], "rank": [1, 2, 3],
-            "layer": ("name", [5, 7]),
+            "layer": ("name", [5, 7]), "null": ["isotropic", "covariance"],
         },
-        attrs={"model": "m", "chance_z": 3.0},
+        attrs={"model": "m", "n_random": 200, "confidence": 0.95},
     )  # fmt: skip
 
 
@@ -50,11 +51,12 @@ def test_each_direction_has_a_panel_with_the_reach_of_chance(readout):
     titles = [each.text for each in figure.layout.annotations]
     assert titles == ["<b>refusal</b>, layer 5", "<b>&lt;i&gt;harm</b>, layer 7"]
     assert sorted((s.xref, s.x0) for s in figure.layout.shapes) == [
-        ("x", -3), ("x", 3), ("x2", -3), ("x2", 3)
+        ("x", -3.5), ("x", 3.5), ("x2", -4), ("x2", 4)
     ]  # fmt: skip
-    assert "random direction (3)" in subtitle(figure)
+    told = "95% of 200 directions without meaning, of the kind that reaches furthest"
+    assert f"{told} (random 3, as activations vary 3.5 to 4)" in subtitle(figure)
     assert len(figures.vocabulary(readout, top=1).data[0].x) == 1
-    alone = figures.vocabulary(readout.isel(name=[0]).drop_attrs())
+    alone = figures.vocabulary(readout.isel(name=[0]).drop_vars("chance_z"))
     assert len(alone.data) == 2 and not alone.layout.shapes
 
 

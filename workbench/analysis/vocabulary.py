@@ -1,6 +1,7 @@
 """What a direction says in tokens, read through the model's own final norm and unembedding."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -8,18 +9,31 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.activations import Activations
 from workbench.analysis.components import check_places, single_vectors
+from workbench.analysis.controls import KINDS, Kind, control_directions, control_kinds
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
-from workbench.errors import AxisError, ModelError
+from workbench.errors import AxisError, ModelError, StudyError
 from workbench.models.hooked import HookedModel
 
 SIGNS = ("promoted", "suppressed")
+_FEWEST = 20
+"""Draws of which one in twenty can be told from the others."""
+_AT_ONCE = 16
+"""Random directions that are read together: a vocabulary can be large."""
 
 
 @checked
 def read_vocabulary(
-    model: HookedModel, directions: Directions | Sequence[Directions], top_k: int = 20
+    model: HookedModel,
+    directions: Directions | Sequence[Directions],
+    top_k: int = 20,
+    *,
+    activations: Activations | Sequence[Activations] | None = None,
+    n_random: int = 200,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> xr.Dataset:
     """The tokens that each direction promotes and suppresses most.
 
@@ -34,16 +48,23 @@ def read_vocabulary(
         model: the model.
         directions: one vector per name, all at one layer and position; or several such sets.
         top_k: how many tokens of either sign.
+        activations: per prompt, harmful and harmless, where the directions were read: then also
+            directions are drawn that point as activations vary, and means of shuffled labels.
+        n_random: random directions of each kind.
+        confidence: how many of them stay below ``chance_z``.
+        seed: of the draws.
 
     Returns:
         Dataset over (name, sign, rank), the strongest first: ``token_id``, ``token``, ``logit``,
-        and ``z``, the logit in standard deviations over the vocabulary. Random directions have a
-        strongest token too: its z is about ``chance_z`` in ``attrs``, the expected maximum of as
-        many normal numbers.
+        and ``z``, the logit in standard deviations over the vocabulary. Directions without meaning
+        have a strongest token too: in 95 % of them its z is below ``chance_z`` (name, null), for
+        the kinds of `control_directions` that could be drawn where that direction was read.
+        Either sign has the same: as often as a vector its negative is drawn.
 
     Raises:
         AxisError: the directions do not fit the model, or ``top_k`` its vocabulary.
         ModelError: TransformerLens cannot read this architecture.
+        StudyError: fewer than 20 random directions, or activations of which none can be drawn.
 
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; TransformerLens'
     ``logit_readout``.
@@ -56,6 +77,8 @@ def read_vocabulary(
     d_vocab = logits.shape[1]
     if not 1 <= top_k <= d_vocab // 2:
         raise AxisError(f"top_k={top_k} is not within 1..{d_vocab // 2}, half the vocabulary.")
+    kinds: list[Kind] = ["isotropic"] if activations is None else [*KINDS]
+    chance = _chance(model, vectors, kinds, activations, n_random, confidence, seed)
     z = logits / logits.std(dim=1, keepdim=True).clamp(min=1e-12)
     ids = torch.stack(
         [(sign * logits).topk(top_k, dim=1).indices for sign in (1, -1)], dim=1
@@ -72,11 +95,20 @@ def read_vocabulary(
             "token": (axes, np.array(texts, dtype=object).reshape(ids.shape)),
             "logit": (axes, chosen(logits), {"units": "nats", "long_name": "centred logit"}),
             "z": (axes, chosen(z), {"units": "standard deviations over the vocabulary"}),
+            "chance_z": (
+                ("name", "null"),
+                chance,
+                {
+                    "units": "standard deviations over the vocabulary",
+                    "long_name": "reach of the strongest token of directions without meaning",
+                },
+            ),
         },
         coords={
             "name": list(vectors),
             "sign": list(SIGNS),
             "rank": range(1, top_k + 1),
+            "null": kinds,
             "layer": ("name", [each.layers[0] for each in vectors.values()]),
             "position": ("name", [each.positions[0] for each in vectors.values()]),
         },
@@ -84,7 +116,9 @@ def read_vocabulary(
             "model": model.name,
             "n_layers": model.n_layers,
             "d_vocab": d_vocab,
-            "chance_z": _expected_maximum(d_vocab),
+            "n_random": n_random,
+            "confidence": confidence,
+            "seed": seed,
             "norm": "each direction alone, at the length that the final norm gives it",
             "provenance": {
                 **model.provenance,
@@ -170,8 +204,44 @@ def _final_norm(model: HookedModel) -> tuple[Float[Tensor, " d_model"], bool]:
     return gain, torch.allclose(normed(probe + 1), normed(probe), rtol=1e-2, atol=1e-2)
 
 
-def _expected_maximum(n: int) -> float:
-    """About the expected largest of n standard normal numbers (Blom 1958)."""
-    from scipy.stats import norm
+def _chance(
+    model: HookedModel,
+    vectors: Mapping[str, Directions],
+    kinds: Sequence[Kind],
+    activations: Activations | Sequence[Activations] | None,
+    n: int,
+    confidence: float,
+    seed: int,
+) -> Float[np.ndarray, "name null"]:
+    """How far the strongest token of a control reaches, in all but the strongest few controls."""
+    if n < _FEWEST:
+        raise StudyError(f"n_random must be at least {_FEWEST}, found {n}: they give a quantile.")
+    known: dict[tuple[int, int], list[float]] = {}
+    for each in vectors.values():
+        place = each.layers[0], each.positions[0]
+        if place not in known:
+            controls = control_directions(each, activations, kinds=kinds, n=n, seed=seed)
+            reach, of_kind = strongest(model, controls), np.array(control_kinds(controls))
+            known[place] = [_quantile(reach[of_kind == kind], confidence) for kind in kinds]
+    return np.array([known[each.layers[0], each.positions[0]] for each in vectors.values()])
 
-    return float(norm.ppf((n - 0.375) / (n + 0.25)))
+
+def strongest(model: HookedModel, directions: Directions) -> Float[np.ndarray, "name sign"]:
+    """The z of the token that each direction promotes most, and of that which it suppresses most.
+
+    Raises:
+        WorkbenchError: as `read_vocabulary`.
+    """
+    vectors = directions.unit().values.flatten(0, 2).float().cpu()
+    found = []
+    for part in vectors.split(_AT_ONCE):
+        logits = _readout(model, part)
+        z = logits / logits.std(dim=1, keepdim=True).clamp(min=1e-12)
+        found.append(torch.stack([z.amax(1), -z.amin(1)], dim=1))
+    return torch.cat(found).double().numpy()
+
+
+def _quantile(reach: np.ndarray, confidence: float) -> float:
+    """What a further draw stays below with this confidence; both signs have the same law."""
+    ordered = np.sort(reach, axis=None)
+    return float(ordered[min(len(ordered), math.ceil(confidence * (len(ordered) + 1))) - 1])

@@ -265,8 +265,9 @@ GALLERY = (
         question="What do the directions say in tokens?",
         caption="The tokens that each direction alone makes more and less likely, read through "
         "the final norm and unembedding. Any direction has a strongest token: only bars "
-        "beyond the dotted lines say something. What later layers make of a direction is "
-        "not shown.",
+        "beyond the dotted lines leave the range of directions without meaning, random ones and "
+        "such as activations of one label vary in, 5 % of which pass them at either end. What "
+        "later layers make of a direction is not shown.",
         answers="",
         needs="vocabulary",
         figure=lambda run: vocabulary(run.results["vocabulary"]),

@@ -86,7 +86,7 @@ def own_windows(run: Any) -> xr.Dataset:
 
 def vocabulary(run: Any) -> xr.Dataset:
     """The ten strongest tokens of either sign."""
-    return drawn(run.results["vocabulary"].sel(rank=slice(None, 10)), "z", "token")
+    return drawn(run.results["vocabulary"].sel(rank=slice(None, 10)), "z", "token", "chance_z")
 
 
 def concept(run: Any) -> xr.Dataset:

@@ -3,6 +3,7 @@
 import html
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
@@ -12,6 +13,11 @@ from workbench.figures.theme import INK, MUTED, PALETTE, model_of, number, requi
 
 _ROW, _PANEL = 19, 62
 """Height of one token, and of what a panel needs besides, in pixels."""
+_NULLS = {
+    "isotropic": "random",
+    "covariance": "as activations vary",
+    "permuted": "labels shuffled",
+}
 _COLOURS = {"promoted": PALETTE[3], "suppressed": PALETTE[2]}
 
 
@@ -19,7 +25,8 @@ _COLOURS = {"promoted": PALETTE[3], "suppressed": PALETTE[2]}
 def vocabulary(readout: xr.Dataset, top: int = 10) -> go.Figure:
     """The strongest tokens of each direction: promoted to the right, suppressed to the left.
 
-    Dotted lines mark how far the strongest token of a random direction reaches.
+    Dotted lines mark how far the strongest token of directions without meaning reaches, of the kind
+    of them that reaches furthest.
 
     Args:
         readout: as `read_vocabulary` returns it.
@@ -43,12 +50,12 @@ def vocabulary(readout: xr.Dataset, top: int = 10) -> go.Figure:
         horizontal_spacing=0.06,
     )
     figure.update_annotations(font={"size": 13, "color": INK})
-    chance = float(readout.attrs.get("chance_z", 0.0))
     for index, name in enumerate(names):
         row, column = divmod(index, columns)
         for sign, colour in _COLOURS.items():
             bars = _bars(at.sel(name=name, sign=sign), ranks, colour)
             figure.add_trace(bars, row=row + 1, col=column + 1)
+        chance = _chance(at.sel(name=name))
         for side in (chance, -chance) if chance else ():
             where: dict[str, Any] = {"row": row + 1, "col": column + 1}
             figure.add_vline(side, line={"color": MUTED, "dash": "dot", "width": 1}, **where)
@@ -64,7 +71,7 @@ def vocabulary(readout: xr.Dataset, top: int = 10) -> go.Figure:
         model_of(at.attrs),
         "logits of each direction alone through the final norm and unembedding",
         "right, rust: promoted · left, blue: suppressed",
-        f"dotted: the strongest token of a random direction ({number(chance)})" if chance else "",
+        _dotted(at),
     ]
     return themed(figure, "What each direction says in tokens", parts, height=panel * rows)
 
@@ -89,6 +96,31 @@ def _bars(at: xr.Dataset, ranks: list[int], colour: str) -> go.Bar:
             "<br>%{customdata[3]} standard deviations<extra></extra>"
         ),
     )
+
+
+def _chance(at: xr.Dataset) -> float:
+    """How far directions without meaning reach; 0 where nobody drew any."""
+    return float(at["chance_z"].max()) if "chance_z" in at else 0.0
+
+
+def _dotted(at: xr.Dataset) -> str:
+    """What the dotted lines are, for the subtitle."""
+    if "chance_z" not in at:
+        return ""
+    kinds = ", ".join(
+        f"{_NULLS[str(null)]} {_span(at['chance_z'].sel(null=null).values)}"
+        for null in at["null"].values
+    )
+    return (
+        f"dotted: below it stays the strongest token of {float(at.attrs['confidence']):.0%} of "
+        f"{at.attrs['n_random']} directions without meaning, of the kind that reaches furthest "
+        f"({kinds})"
+    )
+
+
+def _span(values: np.ndarray) -> str:
+    ends = [number(values.min()), number(values.max())]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _title(at: xr.Dataset, name: str) -> str:

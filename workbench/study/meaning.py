@@ -2,7 +2,9 @@
 
 import xarray as xr
 
+from workbench.activations import Activations
 from workbench.analysis.concept import concept_or_words
+from workbench.analysis.controls import FEWEST
 from workbench.analysis.vocabulary import read_vocabulary
 from workbench.analysis.wording import cluster_refusals
 from workbench.errors import StudyError
@@ -19,7 +21,25 @@ def vocabulary(material: Material) -> dict[str, xr.Dataset]:
         )
     except StudyError:
         pass  # prompts without categories have one direction only, and it has its tokens
-    return {"vocabulary": read_vocabulary(material.model, read)}
+    return {
+        "vocabulary": read_vocabulary(
+            material.model,
+            read,
+            activations=_spread(material),
+            confidence=material.study.confidence,
+            seed=material.study.seed,
+        )
+    }
+
+
+def _spread(material: Material) -> list[Activations] | None:
+    """Training prompts one by one; None where they are too few to say how activations vary."""
+    few = {label: own.n_prompts for label, own in material.train_activations.items()}
+    small = [f"{n} {label}" for label, n in few.items() if n < FEWEST]
+    if small:
+        material.say(f"random directions alone: {', '.join(small)} training prompts were kept")
+        return None
+    return list(material.train_activations.values())
 
 
 def concept(material: Material) -> dict[str, xr.Dataset]:

@@ -101,8 +101,10 @@ def vocabulary(results: Results, layer: int, position: int) -> str:
     """The tokens that the chosen direction promotes most."""
     at = results["vocabulary"].isel(name=0).sel(sign="promoted")
     tokens = ", ".join(repr(str(each)) for each in at["token"].values[:5])
-    z = float(at["z"].values[0])
-    return f"promotes {tokens} (z {z:.1f}; by chance {float(at.attrs['chance_z']):.1f})"
+    z, chance = float(at["z"].values[0]), float(at["chance_z"].max())
+    text = f"promotes {tokens} (z {z:.1f}; {float(at.attrs['confidence']):.0%} of directions "
+    text += f"without meaning stay below {chance:.1f})"
+    return text if z > chance else f"{text}: no more than chance"
 
 
 def concept(results: Results, layer: int, position: int) -> str:
