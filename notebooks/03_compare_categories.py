@@ -63,7 +63,8 @@ directions
 #
 # All categories are set against the same harmless prompts, which raises every cosine, and noise
 # lowers it. So a cosine is read against its ceiling (what one shared direction would give with this
-# much noise) and against categories permuted among the prompts.
+# much noise), and rid of noise it is read against 1. Categories permuted among the prompts ask
+# something else: they give another mean also where directions are one and lengths differ.
 
 # %%
 cosines = wb.cosine_similarity_map(directions)
@@ -150,13 +151,14 @@ def block_line(own: list[str]) -> str:
 
 low, high = at["mean_cosine_interval"].values
 null_low, null_high = at["mean_null"].values[[0, -1]]
+one = float(at["mean_p_one_direction"])
 display(
     Markdown(f"""
 In `{MODEL}`, {n} categories with {N_TRAIN} training and {N_TEST} test prompts each, layer {layer}:
 
 - the mean cosine between categories is **{float(at["mean_cosine"]):.2f}** [{low:.2f}, {high:.2f}];
-  one shared direction would give {float(at["mean_ceiling"]):.2f}, categories permuted among the
-  prompts {null_low:.2f} to {null_high:.2f};
+  one shared direction would give {float(at["mean_ceiling"]):.2f} (p = {one:.2g} that it is one,
+  whatever the lengths), categories permuted among the prompts {null_low:.2f} to {null_high:.2f};
 - by what they do when ablated, the directions fall into **{len(blocks)}
   {"block" if len(blocks) == 1 else "blocks"}**:
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from workbench import screen
 from workbench.arguments.options import in_options
+from workbench.few import n_averaged, too_few
 from workbench.heads import head_label
 
 if TYPE_CHECKING:
@@ -259,6 +260,13 @@ def show_comparison(found: "Comparison") -> None:
             f"left out, no category of its own: {', '.join(found.left_out)}; to compare "
             "with it, give the source twice",
         )
+    if few := too_few(found.cosines):
+        screen.tell(few)
+    if "p_one_direction" in found.at:
+        screen.tell(
+            "p, one direction: of the two being one, whatever their lengths; corrected by Holm "
+            "over the pairs of a layer and position"
+        )
     confidence = found.cosines.attrs.get("confidence")
     screen.show(
         f"no intervals: {found.no_intervals}"
@@ -280,7 +288,7 @@ def _table(title: str, *columns: str) -> Table:
 def _by_layer(found: "Comparison") -> Table:
     """The mean over all pairs at every layer."""
     at = found.cosines.sel(position=found.position)
-    title = f"Mean cosine between {at.sizes['name']} directions, position {found.position}"
+    title = f"Mean cosine between {n_averaged(at)} directions, position {found.position}"
     noiseless = "mean_disattenuated" in at
     columns = ("without noise", "permuted") if noiseless else ("lowest", "highest")
     table = _table(title, "layer", "mean", *columns)
@@ -306,7 +314,7 @@ def _pairs(found: "Comparison") -> Table:
     n = at.sizes["name"] * (at.sizes["name"] - 1) // 2
     columns = [name for name in ("cosine", "disattenuated") if name in at]
     heads = {"cosine": "cosine", "disattenuated": "without noise"}
-    p = ["p"] if "p_value" in at else []
+    p = ["p, one direction"] if "p_one_direction" in at else []
     what = f"{_PAIRS} least alike of {n} pairs" if n > _PAIRS else f"All {n} pairs"
     title = f"{what}, layer {found.layer}, position {found.position}"
     table = _table(title, "pair", *(heads[name] for name in columns), *p)
@@ -316,7 +324,7 @@ def _pairs(found: "Comparison") -> Table:
     for row, column in lowest_pairs(at, _PAIRS):
         cell = at.isel(name=row, name_other=column)
         values = [_cell(cell, name) for name in columns]
-        values += [f"{float(cell['p_value']):.2g}"] if p else []
+        values += [_p(float(cell["p_one_direction"]))] if p else []
         table.add_row(f"{names[row]}, {names[column]}", *values)
     return table
 
@@ -393,9 +401,15 @@ def _cell(at: Any, name: str) -> str:
     if value != value:
         return "not measured"
     bounds = at[f"{name}_interval"].values if f"{name}_interval" in at else None
-    if bounds is not None and bounds[0] != bounds[0]:
-        return "too noisy"
-    return _two(value) if bounds is None else f"{_two(value)} [{_span(bounds, ', ')}]"
+    if bounds is None:
+        return _two(value)
+    if bounds[0] != bounds[0]:
+        return f"{_two(value)} (no interval)"
+    return f"{_two(value)} [{_span(bounds, ', ')}]"
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value == value else "not tested"
 
 
 def _span(ends: Any, between: str = " to ") -> str:
@@ -404,4 +418,5 @@ def _span(ends: Any, between: str = " to ") -> str:
 
 
 def _two(value: float) -> str:
-    return f"{value:.2f}"
+    """A cosine to two digits; an estimate beyond 1 is not told from 1, and says so."""
+    return f"{value:.2f}" if abs(value) <= 1.005 else "≥ 1" if value > 0 else "≤ -1"

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import binomtest
 
 from workbench.activations import Activations
-from workbench.directions.attenuation import interval, mean, pair_mean, ratio
+from workbench.directions.attenuation import FEWEST, interval, mean, pair_mean, ratio
 from workbench.directions.cosines import cosine_similarity_map
 from workbench.directions.estimate import mean_difference
 
@@ -16,7 +16,7 @@ COSINES, LENGTHS = (0.0, 0.5, 0.9), (2.0, 3.0, 4.0)
 D_MODEL, N, N_HARMLESS = 64, 40, 160
 
 
-def simulated(seed, shifts, repeats=10, n=N, n_resamples=100):
+def simulated(seed, shifts, repeats=10, n=N, n_resamples=100, extra=(), n_harmless=N_HARMLESS):
     """The map of planted directions; repeats are the layer axis, conditions the position axis.
 
     Args:
@@ -25,6 +25,8 @@ def simulated(seed, shifts, repeats=10, n=N, n_resamples=100):
         repeats: independent draws of the noise.
         n: prompts per category.
         n_resamples: replicates.
+        extra: categories of further prompts.
+        n_harmless: prompts that all categories are set against.
     """
     draw = torch.Generator().manual_seed(seed)
     offset = 5 * torch.randn(D_MODEL, generator=draw)
@@ -39,9 +41,11 @@ def simulated(seed, shifts, repeats=10, n=N, n_resamples=100):
             tuple(range(repeats)), tuple(range(-n_conditions, 0)), "resid_pre",
         ).with_resamples(n_resamples, seed)  # fmt: skip
 
-    category = torch.arange(n * n_categories) % n_categories
+    category = torch.cat(
+        [torch.arange(n * n_categories) % n_categories, torch.tensor([*extra]).int()]
+    )
     harmful = acts("harmful", ["abcdef"[c] for c in category], shifts[category][:, None])
-    harmless = acts("harmless", "x" * N_HARMLESS, 0)
+    harmless = acts("harmless", "x" * n_harmless, 0)
     return cosine_similarity_map(mean_difference(harmful, harmless, by="category"))
 
 
@@ -63,7 +67,7 @@ def maps():
     found = [simulated(seed, shifts).isel(name=0, name_other=1) for seed in range(10)]
     return {
         name: np.concatenate([each[name].values for each in found])
-        for name in ("cosine", "disattenuated", "ceiling", "p_value", "cosine_interval",
+        for name in ("cosine", "disattenuated", "ceiling", "p_permuted", "cosine_interval",
                      "disattenuated_interval", "reliability", "null")
     }  # fmt: skip
 
@@ -136,7 +140,7 @@ def test_permutations_reject_equal_categories_at_their_nominal_rate():
     shifts = planted([1.0], [0.5, 3.0])
     p = np.concatenate(
         [
-            simulated(seed, shifts, repeats=50)["p_value"].isel(name=0, name_other=1)
+            simulated(seed, shifts, repeats=50)["p_permuted"].isel(name=0, name_other=1)
             for seed in range(4)
         ]
     )
@@ -150,7 +154,82 @@ def test_permutations_reject_equal_categories_at_their_nominal_rate():
 def test_permutations_reject_categories_that_differ(maps):
     for condition, (cosine, length) in enumerate(CONDITIONS):
         if cosine < 0.9 or length == 4.0:
-            assert (maps["p_value"][:, condition] <= 0.05).mean() > 0.9
+            assert (maps["p_permuted"][:, condition] <= 0.05).mean() > 0.9
+
+
+@pytest.mark.parametrize("ratio_of_lengths", [1, 2, 4])
+def test_one_direction_of_other_lengths_is_one_direction(ratio_of_lengths):
+    # Reliabilities of the shorter from 0.6 to 0.98: 240 maps of two categories.
+    rows = torch.zeros(2, 3, D_MODEL)
+    rows[0, :, 0] = torch.tensor([1.5, 3.0, 10.0])
+    rows[1] = rows[0] * ratio_of_lengths
+    maps = [simulated(seed, rows, repeats=20, n=30).isel(name=0, name_other=1) for seed in range(4)]
+    told = np.concatenate([each["p_one_direction"].values for each in maps]) <= 0.05
+    assert told.mean() <= 0.05
+    # Prompts are of two distributions all the same, and that is what permuting them asks.
+    permuted = np.concatenate([each["p_permuted"].values for each in maps]) <= 0.05
+    assert (permuted[:, 2].mean() > 0.4) == (ratio_of_lengths > 1)
+
+
+def test_two_directions_are_told_apart_where_noise_allows():
+    found = simulated(0, planted([0.9], [3.0, 10.0]), repeats=40, n=30).isel(name=0, name_other=1)
+    power = (found["p_one_direction"] <= 0.05).mean("layer").values
+    assert power[0] < 0.9 < power[1]
+
+
+def test_pairs_are_corrected_together_and_the_mean_asks_about_all():
+    rows = torch.zeros(5, 1, D_MODEL)
+    rows[:, 0, 0] = torch.tensor([4.0, 4.0, 8.0, 8.0, 16.0])
+    equal = simulated(2, rows, repeats=60, n=20).squeeze("position")
+    p = equal["p_one_direction"].transpose("layer", "name", "name_other").values
+    assert np.isnan(p[:, np.eye(5, dtype=bool)]).all()
+    np.testing.assert_array_equal(p, p.swapaxes(1, 2))
+    assert (np.nanmin(p, axis=(1, 2)) <= 0.05).mean() <= 0.05
+    assert (equal["mean_p_one_direction"] <= 0.05).mean() <= 0.05
+    rows[4, 0, 1] = 12.0
+    one_differs = simulated(2, rows, repeats=60, n=20).squeeze("position")
+    p = one_differs["p_one_direction"].transpose("layer", "name", "name_other").values
+    assert (p[:, 4, :4] <= 0.05).mean() > 0.9 and (p[:, :4, :4] <= 0.05).mean() < 0.05
+    assert (one_differs["mean_p_one_direction"] <= 0.05).mean() > 0.9
+
+
+@pytest.mark.parametrize("cosine", [0.0, 0.9])
+def test_intervals_cover_with_the_fewest_prompts(cosine):
+    covered = []
+    for seed in range(12):
+        shifts = planted([cosine], [7.0])
+        found = simulated(seed, shifts, repeats=10, n=FEWEST).isel(name=0, name_other=1)
+        low, high = found["disattenuated_interval"].transpose("bound", ...).values
+        covered.append((low <= cosine) & (cosine <= high))
+    assert np.mean(covered) >= 0.9
+
+
+def test_categories_of_few_prompts_have_cosines_without_intervals():
+    shifts = torch.zeros(4, 1, D_MODEL)
+    shifts[:, 0, 0], shifts[1, 0, 1] = 5.0, 3.0
+    prompts = [0] * 20 + [1] * 20 + [2] * 3 + [3] * 4
+    found = simulated(0, shifts, repeats=5, n=0, n_resamples=200, extra=prompts).squeeze("position")
+    assert found.attrs["too_few"] == {"c": 3, "d": 4} and found.attrs["fewest"] == FEWEST
+    assert found["cosine"].notnull().all() and found["p_permuted"].notnull().all()
+    for name in ("cosine_interval", "disattenuated", "disattenuated_interval", "ceiling",
+                 "p_one_direction"):  # fmt: skip
+        few = found[name].sel(name=["c", "d"]), found[name].sel(name_other=["c", "d"])
+        assert all(each.isnull().all() for each in few), name
+        assert found[name].sel(name="a", name_other="b").notnull().all(), name
+    assert found["reliability"].sel(name=["c", "d"]).isnull().all()
+    assert found["reliability"].sel(name=["a", "b"]).notnull().all()
+    # The mean is of the pairs that have intervals, and lies in its own.
+    np.testing.assert_allclose(found["mean_cosine"], found["cosine"].sel(name="a", name_other="b"))
+    low, high = found["mean_cosine_interval"].transpose("bound", "layer").values
+    assert ((low < found["mean_cosine"]) & (found["mean_cosine"] < high)).all()
+
+
+def test_few_harmless_prompts_are_too_few_for_every_category():
+    shifts = planted([0.5], [3.0])
+    found = simulated(0, shifts, repeats=2, n_harmless=FEWEST - 1)
+    assert found.attrs["too_few"] == {"a": FEWEST - 1, "b": FEWEST - 1}
+    assert found["mean_cosine"].notnull().all() and found["mean_cosine_interval"].isnull().all()
+    assert simulated(0, shifts, repeats=2, n_harmless=FEWEST).attrs["too_few"] == {}
 
 
 def test_the_mean_over_pairs_has_its_own_interval_and_null():
@@ -166,7 +245,7 @@ def test_the_mean_over_pairs_has_its_own_interval_and_null():
     width = (pair.sel(bound="high") - pair.sel(bound="low")).mean()
     assert (high - low).mean() < width
     assert (found["mean_cosine"] < found["mean_null"].sel(quantile=0.025)).all()
-    assert (found["mean_p_value"] == found["mean_p_value"].min()).all()
+    assert (found["mean_p_permuted"] == found["mean_p_permuted"].min()).all()
     off = found["cosine"].values[~np.eye(4, dtype=bool)]
     np.testing.assert_allclose(found["mean_cosine"], off.mean(0))
 
@@ -220,6 +299,8 @@ def test_means_and_intervals_leave_out_replicates_that_say_nothing():
     np.testing.assert_allclose(interval(empty, empty, 0.9), [0.05, 0.95])
     # Ratios that do not exist, of replicates that do, are another matter.
     assert np.isnan(interval(empty, np.zeros(151), 0.9)).all()
+    # Of 19 replicates none lies outside of 90 %.
+    assert np.isnan(interval(draws[:19], draws[:19], 0.9)).all()
     few = np.r_[draws, [np.nan] * 5]
     np.testing.assert_allclose(interval(few, np.zeros(106), 0.9), [0.05, 0.95])
 

@@ -123,10 +123,10 @@ def test_with_resamples_there_are_baselines(over):
     d = resampled()
     found = cosine_similarity_map(d, over=over, confidence=0.8)
     expected = {"cosine", "disattenuated", "ceiling", "cosine_interval", "disattenuated_interval"}
-    expected |= {"reliability"}
+    expected |= {"reliability", "p_one_direction"}
     if over == "name":
-        expected |= {"null", "p_value"} | {f"mean_{n}" for n in expected - {"reliability"}}
-        expected |= {"mean_null", "mean_p_value"}
+        expected |= {"null", "p_permuted"} | {f"mean_{n}" for n in expected - {"reliability"}}
+        expected |= {"mean_null", "mean_p_permuted"}
     assert set(found.data_vars) == expected
     baselines = {"reliability", "disattenuated", "ceiling"} | (
         {"null"} if over == "name" else set()
@@ -156,7 +156,7 @@ def test_two_sets_have_a_reliability_each_and_no_null():
     a, b = resampled(0), resampled(1)
     found = cosine_similarity_map(a, b)
     assert {"reliability", "reliability_other", "disattenuated"} <= set(found.data_vars)
-    assert not {"null", "p_value", "mean_cosine"} & set(found.data_vars)
+    assert not {"null", "p_permuted", "mean_cosine"} & set(found.data_vars)
     assert set(found.attrs["baselines"]) == {"reliability", "disattenuated", "ceiling"}
     own = cosine_similarity_map(b)["reliability"].rename(name="name_other")
     np.testing.assert_allclose(
@@ -172,7 +172,7 @@ def test_what_is_zero_has_no_cosine_and_the_rest_has():
     found = cosine_similarity_map(resampled())
     for name, variable in found.data_vars.items():
         assert variable.sel(layer=0).isnull().all(), name
-    for name in ("cosine", "ceiling", "null", "p_value", "mean_cosine", "reliability"):
+    for name in ("cosine", "ceiling", "null", "p_permuted", "mean_cosine", "reliability"):
         assert found[name].sel(layer=3).notnull().all(), name
     between_layers = cosine_similarity_map(resampled(), over="layer")["cosine"]
     assert between_layers.sel(layer=0).isnull().all()

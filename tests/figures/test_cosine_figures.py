@@ -40,7 +40,8 @@ def cosines(seed=0, layers=(0, 3, 7), positions=(-2, -1), baselines=True, names=
         variables[f"{prefix}ceiling"] = (dims, 0 * v + 0.9)
         null = np.stack([0 * v + q for q in (0.8, 0.85, 0.88)], -1)
         variables[f"{prefix}null"] = ((*dims, "quantile"), null)
-        variables[f"{prefix}p_value"] = (dims, np.where(v > 0.5, 0.4, 0.01))
+        variables[f"{prefix}p_permuted"] = (dims, 0 * v + 0.01)
+        variables[f"{prefix}p_one_direction"] = (dims, np.where(v > 0.5, 0.4, 0.01))
     # At layer 3 the length of some direction is not known well enough.
     variables["mean_disattenuated_interval"][1][1] = np.nan
     variables["reliability"] = (("name", *rest), 0.8 + np.zeros((n, *cells)))
@@ -89,9 +90,10 @@ def test_values_stand_where_they_belong():
                 assert value == pytest.approx(expected)
                 printed = heat.text[row][column].replace("\N{MINUS SIGN}", "-")
                 assert float(printed.rstrip("°")) == pytest.approx(expected, abs=0.006)
-                # The ring is for what permuted categories reach as well.
+                # The ring is for what is not told from one direction.
                 assert printed.endswith("°") == (expected > 0.5)
-    assert "°: no lower than with categories permuted" in subtitle(figure)
+    assert "°: not told from one direction (p &gt; 0.05, corrected" in subtitle(figure)
+    assert "?: not tested" not in subtitle(figure)
 
 
 def test_similar_categories_stand_beside_each_other():
@@ -125,11 +127,47 @@ def test_the_scale_is_the_same_for_all_maps_and_white_at_zero():
 def test_hovering_shows_everything_that_is_known_of_a_pair():
     (heat,) = heats(figures.cosine_map(cosines(), layer=3, position=-1))
     text = heat.customdata[0][1]
-    for part in ("layer 3", "cosine", "without noise", "[", "ceiling 0.9", "permuted 0.8 to 0.88"):
+    for part in ("layer 3", "cosine", "without noise", "[", "ceiling 0.9",
+                 "permuted among prompts 0.8 to 0.88, p = 0.01 (lengths count)",
+                 "one direction: p = 0.4, corrected"):  # fmt: skip
         assert part in text
-    assert "p = " in text
     (plain,) = heats(figures.cosine_map(cosines(baselines=False), layer=3, position=-1))
     assert "p = " not in plain.customdata[0][1]
+
+
+def test_what_was_not_tested_is_marked_and_named():
+    data = cosines().assign_attrs(too_few={"drug_use": 3}, fewest=8)
+    few = (data["name"] == "drug_use") | (data["name_other"] == "drug_use")
+    for name in ("disattenuated", "disattenuated_interval", "cosine_interval", "p_one_direction"):
+        data[name] = data[name].where(~few)
+    figure = figures.cosine_map(data, layer=3, position=-1)
+    (heat,) = heats(figure)
+    row = heat.y.index("drug use")
+    assert all(text.endswith("?") for text in heat.text[row] if text)
+    told = " ".join(subtitle(figure).split())
+    assert "?: not tested for being one direction" in told
+    assert "fewer than 8 prompts, too few for intervals, reliability and cosines" in told
+    assert "drug use 3" in told
+    hover = heat.customdata[row][heat.x.index("fraud")]
+    assert "(no interval)" in hover and "one direction: not tested" in hover
+    assert "3 categories" in subtitle(figures.cosine_by_layer(data, position=-1))
+
+
+def test_an_estimate_beyond_1_is_not_shown_as_a_cosine():
+    data = cosines()
+    data["disattenuated"] = data["disattenuated"] + 0.4
+    data["mean_disattenuated"] = data["mean_disattenuated"] * 0 + 1.09
+    (heat,) = heats(figures.cosine_map(data, layer=3, position=-1))
+    hovers = [text for line in heat.customdata for text in line]
+    assert any("without noise \N{GREATER-THAN OR EQUAL TO}1 [" in text for text in hovers)
+    assert not any("without noise 1." in text for text in hovers)
+    figure = figures.cosine_by_layer(data, position=-1)
+    (line,) = [trace for trace in figure.data if trace.name == "without noise"]
+    assert line.y[1:] == (1, 1) and line.marker.symbol[1:] == ("triangle-up",) * 2
+    assert "\N{GREATER-THAN OR EQUAL TO}1" in line.customdata[2]
+    assert "estimate 1.09" in line.customdata[2]
+    assert "triangle: estimated beyond 1, not told from 1" in subtitle(figure)
+    assert max(y for t in figure.data if t.fill == "toself" for y in t.y if y is not None) <= 1
 
 
 def test_reliability_stands_beside_its_row():

@@ -1,5 +1,6 @@
 """Cosines between directions: between categories, layers or positions, with their baselines."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -9,36 +10,22 @@ from torch import Tensor
 
 from workbench.arguments import checked
 from workbench.directions.attenuation import (
+    FEWEST,
     Sample,
     between,
     cosine_draws,
     cosines,
     inner_products,
-    interval,
     pair_mean,
     ratio,
     wide,
     within,
 )
+from workbench.directions.cosine_variables import MEANINGS, Arrays, levels, variables
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 
 Axis = Literal["name", "layer", "position"]
-Arrays = dict[str, np.ndarray]
-
-MEANINGS = {
-    "cosine": "signed cosine of the measured directions",
-    "cosine_interval": "interval of the cosine on as many other prompts",
-    "reliability": "share of a direction's squared length that is not noise, from split halves",
-    "disattenuated": "cosine without the noise of the directions, their own and what they share; "
-    "not measured where one is no longer than its noise",
-    "disattenuated_interval": "interval of the disattenuated cosine; not measured where a "
-    "direction may be no longer than its noise",
-    "ceiling": "cosine that would be measured if the true directions were the same",
-    "null": "quantiles of the cosine with categories permuted among the prompts",
-    "p_value": "share of permutations with a cosine as low; one-sided, each pair for itself",
-}
-"""What each variable of a map says."""
 
 _BASELINES = ("reliability", "disattenuated", "ceiling", "null")
 """What a cosine is read against, where the map holds it."""
@@ -55,7 +42,12 @@ def cosine_similarity_map(
     """Signed cosines between names, layers or positions, at every label of the other two axes.
 
     Directions of activations that were collected with ``n_resamples`` come with baselines; how they
-    are estimated stands in `workbench.directions.attenuation`. They need about 200 replicates.
+    are estimated stands in `workbench.directions.attenuation`. They need about 200 replicates, and
+    8 prompts on either side: a name with fewer has its plain cosines alone, takes no part in means
+    over pairs, and stands in ``attrs["too_few"]`` with their number.
+
+    Whether two directions are one is what ``p_one_direction`` asks. ``p_permuted`` asks more:
+    whether categories can be exchanged. It is small, too, where they differ in length only.
 
     Which baselines a map has stands in its ``attrs["baselines"]``. Reliability, disattenuated
     cosine, ceiling and intervals exist on every axis, within one set and between two. The null
@@ -72,10 +64,10 @@ def cosine_similarity_map(
 
     Returns:
         Dataset over (``over``, ``over``_other, the other two axes): ``cosine``; with resamples
-        ``reliability``, ``disattenuated``, ``ceiling``, and ``cosine_interval`` and
-        ``disattenuated_interval`` with a ``bound`` axis; between categories of one set also
-        ``null`` (with a ``quantile`` axis) and ``p_value``. Between names of one set,
-        ``mean_cosine`` and so on are the same for the mean over all pairs. Directions that are
+        ``reliability``, ``disattenuated``, ``ceiling``, ``p_one_direction``, and
+        ``cosine_interval`` and ``disattenuated_interval`` with a ``bound`` axis; between categories
+        of one set also ``null`` (with a ``quantile`` axis) and ``p_permuted``. Between names of one
+        set, ``mean_cosine`` and so on are the same for the mean over all pairs. Directions that are
         zero but for rounding give NaN.
 
     Raises:
@@ -99,26 +91,42 @@ def cosine_similarity_map(
         {name: np.where(unknown, np.nan, values) for name, values in arrays.items()}
         for arrays in (point, draws)
     )
+    too_few = [_too_few(each) if not missing else {} for each in (directions_a, other)]
+    few = [
+        _is_few(each, over, own) for each, own in zip((directions_a, other), too_few, strict=True)
+    ]
+    noisy = few[0][..., :, None] | few[1][..., None, :]
+    for arrays, whole in ((point, "cosine"), (draws, "null")):
+        for name in {*arrays} - {whole}:
+            arrays[name] = np.where(noisy, np.nan, arrays[name])
     rest = tuple(axis for axis in get_args(Axis) if axis != over)
-    variables = _variables("", (*rest, over, f"{over}_other"), point, draws, confidence)
+    dims = (*rest, over, f"{over}_other")
+    found = variables("", dims, point, draws, confidence, square=directions_b is None)
     if pairs:
+        # Over the pairs that have intervals; where there is no such pair, over all of them.
+        counted = [row for row, name in enumerate(other.names) if name not in too_few[0]]
+        own = np.ix_(counted, counted) if len(counted) > 1 else (slice(None), slice(None))
         mean_point, mean_draws = (
-            {name: pair_mean(values) for name, values in arrays.items()}
+            {name: pair_mean(values[..., *own]) for name, values in arrays.items()}
             for arrays in (point, draws)
         )
-        variables |= _variables("mean_", rest, mean_point, mean_draws, confidence)
+        found |= variables("mean_", rest, mean_point, mean_draws, confidence)
     if not missing:
-        names = [("reliability", over, zero_a), ("reliability_other", f"{over}_other", zero_b)]
-        for (name, axis, zero), values in zip(names, reliability, strict=True):
+        names = [("reliability", over), ("reliability_other", f"{over}_other")]
+        unknown = [zero_a | few[0], zero_b | few[1]]
+        for (name, axis), values, lost in zip(names, reliability, unknown, strict=True):
             if axis == over or directions_b is not None:
                 attrs = {"units": "share", "long_name": MEANINGS["reliability"]}
-                variables[name] = ((*rest, axis), np.where(zero, np.nan, values), attrs)
-    dataset = _labelled(variables, directions_a, other, over, rest, confidence)
+                found[name] = ((*rest, axis), np.where(lost, np.nan, values), attrs)
+    dataset = _labelled(found, directions_a, other, over, rest, confidence)
     dataset.attrs = _attrs(directions_a, directions_b, over, missing, confidence)
     if not missing:
         dataset.attrs["baselines"] = {
             name: MEANINGS[name] for name in _BASELINES if name in dataset
         }
+        dataset.attrs |= {"too_few": too_few[0], "fewest": FEWEST}
+        if directions_b is not None:
+            dataset.attrs["too_few_other"] = too_few[1]
     return dataset
 
 
@@ -157,42 +165,28 @@ def _estimates(
     return point, draws, shares
 
 
-def _variables(
-    prefix: str, dims: tuple[str, ...], point: Arrays, draws: Arrays, confidence: float
-) -> dict[str, Any]:
-    """The map's variables, with what their draws say about them."""
-    found = {name: (dims, values) for name, values in point.items()}
-    for name in ("cosine", "disattenuated"):
-        if name in draws:
-            bounds = interval(draws[name], draws["usable"], confidence)
-            if name == "cosine":
-                bounds = np.clip(bounds, -1, 1)
-            found[f"{name}_interval"] = ((*dims, "bound"), bounds)
-    if "null" in draws:
-        null, n = draws["null"], len(draws["null"])
-        lost = ~np.isfinite(null).all(0)
-        levels = _levels(confidence)
-        bounds = np.quantile(np.where(lost, 0.0, null), levels, axis=0)
-        found["null"] = ((*dims, "quantile"), np.moveaxis(np.where(lost, np.nan, bounds), 0, -1))
-        # Equal but for rounding counts as low: so does a category's cosine with itself.
-        as_low = (null <= point["cosine"] + 1e-9).sum(0)
-        found["p_value"] = (dims, np.where(lost, np.nan, (1 + as_low) / (1 + n)))
-    mean = "mean over pairs: " if prefix else ""
-    return {
-        f"{prefix}{name}": (
-            *entry,
-            {
-                "units": "share" if name == "p_value" else "cosine",
-                "long_name": mean + MEANINGS[name],
-            },
-        )
-        for name, entry in found.items()
+def _too_few(directions: Directions) -> dict[str, int]:
+    """The names with too few prompts for intervals, on the side that has the fewer, and how many.
+
+    Where the number of prompts is not recorded it is the mean of their resampled weights.
+    """
+    assert directions.resampled is not None
+    n = directions.provenance.get("n") or {}
+    by_name = directions.provenance.get("n_by_name") or {}
+    weights = directions.resampled.weights.sum(1).mean(0).round().int().tolist()
+    counts = {
+        name: min(by_name.get(name, n.get("positive", weight)), n.get("negative", FEWEST))
+        for name, weight in zip(directions.names, weights, strict=True)
     }
+    return {name: int(count) for name, count in counts.items() if count < FEWEST}
 
 
-def _levels(confidence: float) -> list[float]:
-    # Rounded, so that 0.025 can be selected by its label.
-    return [round((1 - confidence) / 2, 10), 0.5, round((1 + confidence) / 2, 10)]
+def _is_few(directions: Directions, over: Axis, too_few: Mapping[str, int]) -> np.ndarray:
+    """Whether a direction has too few prompts, [… entry], as the map has it."""
+    shape = directions.values.shape[:3]
+    few = torch.tensor([name in too_few for name in directions.names])
+    few = few[:, None, None, None].expand(*shape, 1)
+    return _moved(few, over)[..., 0].numpy()
 
 
 def _labelled(
@@ -211,7 +205,7 @@ def _labelled(
     if "bound" in used:
         coords["bound"] = ["low", "high"]
     if "quantile" in used:
-        coords["quantile"] = _levels(confidence)
+        coords["quantile"] = levels(confidence)
     return xr.Dataset(variables, coords).transpose(over, f"{over}_other", *rest, ...)
 
 

@@ -6,8 +6,16 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
+from workbench.few import n_averaged
 from workbench.figures.bands import band
-from workbench.figures.pairs import compared, describe, selected, with_interval
+from workbench.figures.pairs import (
+    beyond,
+    compared,
+    describe,
+    marked,
+    selected,
+    with_interval,
+)
 from workbench.figures.theme import (
     INK,
     MUTED,
@@ -32,6 +40,7 @@ def cosine_by_layer(cosines: xr.Dataset, *, position: int | None = None) -> go.F
 
     With baselines: the interval, the same without noise, the ceiling that noise sets, and the
     range with categories permuted among prompts. Without: the lowest and the highest pair.
+    Estimates without noise that lie beyond 1 are drawn at 1, as triangles; hovering shows them.
 
     Args:
         cosines: a map of `cosine_similarity_map` between the names of one set.
@@ -68,12 +77,14 @@ def cosine_by_layer(cosines: xr.Dataset, *, position: int | None = None) -> go.F
     figure.update_xaxes(title_text="layer", row=1 if plain else 2, col=1)
     for row in range(1, 2 if plain else 3):
         figure.update_yaxes(range=_range(figure, row), row=row, col=1)
-    parts = [f"{at.sizes['name']} categories", *describe(cosines, at, over)]
+    parts = [f"{n_averaged(cosines)} categories", *describe(cosines, at, over)]
     if not plain:
         parts.append(f"bands under the lines: {interval_name(cosines)}")
         unbounded = at["mean_disattenuated_interval"].isnull().any("bound")
         if bool((unbounded & at["mean_disattenuated"].notnull()).any()):
             parts.append("hollow: too noisy for an interval")
+        if beyond(at["mean_disattenuated"].values).any():
+            parts.append("triangle: estimated beyond 1, not told from 1")
     title = "How alike the categories' directions are, by layer"
     themed(figure, title, parts, height=340 if plain else 560)
     return legend_below(figure, "")
@@ -83,7 +94,7 @@ def _mean(figure: go.Figure, at: xr.Dataset, variable: str, label: str, row: int
     """A line with its interval as a band."""
     colour = PALETTE[2] if row == 1 else PALETTE[3]
     if f"{variable}_interval" in at:
-        low, high = at[f"{variable}_interval"].transpose("bound", "layer").values
+        low, high = np.clip(at[f"{variable}_interval"].transpose("bound", "layer").values, -1, 1)
         layers = at["layer"].values.tolist()
         under = band(layers, low, high, translucent(colour), showlegend=False, legendgroup=label)
         figure.add_trace(under, row, 1)
@@ -118,19 +129,25 @@ def _range(figure: go.Figure, row: int) -> list[float]:
 
 def _line(at: xr.Dataset, variable: str, label: str, colour: str, symbol: str) -> go.Scatter:
     """One mean by layer, with everything else in its hover."""
-    texts, fills = [], []
+    texts, fills, values = [], [], at[variable].values
     for layer in at["layer"].values.tolist():
         cell = at.sel(layer=layer)
         parts = [f"{label} {with_interval(cell, variable)}"]
-        if "mean_p_value" in cell and variable == "mean_cosine":
-            parts.append(f"p = {number(float(cell['mean_p_value']))}")
+        if "mean_p_permuted" in cell and variable == "mean_cosine":
+            p = number(float(cell["mean_p_permuted"]))
+            parts.append(f"categories permuted among prompts: p = {p} (lengths count)")
+        if "mean_p_one_direction" in cell and variable == "mean_disattenuated":
+            if beyond(float(cell[variable])):
+                parts.append(f"estimate {number(float(cell[variable]))}")
+            p = float(cell["mean_p_one_direction"])
+            parts.append(f"all one direction: {f'p = {number(p)}' if p == p else 'not tested'}")
         texts.append("<br>".join(parts))
         name = f"{variable}_interval"
         hollow = np.isfinite(float(cell[variable])) and name in cell and cell[name].isnull().any()
         fills.append("white" if hollow else colour)
     return go.Scatter(
         x=at["layer"].values.tolist(),
-        y=at[variable].values.tolist(),
+        y=np.clip(values, -1, 1).tolist(),
         mode="lines+markers",
         name=label,
         legendgroup=label,
@@ -138,7 +155,7 @@ def _line(at: xr.Dataset, variable: str, label: str, colour: str, symbol: str) -
         showlegend="white" not in fills,
         line={"color": colour, "width": 2},
         marker={
-            "symbol": symbol,
+            "symbol": marked(symbol, values),
             "size": 7,
             "color": fills,
             "line": {"color": colour, "width": 1.5},

@@ -7,7 +7,7 @@ import xarray as xr
 from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.bands import band
-from workbench.figures.pairs import compared, describe, selected, with_interval
+from workbench.figures.pairs import beyond, compared, describe, marked, selected, with_interval
 from workbench.figures.theme import (
     INK,
     MUTED,
@@ -26,6 +26,7 @@ def cosine_pair(
     """How alike two categories' directions are at every layer, as measured and without noise.
 
     Draws the intervals and the ceiling where the map has them. Hovering shows all numbers.
+    Estimates without noise that lie beyond 1 are drawn at 1, as triangles.
 
     Args:
         cosines: a map of `cosine_similarity_map` between names.
@@ -52,19 +53,20 @@ def cosine_pair(
             continue
         ends = at.get(f"{variable}_interval")
         if ends is not None:
-            low, high = ends.transpose("bound", "layer").values
+            low, high = np.clip(ends.transpose("bound", "layer").values, -1, 1)
             shade = translucent(colour)
             figure.add_trace(band(layers, low, high, shade, legendgroup=variable, showlegend=False))
         texts = [with_interval(at.sel(layer=layer), variable) for layer in layers]
+        values = at[variable].values
         figure.add_trace(
             go.Scatter(
                 x=layers,
-                y=at[variable].values.tolist(),
+                y=np.clip(values, -1, 1).tolist(),
                 mode="lines+markers",
                 name=label,
                 legendgroup=variable,
                 line={"color": colour, "width": 2},
-                marker={"symbol": symbol, "size": 7},
+                marker={"symbol": marked(symbol, values), "size": 7},
                 customdata=texts,
                 hovertemplate=f"layer %{{x}}<br>{label}: %{{customdata}}<extra></extra>",
             )
@@ -88,18 +90,18 @@ def cosine_pair(
     parts = describe(cosines, at, over)
     if "cosine_interval" in at:
         parts.append(f"bands: {interval_name(cosines)}")
+    if "disattenuated" in at and beyond(at["disattenuated"].values).any():
+        parts.append("triangle: estimated beyond 1, not told from 1")
     themed(figure, f"{names}, by layer", parts, height=300)
     return legend_below(figure, "")
 
 
 def _range(at: xr.Dataset) -> list[float]:
-    """From -1 or 0 to 1, and a little further where the estimate without noise is above."""
-    values = np.concatenate(
-        [
-            at[name].values.ravel()
-            for name in ("cosine", "cosine_interval", "disattenuated")
-            if name in at
-        ]
+    """From -1, or a little below 0, to 1."""
+    names = ("cosine", "cosine_interval", "disattenuated")
+    low = min(
+        float(np.nanmin(at[name].values))
+        for name in names
+        if name in at and at[name].notnull().any()
     )
-    low = float(np.nanmin(values))
-    return [-1.05 if low < -0.3 else min(-0.1, low - 0.05), max(1.05, float(np.nanmax(values)))]
+    return [-1.05 if low < -0.3 else min(-0.1, low - 0.05), 1.05]

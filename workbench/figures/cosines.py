@@ -39,7 +39,8 @@ def cosine_map(
 
     Similar categories stand beside each other. Where the map has baselines, bars say how reliable
     each direction is, hovering shows the interval, the cosine without noise, the ceiling and p, and
-    a ring after a value says that it is no lower than with categories permuted among the prompts.
+    a ring after a value says that the two are not told from one direction, whatever their lengths;
+    a question mark that this was not tested, because of too few prompts or too much noise.
 
     Args:
         cosines: a map of `cosine_similarity_map`.
@@ -78,8 +79,11 @@ def cosine_map(
         parts.append("grey diagonal: each is 1 with itself")
     if bool((at["cosine"].isnull()).any()):
         parts.append("n/m: not measured, a direction there is zero but for rounding")
-    if "p_value" in at and bool((at["p_value"] > _LEVEL).any()) and same:
-        parts.append(f"°: no lower than with categories permuted (p > {_LEVEL})")
+    marks = _marks(at, same)
+    if (marks == "°").any():
+        parts.append(f"°: not told from one direction (p > {_LEVEL}, corrected over pairs by Holm)")
+    if (marks == "?").any():
+        parts.append("?: not tested for being one direction, too few prompts or too noisy")
     side = 34 if len(rows) <= _PRINTED else 18
     themed(figure, f"Cosines between {WORDS[over]}", parts, height=130 + side * max(len(rows), 5))
     return figure.update_layout(coloraxis=_scale())
@@ -146,8 +150,7 @@ def _heat(
     values = at["cosine"].values
     diagonal = np.eye(len(rows), dtype=bool) if same else np.zeros(values.shape, dtype=bool)
     shown = np.isfinite(values) & ~diagonal
-    low = at["p_value"].values > _LEVEL if "p_value" in at else np.zeros(values.shape, dtype=bool)
-    marks = np.where(low, "°", "")
+    marks = _marks(at, same)
     texts = [
         [f"{_two_digits(value)}{mark}" if drawn else "" for value, mark, drawn in row]
         for row in (zip(*line, strict=True) for line in zip(values, marks, shown, strict=True))
@@ -176,6 +179,19 @@ def _heat(
     return [under, over]
 
 
+def _marks(at: xr.Dataset, same: bool) -> np.ndarray:
+    """What stands after a value: whether a pair is told from one direction, or was not tested."""
+    values = at["cosine"].values
+    if "p_one_direction" not in at:
+        return np.full(values.shape, "")
+    p = at["p_one_direction"].transpose(*at["cosine"].dims).values
+    marks = np.where(p > _LEVEL, "°", np.where(np.isnan(p), "?", ""))
+    nothing = ~np.isfinite(values)
+    if same:
+        nothing |= np.eye(len(values), dtype=bool)
+    return np.where(nothing, "", marks)
+
+
 def _hover(at: xr.Dataset) -> list[list[str]]:
     """Everything the map knows about each pair."""
     texts = []
@@ -190,10 +206,15 @@ def _hover(at: xr.Dataset) -> list[list[str]]:
             if "disattenuated" in cell:
                 parts.append(f"without noise {with_interval(cell, 'disattenuated')}")
                 parts.append(f"ceiling {number(float(cell['ceiling']))}")
-            if "p_value" in cell:
+            if "p_one_direction" in cell:
+                p = float(cell["p_one_direction"])
+                known = f"p = {number(p)}, corrected" if np.isfinite(p) else "not tested"
+                parts.append(f"one direction: {known}")
+            if "p_permuted" in cell:
                 null = cell["null"].values
-                parts.append(f"categories permuted {number(null[0])} to {number(null[-1])}")
-                parts.append(f"p = {number(float(cell['p_value']))}")
+                span = f"{number(null[0])} to {number(null[-1])}"
+                p = number(float(cell["p_permuted"]))
+                parts.append(f"categories permuted among prompts {span}, p = {p} (lengths count)")
             line.append("<br>".join(parts))
         texts.append(line)
     return texts

@@ -159,8 +159,9 @@ GALLERY = (
         question="Do harm categories share one direction?",
         caption="Cosines between the categories' directions at the selected layer and position. "
         "All are set against the same harmless prompts, which raises every cosine, and "
-        "noise lowers it: read a value beside its reliability, its ceiling and the "
-        "permuted categories, on hover.",
+        "noise lowers it: read a value beside its reliability and, on hover, its ceiling and "
+        "its value without noise. A ring is no proof of one direction: with much noise, "
+        "different ones are not told apart either.",
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
         figure=lambda run: cosine_map(numbers.at_choice(run, "cosines")),
@@ -181,8 +182,10 @@ GALLERY = (
         name="cosine_by_layer",
         question="How alike are the categories, layer by layer?",
         caption="Mean over all pairs. Above, as measured, with the ceiling that noise sets and "
-        "the range with categories permuted among prompts; below, rid of noise. A mean "
-        "below the permuted range says that categories differ, however high it is.",
+        "the range with categories permuted among prompts; below, rid of noise. A band below 1 "
+        "in the lower panel says that directions differ. A mean below the permuted range says "
+        "less: that the categories' prompts do, if only in how far they reach along one "
+        "direction.",
         answers="Zhao et al. 2025, the cosines between risk categories",
         needs="cosines",
         figure=lambda run: cosine_by_layer(run.results["cosines"]),

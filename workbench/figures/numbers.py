@@ -8,7 +8,7 @@ from workbench.figures.head_attention import shown_prompts
 from workbench.figures.head_maps import attribution_group
 from workbench.figures.tidy import drawn
 
-_PAIRS = ("cosine", "disattenuated", "ceiling", "p_value", "reliability")
+_PAIRS = ("cosine", "disattenuated", "ceiling", "p_one_direction", "p_permuted", "reliability")
 
 
 def candidates(run: Any) -> xr.Dataset:
@@ -51,7 +51,13 @@ def pairs_by_layer(run: Any) -> xr.Dataset:
 
 def mean_pairs(run: Any) -> xr.Dataset:
     """Means over pairs of categories, with what they are read against."""
-    names = ("mean_cosine", "mean_disattenuated", "mean_ceiling", "mean_null")
+    names = (
+        "mean_cosine",
+        "mean_disattenuated",
+        "mean_ceiling",
+        "mean_null",
+        "mean_p_one_direction",
+    )
     return drawn(run.results["cosines"], *names)
 
 

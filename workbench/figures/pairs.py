@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.errors import StudyError
+from workbench.few import too_few
 from workbench.figures.theme import model_of, number, require
 
 WORDS = {"name": "categories", "layer": "layers", "position": "positions"}
@@ -84,12 +85,41 @@ def as_words(values: np.ndarray) -> list[str]:
 
 
 def with_interval(cell: xr.Dataset, name: str) -> str:
-    """A value and, where there is one, its interval."""
-    value = number(float(cell[name]))
-    if f"{name}_interval" not in cell:
+    """A cosine and, where there is one, its interval."""
+    value = as_cosine(float(cell[name]))
+    if f"{name}_interval" not in cell or not np.isfinite(float(cell[name])):
         return value
     low, high = cell[f"{name}_interval"].values
-    return f"{value} [{number(low)}, {number(high)}]"
+    if not np.isfinite(low):
+        return f"{value} (no interval)"
+    return f"{value} [{as_cosine(low)}, {as_cosine(high)}]"
+
+
+def as_cosine(value: float) -> str:
+    r"""A cosine as it is printed: an estimate beyond 1 is not told from 1, and says so.
+
+    >>> as_cosine(0.5), as_cosine(1.09) == "\N{GREATER-THAN OR EQUAL TO}1"
+    ('0.5', True)
+    """
+    if not beyond(value):
+        return number(value)
+    return (
+        "\N{GREATER-THAN OR EQUAL TO}1" if value > 0 else "\N{LESS-THAN OR EQUAL TO}\N{MINUS SIGN}1"
+    )
+
+
+def beyond(values: Any) -> Any:
+    """Where an estimate of a cosine lies beyond -1 or 1, by more than its printed digits."""
+    return np.abs(values) > 1.0005  # NaN is not
+
+
+def marked(symbol: str, values: np.ndarray) -> str | list[str]:
+    """Marks of a line of cosines: its own, and a triangle where an estimate lies beyond 1."""
+    outside = beyond(values)
+    if not outside.any():
+        return symbol
+    up_or_down = np.where(values > 0, "triangle-up", "triangle-down")
+    return np.where(outside, up_or_down, symbol).tolist()
 
 
 def methods(attrs: Mapping[str, Any]) -> str:
@@ -123,6 +153,7 @@ def describe(cosines: xr.Dataset, at: xr.Dataset, over: str) -> list[str]:
         html.escape(methods(attrs)),
         counts,
         "no intervals: directions were not resampled" if plain else "",
+        html.escape(too_few(cosines)),
         f"layer {last} follows the last block, before or after the final norm: not recorded"
         if "layer" in at.coords and last in np.atleast_1d(at["layer"].values)
         else "",

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.few import n_averaged, too_few
+from workbench.figures.pairs import with_interval
 from workbench.heads import head_labels
 
 if TYPE_CHECKING:
@@ -33,15 +35,17 @@ def projections(results: Results, layer: int, position: int) -> str:
 
 
 def cosines(results: Results, layer: int, position: int) -> str:
-    """How alike the categories' directions are, against categories permuted among prompts."""
+    """How alike the categories' directions are, and whether they are told from one."""
     at = results["cosines"].sel(layer=layer, position=position)
-    text = f"mean over {at.sizes['name']} categories {_value(at, 'mean_cosine')}"
+    text = f"mean over {n_averaged(at)} categories {_value(at, 'mean_cosine')}"
     if "mean_disattenuated" in at:
-        text += f", without noise {_value(at, 'mean_disattenuated')}"
+        text += f", without noise {with_interval(at, 'mean_disattenuated')}"
+        p = float(at["mean_p_one_direction"])
+        text += f", all one direction p = {p:.2g}" if p == p else ", too noisy to test for one"
     if "mean_null" in at:
         low, high = at["mean_null"].values[[0, -1]]
         text += f"; categories permuted {low:.2f} to {high:.2f}"
-    return text
+    return f"{text}; {few}" if (few := too_few(at)) else text
 
 
 def angles(results: Results, layer: int, position: int) -> str:
