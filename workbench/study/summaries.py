@@ -83,7 +83,8 @@ def transfer(results: Results, layer: int, position: int) -> str:
     text += " directions when ablated"
     if "asymmetry" in at and float(at["asymmetry"]) == float(at["asymmetry"]):
         text += f"; asymmetry {_value(at, 'asymmetry')}"
-        text += f", by chance up to {float(at['asymmetry_noise']):.2f}"
+        noise = float(at["asymmetry_noise"])
+        text += f", by chance up to {noise:.2f}" if noise == noise else ", by chance not known"
     return text
 
 
