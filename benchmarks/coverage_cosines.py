@@ -131,7 +131,7 @@ def simulate_one_direction(seeds: int = 20) -> pd.DataFrame:
 
 
 def simulate_association(seeds: int = 20) -> pd.DataFrame:
-    """Share of 95 % intervals of Cramér's V that hold the planted one, and that hold the estimate."""
+    """Share of 95 % intervals of Cramér's V that hold the planted one, and the estimate."""
     rng, rows = np.random.default_rng(0), []
     for shape in ((2, 8), (3, 3), (4, 8)):
         follows = np.zeros(shape)
@@ -148,14 +148,15 @@ def simulate_association(seeds: int = 20) -> pd.DataFrame:
                     found.append(association(counts, n_resamples=2, seed=seed))
                 low, high = np.array([each.interval for each in found]).T
                 own = np.array([each.cramers_v for each in found])
-                rows.append({"table": f"{shape[0]} x {shape[1]}", "n": n, "V": true,
-                             "covered": float(((low <= true) & (true <= high)).mean()),
-                             "estimate inside": float(((low <= own) & (own <= high)).mean())})  # fmt: skip
+                covered = float(((low <= true) & (true <= high)).mean())
+                inside = float(((low <= own) & (own <= high)).mean())
+                row = {"table": f"{shape[0]} x {shape[1]}", "n": n, "V": true, "covered": covered}
+                rows.append({**row, "estimate inside": inside})
     return pd.DataFrame(rows)
 
 
 def simulate_asymmetry(seeds: int = 20) -> pd.DataFrame:
-    """Share of symmetric matrices of effects whose asymmetry lies above what chance gives at 95 %."""
+    """Share of symmetric matrices whose asymmetry lies above what chance gives at 95 %."""
     rng, rows = np.random.default_rng(0), []
     for sizes in ((8,), (4, 8, 20), (16,), (40,)):
         for n_categories in (2, 4, 8):
@@ -169,8 +170,8 @@ def simulate_asymmetry(seeds: int = 20) -> pd.DataFrame:
                         effects.append(-3 + 2 * (own + shared**0.5 * rng.normal(size=n)))
                     found = asymmetry(effects, n_resamples=400)
                     alarms += found.index > found.noise
-                rows.append({"prompts": ", ".join(map(str, sizes)), "categories": n_categories,
-                             "shared noise": shared, "false alarms": alarms / (20 * seeds)})  # fmt: skip
+                row = {"prompts": ", ".join(map(str, sizes)), "categories": n_categories}
+                rows.append({**row, "shared noise": shared, "false alarms": alarms / (20 * seeds)})
     return pd.DataFrame(rows)
 
 

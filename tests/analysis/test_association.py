@@ -64,6 +64,17 @@ def test_a_table_without_exceptions_may_come_from_one_with_them():
     assert long.interval[0] < long.cramers_v < 1 == pytest.approx(long.interval[1])
 
 
+def test_residuals_are_corrected_over_the_cells():
+    # 24 cells: beyond two standard deviations in one, of independent labels, is no finding.
+    found = [association(table(np.ones((3, 8)), 120, seed), n_resamples=200) for seed in range(100)]
+    assert np.mean([(np.abs(each.residuals) > 2).any() for each in found]) > 0.4
+    assert np.mean([(each.residual_p <= 0.05).any() for each in found]) <= 0.09
+    planted = np.ones((3, 8))
+    planted[1, 5] = 8
+    told = association(table(planted, 200), n_resamples=200).residual_p <= 0.05
+    assert told[1, 5] and told.sum() < 5
+
+
 @pytest.mark.parametrize("shape", [(1, 3), (3, 1), (1, 1)])
 def test_one_row_or_column_goes_with_nothing(shape):
     found = association(np.full(shape, 5))

@@ -25,6 +25,8 @@ class Association:
         interval: every V that could have given the estimate, as `_interval` finds them; holds it.
         residuals: adjusted Pearson residuals: about standard normal in every cell if there is no
             association.
+        residual_p: of each residual, corrected over cells: share of shuffled tables with any
+            residual as large in size, the observed table among them.
     """
 
     chi_square: float
@@ -32,6 +34,7 @@ class Association:
     cramers_v: float
     interval: tuple[float, float]
     residuals: Float[np.ndarray, "row column"]
+    residual_p: Float[np.ndarray, "row column"]
 
 
 def association(
@@ -44,7 +47,8 @@ def association(
 
     With a single row or column nothing can go together: all is NaN, and every residual 0.
 
-    Source: Bergsma 2013 for the correction of V; Agresti 2013, section 3.3.1, for the residuals.
+    Source: Bergsma 2013 for the correction of V; Agresti 2013, section 3.3.1, for the residuals;
+    Westfall and Young 1993 for their correction, by the largest of a table.
 
     >>> round(association(np.array([[20, 0], [0, 20]])).cramers_v, 6)
     1.0
@@ -52,7 +56,7 @@ def association(
     n = int(counts.sum())
     if min(counts.shape) < 2:
         nothing = np.zeros(counts.shape)
-        return Association(np.nan, np.nan, np.nan, (np.nan, np.nan), nothing)
+        return Association(np.nan, np.nan, np.nan, (np.nan, np.nan), nothing, nothing + np.nan)
     rng = np.random.default_rng(seed)
     by_row, by_column = counts.sum(axis=1), counts.sum(axis=0)
     statistic = _chi_square(counts)
@@ -66,14 +70,19 @@ def association(
         ]
     ).reshape(-1, *counts.shape)
     at_least = int((_chi_square(shuffled) >= statistic * (1 - 1e-9)).sum())
+    # Shuffled tables have the same margins, so that residuals share their means and variances.
     expected = np.outer(by_row, by_column) / n
-    variance = expected * np.outer(1 - by_row / n, 1 - by_column / n)
+    spread = np.sqrt(expected * np.outer(1 - by_row / n, 1 - by_column / n))
+    residuals = (counts - expected) / spread
+    largest = np.abs((shuffled - expected) / spread).max(axis=(1, 2))
+    as_large = (largest[:, None, None] >= np.abs(residuals) * (1 - 1e-9)).sum(axis=0)
     return Association(
         chi_square=float(statistic),
         p_value=(at_least + 1) / (n_resamples + 1),
         cramers_v=float(_corrected_v(counts)),
         interval=_interval(counts, confidence, seed),
-        residuals=(counts - expected) / np.sqrt(variance),
+        residuals=residuals,
+        residual_p=(as_large + 1) / (n_resamples + 1),
     )
 
 
