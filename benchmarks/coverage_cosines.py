@@ -1,4 +1,4 @@
-"""How often intervals of cosines hold the truth, and how often one direction is taken for two.
+"""How often intervals of cosines and of associations hold the truth, and tests raise false alarms.
 
     .venv/bin/python benchmarks/coverage_cosines.py [--seeds 20]
 
@@ -17,6 +17,8 @@ import xarray as xr
 
 import workbench as wb
 from workbench.activations import Activations
+from workbench.analysis.association import association
+from workbench.analysis.blocks import asymmetry
 from workbench.directions import cosines
 
 D_MODEL, N_HARMLESS, DRAWS = 64, 128, 30
@@ -68,7 +70,7 @@ def simulate_map(
     return wb.cosine_similarity_map(wb.mean_difference(harmful, harmless, by="category"))
 
 
-def simulate_cosine_intervals(seeds: int = 20, fewest: int = 2) -> pd.DataFrame:
+def simulate_cosine_intervals(seeds: int = 20, fewest: int = 3) -> pd.DataFrame:
     """Share of disattenuated 95 % intervals that hold the planted cosine, by prompts per category.
 
     Args:
@@ -79,7 +81,7 @@ def simulate_cosine_intervals(seeds: int = 20, fewest: int = 2) -> pd.DataFrame:
     limit, cosines.FEWEST = cosines.FEWEST, fewest
     try:
         for falling in (False, True):
-            for n in (2, 3, 4, 6, 8, 12, 20, 40):
+            for n in (3, 4, 6, 8, 12, 20, 40):
                 for cosine in (0.0, 0.5, 0.9):
                     pair = np.array([[1.0, 0.0], [cosine, (1 - cosine**2) ** 0.5]])
                     covered = []
@@ -128,12 +130,64 @@ def simulate_one_direction(seeds: int = 20) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def simulate_association(seeds: int = 20) -> pd.DataFrame:
+    """Share of 95 % intervals of Cramér's V that hold the planted one, and the estimate."""
+    rng, rows = np.random.default_rng(0), []
+    for shape in ((2, 8), (3, 3), (4, 8)):
+        follows = np.zeros(shape)
+        follows[np.arange(shape[1]) % shape[0], np.arange(shape[1])] = 1 / shape[1]
+        for n in (60, 120, 300):
+            for true in (0.0, 0.3, 0.6, 0.95):
+                # Rows are equally frequent, or nearly, and V is close to the share that follows.
+                margins = np.outer(follows.sum(1), follows.sum(0))
+                shares = (1 - true) * margins + true * follows
+                found = []
+                for seed in range(4 * seeds):
+                    counts = rng.multinomial(n, shares.ravel()).reshape(shape)
+                    counts = counts[counts.sum(1) > 0][:, counts.sum(0) > 0]
+                    found.append(association(counts, n_resamples=2, seed=seed))
+                low, high = np.array([each.interval for each in found]).T
+                own = np.array([each.cramers_v for each in found])
+                covered = float(((low <= true) & (true <= high)).mean())
+                inside = float(((low <= own) & (own <= high)).mean())
+                row = {"table": f"{shape[0]} x {shape[1]}", "n": n, "V": true, "covered": covered}
+                rows.append({**row, "estimate inside": inside})
+    return pd.DataFrame(rows)
+
+
+def simulate_asymmetry(seeds: int = 20) -> pd.DataFrame:
+    """Share of symmetric matrices whose asymmetry lies above what chance gives at 95 %."""
+    rng, rows = np.random.default_rng(0), []
+    for sizes in ((8,), (4, 8, 20), (16,), (40,)):
+        for n_categories in (2, 4, 8):
+            for shared in (0.0, 0.8):
+                alarms = 0
+                for _ in range(20 * seeds):
+                    effects = []
+                    for column in range(n_categories):
+                        n = sizes[column % len(sizes)]
+                        own = rng.normal(size=(n_categories, n)) * (1 - shared) ** 0.5
+                        effects.append(-3 + 2 * (own + shared**0.5 * rng.normal(size=n)))
+                    found = asymmetry(effects, n_resamples=400)
+                    alarms += found.index > found.noise
+                row = {"prompts": ", ".join(map(str, sizes)), "categories": n_categories}
+                rows.append({**row, "shared noise": shared, "false alarms": alarms / (20 * seeds)})
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
-    """Prints both tables."""
+    """Prints all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     seeds = parser.parse_args().seeds
-    for table in (simulate_cosine_intervals(seeds), simulate_one_direction(seeds)):
+    for simulate in (
+        simulate_cosine_intervals,
+        simulate_one_direction,
+        simulate_association,
+        simulate_asymmetry,
+    ):
+        table = simulate(seeds)
+        print(simulate.__name__)
         print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"), end="\n\n")
 
 

@@ -196,14 +196,11 @@ def show_heads(found: "Heads") -> None:
         )
     screen.show(table)
     if screened is not None:
-        lines = [
-            f"{_cell(screened.sel(compared_position=position), 'rank_correlation')}"
-            for position in screened["compared_position"].values
-        ]
-        screen.show(
-            f"rank correlation of the gradient screen with exact effects, by position: "
-            f"{', '.join(lines)}",
-        )
+        from workbench.study.summaries import screen_line
+
+        for position in screened["compared_position"].values:
+            line = screen_line(screened.sel(compared_position=position))
+            screen.show(f"position {int(position)}: {line}")
     for name, reason in found.skipped.items():
         screen.show(f"{name} skipped: {reason}", style="dim")
     if curve is not None:

@@ -7,7 +7,7 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 import workbench as wb
-from workbench.analysis.head_screen import screen_heads, spearman
+from workbench.analysis.head_screen import _with_agreement, screen_heads, spearman
 from workbench.errors import StudyError
 from workbench.scores.refusal import refusal_score
 
@@ -149,3 +149,31 @@ def test_another_quantity_is_not_compared(zoo, name, value):
             model, SOURCE, TARGET, refusal_tokens=(17, 40),
             exact=exact.assign_attrs({name: value}),
         )  # fmt: skip
+
+
+def test_heads_without_effect_do_not_count_against_a_screen(zoo):
+    # A perfect screen of 12 heads, 3 without effect, seen through the noise of 40 prompts.
+    model = zoo["llama"].model
+    target = [f"{'abc'[i % 3]}no {i}" for i in range(40)]
+    screen = screen_heads(model, SOURCE, target, refusal_tokens=REFUSAL)
+    rng = np.random.default_rng(0)
+    truth = np.zeros(screen["estimate"].shape)
+    truth[:2, :, 0] = np.arange(1, 9).reshape(2, 4)
+    cells = screen["estimate_by_prompt"]
+    raw, own = [], []
+    for _ in range(20):
+        noisy = [cells.copy(data=truth[..., None] + 2 * rng.normal(size=cells.shape)) for _ in "se"]
+        exact = exact_like(screen).assign(effect_by_prompt=noisy[1], effect=noisy[1].mean("prompt"))
+        found = _with_agreement(screen.assign(estimate_by_prompt=noisy[0]), exact, 0.95, 0)
+        raw.append(float(found["rank_correlation"][0]))
+        own.append(float(found["rank_correlation_above_noise"][0]))
+        low, high = found["rank_correlation_above_noise_interval"].values[0]
+        assert low <= own[-1] <= high
+        assert 7 <= int(found["n_above_noise"][0]) <= 9
+    assert np.mean(raw) < np.mean(own) > 0.95
+    nothing = exact_like(screen).assign(
+        effect_by_prompt=cells.copy(data=rng.normal(size=cells.shape))
+    )
+    found = _with_agreement(screen, nothing, 0.95, 0)
+    assert found["rank_correlation_above_noise"].isnull().all()
+    assert found["rank_correlation"].notnull().all()

@@ -125,6 +125,7 @@ def clusters():
         {
             "count": (("cluster", "category"), [[9, 1], [2, 6]]),
             "residual": (("cluster", "category"), [[2.9, -2.9], [-2.9, 2.9]]),
+            "residual_p": (("cluster", "category"), [[0.03, 0.03], [0.2, 0.2]]),
             "term": (("cluster", "term_rank"), [["i cannot", "<u>"], ["as an", ""]]),
             "representative": ("cluster", ["i cannot <b>help</b>", "as an ai"]),
             "wording": ("cluster", ["i cannot <b> …", "as an ai …"]),
@@ -146,12 +147,13 @@ def clusters():
 def test_counts_are_printed_on_what_chance_would_not_give(clusters):
     figure = figures.wording(clusters)
     heat = figure.data[0]
-    assert [tuple(row) for row in heat.text] == [("9", "1"), ("2", "6")]
+    assert [tuple(row) for row in heat.text] == [("9*", "1*"), ("2", "6")]
     assert list(heat.z[0]) == [2.9, -2.9] and (heat.zmin, heat.zmax) == (-4, 4)
     assert figure.layout.yaxis.ticktext[0] == "i cannot &lt;b&gt; …<br>n = 10"
     assert figure.layout.xaxis.ticktext == ("drugs", "&lt;i&gt;fraud")
     hover = heat.customdata[0][0]
-    assert "drugs: 9 of 11 refusals (82%), residual 2.9" in hover
+    assert "drugs: 9 of 11 refusals (82%), residual 2.9 (p = 0.03, corrected over cells)" in hover
+    assert "than by chance (p ≤ 0.05, corrected over 4 cells): 2" in subtitle(figure)
     assert "i cannot &lt;b&gt;help" in hover and "<u>" not in hover
     far = clusters.assign(residual=3 * clusters["residual"])
     assert figures.wording(far).data[0].zmax == pytest.approx(8.7)

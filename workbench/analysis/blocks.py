@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
+from scipy.stats import norm, t
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Asymmetry:
         interval: percentile bootstrap over prompts, within each category. The index cannot be
             negative, so noise raises it and its interval: read it against ``noise``.
         noise: what the choice of prompts alone would give a symmetric matrix of this size, its
-            upper end at the same confidence.
+            upper end at the same confidence. NaN where a category has one prompt, of which nobody
+            knows how much another would differ.
     """
 
     index: float
@@ -34,6 +36,11 @@ def asymmetry(
     seed: int = 0,
 ) -> Asymmetry:
     """The asymmetry of a square matrix of effects, from its effects by prompt.
+
+    Of resampled prompts the means spread too little, √((n - 1) / n) of what other prompts would do,
+    and how far is itself a guess. So deviations from the mean, which give ``noise``, are widened by
+    that and by Student's t against the normal law. Of symmetric matrices 0 to 7 % lie above it at
+    95 %, without that 2 to 20 %, for 4 to 40 prompts a category (`benchmarks/coverage_cosines.py`).
 
     Args:
         effects: for each category, the effect of every direction on each of its prompts;
@@ -65,11 +72,16 @@ def asymmetry(
     sizes = np.where(sizes > 0, sizes, np.nan)
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(np.abs(drawn).mean(axis=1) / sizes, [tail, 1 - tail])
-    chance = np.abs(drawn - difference).mean(axis=1) / size
+    n = np.array([own.shape[1] for own in effects])
+    quantile = 1 - tail
+    with np.errstate(divide="ignore"):
+        wider = np.sqrt(n / (n - 1.0)) * t.ppf(quantile, n - 1) / norm.ppf(quantile)
+    deviations, _ = parts((resampled - found) * wider)
+    chance = np.abs(deviations).mean(axis=1) / size
     return Asymmetry(
         index=float(np.abs(difference).mean() / size),
         interval=(float(low), float(high)),
-        noise=float(np.quantile(chance, confidence)),
+        noise=float(np.quantile(chance, confidence)) if n.min() > 1 else np.nan,
     )
 
 

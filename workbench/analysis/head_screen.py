@@ -6,7 +6,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.analysis.patch_effects import Pairing, read_source
@@ -19,12 +19,16 @@ from workbench.analysis.patch_metric import (
     refusal_tokens_of,
 )
 from workbench.arguments import checked
+from workbench.corrected import holm
 from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import Hook, HookedModel, Prompts, Site
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 from workbench.scores.intervals import bootstrap_interval
 from workbench.scores.refusal import refusal_score
+
+_FEWEST_CELLS = 5
+"""Of fewer cells a rank correlation takes a handful of values."""
 
 _GRADIENT_SHARE = 8
 """A forward that will be differentiated keeps its activations: batches are so much smaller."""
@@ -76,6 +80,10 @@ def screen_heads(
         Dataset over (layer, head, position): ``estimate`` in nats, ``estimate_interval`` (bound),
         ``estimate_by_prompt`` (prompt). With ``exact``: ``rank_correlation`` (position), Spearman's
         over the cells that both have, its ``…_interval`` from resampling prompts, and ``n_cells``.
+        Most cells have no effect and only noise to be ranked by, so that a perfect screen is below
+        1: ``rank_correlation_above_noise`` is over those alone whose exact effect is told from zero
+        (t tests over prompts, corrected over cells), ``n_above_noise`` of them; NaN for fewer
+        than 5. It says nothing of the heads that a screen misses among the small ones.
 
     Raises:
         AxisError: a layer or position that is not there, or a choice that is none.
@@ -217,17 +225,45 @@ def _with_agreement(
         )
     n = cells[0].shape[-1]
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=500) / n
-    found = spearman(*(each.mean(-1) for each in cells))
-    resampled = spearman(*(np.moveaxis(each @ draws.T, -1, 0) for each in cells))
-    tail = (1 - confidence) / 2
-    ends = np.quantile(resampled, [tail, 1 - tail], axis=0)
-    unit: dict[str, Any] = {"units": "1", "long_name": "Spearman correlation with exact patching"}
-    return screen.assign(
-        rank_correlation=("compared_position", found, unit),
-        rank_correlation_interval=(("compared_position", "bound"), ends.T, unit),
-    ).assign_coords(compared_position=pairs[0]["position"].values).assign_attrs(
-        n_cells=cells[0].shape[1]
-    )  # fmt: skip
+    told = _told_from_zero(cells[1], 1 - confidence)
+    everywhere = np.ones_like(told)
+    variables: dict[str, Any] = {"n_above_noise": ("compared_position", told.sum(-1))}
+    for name, which, meaning in (
+        ("rank_correlation", everywhere, "over all cells, lowered by noise in both"),
+        ("rank_correlation_above_noise", told, "over cells with an exact effect told from zero"),
+    ):
+        unit = {"units": "1", "long_name": f"Spearman correlation with exact patching, {meaning}"}
+        found, ends = np.full(n_positions, np.nan), np.full((n_positions, 2), np.nan)
+        for row in range(n_positions):
+            if which[row].sum() < _FEWEST_CELLS:
+                continue
+            own = [each[row, which[row]] for each in cells]
+            found[row] = spearman(*(each.mean(-1) for each in own))
+            resampled = spearman(*((each @ draws.T).T for each in own))
+            tail = (1 - confidence) / 2
+            ends[row] = np.quantile(resampled, [tail, 1 - tail])
+        variables[name] = ("compared_position", found, unit)
+        variables[f"{name}_interval"] = (("compared_position", "bound"), ends, unit)
+    return (
+        screen.assign(variables)
+        .assign_coords(compared_position=pairs[0]["position"].values)
+        .assign_attrs(n_cells=cells[0].shape[1])
+    )
+
+
+def _told_from_zero(
+    effects: Float[np.ndarray, "position cell prompt"], level: float
+) -> Bool[np.ndarray, "position cell"]:
+    """Whether a mean over prompts differs from zero: t tests, corrected over cells by Holm."""
+    from scipy.stats import t
+
+    n = effects.shape[-1]
+    if n < 2:
+        return np.zeros(effects.shape[:-1], dtype=bool)
+    error = effects.std(-1, ddof=1) / np.sqrt(n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = np.where(error > 0, 2 * t.sf(np.abs(effects.mean(-1)) / error, n - 1), 1.0)
+    return holm(p) <= level
 
 
 def _check_comparable(screen: xr.Dataset, exact: xr.Dataset) -> None:

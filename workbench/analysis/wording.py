@@ -29,6 +29,7 @@ _NEAR = 0.95
 """Silhouettes from this share of the best on are as good, and the fewest clusters are taken."""
 _LIKELY = 0.01
 """First tokens that no reply gives this probability tell nothing apart."""
+_CORRECTED = "p-value of the residual, corrected over cells by the largest of shuffled tables"
 _FEW, _RARE = 2, 0.02
 """A word of fewer refusals, or of a smaller share of them, is nobody's way of refusing."""
 
@@ -74,8 +75,8 @@ def cluster_refusals(
         what it owes to its prompt. By ``k``: ``silhouette``, and
         ``stability``, the mean adjusted Rand index between the clusters and those found on
         resampled replies, with its interval. Over (cluster, category): ``count`` and ``residual``,
-        the adjusted Pearson residual. ``chi_square``, ``p_value``, ``cramers_v`` and its interval:
-        see `association`.
+        the adjusted Pearson residual, with ``residual_p``, corrected over cells. ``chi_square``,
+        ``p_value``, ``cramers_v`` and its interval: see `association`.
 
     Raises:
         StudyError: nothing was refused; k is larger than the number of different wordings; columns
@@ -129,6 +130,7 @@ def cluster_refusals(
         "stability_interval": (("k", "bound"), np.array(ends).reshape(-1, 2)),
         "count": (cells, counts, {"units": "replies"}),
         "residual": (cells, found.residuals, {"units": "standard deviations"}),
+        "residual_p": (cells, found.residual_p, {"units": "share", "long_name": _CORRECTED}),
         "chi_square": ((), found.chi_square),
         "p_value": ((), found.p_value),
         "cramers_v": ((), found.cramers_v, {"units": "1"}),
@@ -153,7 +155,7 @@ def cluster_refusals(
             "condition": condition or "all",
             "features": "words and pairs" + ("" if first_tokens is None else ", first tokens"),
             "confidence": confidence,
-            "interval": "bootstrap over replies",
+            "interval": "stability: bootstrap over replies; Cramér's V: simulated tables",
             "seed": seed,
         },
     )

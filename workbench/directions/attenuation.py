@@ -43,7 +43,7 @@ FEWEST = 8
 """Prompts on either side with which intervals hold what they say.
 
 Of intervals of nominal 95 %, those of 8 prompts hold the truth in 91 to 98 % of the draws of
-`benchmarks/coverage_cosines.py`; of 4 prompts in 76 to 86 %, of 3 in 58 to 72 %, of 2 in 1 to 22 %.
+`benchmarks/coverage_cosines.py`; of 4 prompts in 76 to 86 %, of 3 in 58 to 72 %.
 """
 
 Array = np.ndarray

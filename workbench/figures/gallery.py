@@ -293,8 +293,8 @@ GALLERY = (
         question="Are categories refused in different words?",
         caption="Plain refusals of harmful prompts, grouped by wording and by the model's first "
         "token; words of their own prompts are left out. Colours show where a category is refused "
-        "in these words more or less often than by chance; single cells within two standard "
-        "deviations are chance. Clusters of low stability are arbitrary.",
+        "in these words more or less often than by chance; a star is a cell in which it is so by "
+        "more than the largest of all cells is by chance. Clusters of low stability are arbitrary.",
         answers="",
         needs="wording",
         figure=lambda run: wording(run.results["wording"]),

@@ -102,7 +102,7 @@ def concept(run: Any) -> xr.Dataset:
 
 def wording(run: Any) -> xr.Dataset:
     """Clusters by category, and how well their number is chosen."""
-    names = ("count", "residual", "wording", "silhouette", "stability")
+    names = ("count", "residual", "residual_p", "wording", "silhouette", "stability")
     return drawn(run.results["wording"], *names)
 
 

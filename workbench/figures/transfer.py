@@ -189,10 +189,9 @@ def _describe(at: xr.Dataset, same_place: bool, quantity: str) -> list[str]:
     # Of prompts that are refused anyway, adding a direction says little.
     if at["mode"].item() == "ablate" and "asymmetry" in at and np.isfinite(at["asymmetry"]):
         low, high = at["asymmetry_interval"].values
-        parts.append(
-            f"asymmetry {float(at['asymmetry']):.2f} [{low:.2f}, {high:.2f}], up to "
-            f"{float(at['asymmetry_noise']):.2f} by chance"
-        )
+        noise = float(at["asymmetry_noise"])
+        chance = f"up to {noise:.2f} by chance" if noise == noise else "by chance not known"
+        parts.append(f"asymmetry {float(at['asymmetry']):.2f} [{low:.2f}, {high:.2f}], {chance}")
     return [*parts, f"on hover: {interval_name(at)}"]
 
 

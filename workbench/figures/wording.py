@@ -24,6 +24,7 @@ from workbench.figures.theme import (
 
 _ROW, _CURVES = 56, 200
 """Height of one cluster and of the lower panel, in pixels."""
+_LEVEL = 0.05
 _LABEL = 30
 """Characters of a line of a cluster's wording."""
 
@@ -33,7 +34,8 @@ def wording(clusters: xr.Dataset) -> go.Figure:
     """Clusters of refusals by harm category, and below how the number of clusters was chosen.
 
     Cells hold how many refusals of a category are worded so; colours show where that is more or
-    less than if wording and category had nothing to do with each other.
+    less than if wording and category had nothing to do with each other, and a star where it is by
+    more than chance gives any cell.
 
     Args:
         clusters: as `cluster_refusals` returns it.
@@ -54,7 +56,11 @@ def wording(clusters: xr.Dataset) -> go.Figure:
     )
     figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": INK})
     counts, residuals = clusters["count"].values, clusters["residual"].values
-    texts = [[str(int(each)) for each in row] for row in counts]
+    told = clusters["residual_p"].values <= _LEVEL if "residual_p" in clusters else counts < 0
+    texts = [
+        [f"{int(each)}{'*' if own else ''}" for each, own in zip(row, marks, strict=True)]
+        for row, marks in zip(counts, told, strict=True)
+    ]
     bar = "more or less than by chance (s.d.)"
     trace = cells(residuals, texts, _hover(clusters), bar)
     trace.update(colorbar={"y": 1 - height / whole / 2, "len": min(1.0, height / whole)})
@@ -90,18 +96,27 @@ def _hover(clusters: xr.Dataset) -> list[list[str]]:
         rows.append(
             [
                 f"{html.escape(str(category))}: {int(count)} of {int(total)} refusals "
-                f"({count / max(total, 1):.0%}), residual {number(float(residual))}"
+                f"({count / max(total, 1):.0%}), residual {number(float(residual))}{p}"
                 f"<br>typical: {html.escape(terms)}<br><i>{quoted}</i>"
-                for category, count, total, residual in zip(
+                for category, count, total, residual, p in zip(
                     clusters["category"].values,
                     at["count"].values,
                     totals,
                     at["residual"].values,
+                    _corrected(at),
                     strict=True,
                 )
             ]
         )
     return rows
+
+
+def _corrected(at: xr.Dataset) -> list[str]:
+    """The p-values of a cluster's residuals, in words; "" where there are none."""
+    if "residual_p" not in at:
+        return [""] * at.sizes["category"]
+    values = at["residual_p"].values.tolist()
+    return [f" (p = {number(p)}, corrected over cells)" if p == p else "" for p in values]
 
 
 def _quality(figure: go.Figure, clusters: xr.Dataset) -> None:
@@ -165,5 +180,12 @@ def _describe(clusters: xr.Dataset) -> list[str]:
         )
     else:
         parts.append("one wording or one category: nothing to go together")
+    if "residual_p" in clusters and bool(clusters["residual_p"].notnull().all()):
+        n_cells = clusters["residual_p"].size
+        n_told = int((clusters["residual_p"] <= _LEVEL).sum())
+        parts.append(
+            f"*: more or less often than by chance (p ≤ {_LEVEL}, corrected over {n_cells} cells): "
+            f"{n_told or 'none'}"
+        )
     parts.append("… stands for what a reply repeats of its request")
     return parts

@@ -83,7 +83,8 @@ def transfer(results: Results, layer: int, position: int) -> str:
     text += " directions when ablated"
     if "asymmetry" in at and float(at["asymmetry"]) == float(at["asymmetry"]):
         text += f"; asymmetry {_value(at, 'asymmetry')}"
-        text += f", by chance up to {float(at['asymmetry_noise']):.2f}"
+        noise = float(at["asymmetry_noise"])
+        text += f", by chance up to {noise:.2f}" if noise == noise else ", by chance not known"
     return text
 
 
@@ -132,6 +133,9 @@ def wording(results: Results, layer: int, position: int) -> str:
     if float(at["cramers_v"]) == float(at["cramers_v"]):
         text += f"; with categories Cramér's V {_value(at, 'cramers_v')}, "
         text += f"p = {float(at['p_value']):.2g}"
+        if "residual_p" in at:
+            told = int((at["residual_p"] <= 0.05).sum())
+            text += f"; {told or 'no'} {'cell' if told == 1 else 'cells'} beyond chance, corrected"
     return text
 
 
@@ -149,8 +153,19 @@ def heads(results: Results, layer: int, position: int) -> str:
     screen = results["head_screen"].isel(compared_position=-1)
     return (
         f"largest effects {', '.join(top)} {patching['effect'].attrs['units']}; {set_line(curve)}; "
-        f"rank correlation of the gradient screen {_value(screen, 'rank_correlation')}"
+        f"{screen_line(screen)}"
     )
+
+
+def screen_line(at: "xr.Dataset") -> str:
+    """How the gradient screen ranks heads beside exact patching, at one position."""
+    text = f"rank correlation of the gradient screen {_value(at, 'rank_correlation')} over "
+    text += f"{at.attrs['n_cells']} heads, most of them noise"
+    n = int(at["n_above_noise"])
+    if float(at["rank_correlation_above_noise"]) != float(at["rank_correlation_above_noise"]):
+        return f"{text}; too few effects told from zero ({n}) to rank those alone"
+    value = _value(at, "rank_correlation_above_noise")
+    return f"{text}; {value} over the {n} with an effect told from zero"
 
 
 def set_line(curve: "xr.Dataset") -> str:
