@@ -51,6 +51,8 @@ def show_run(finished: Any) -> None:
     for line in dropped:
         screen.show(f"  {line}", style="dim")
     screen.show(_rates_table(finished.effects))
+    if finished.controls is not None:
+        screen.show(_controls_table(finished.controls))
     if finished.planted_cosine is not None:
         screen.show(
             f"cosine of the chosen direction with the planted one: {finished.planted_cosine:.3f}"
@@ -104,6 +106,25 @@ def _rates_table(effects: Any) -> Table:
         ]
         n = int(effects["n"].sel(prompt_set=kind))
         table.add_row(str(kind), str(n), *rates)
+    return table
+
+
+def _controls_table(controls: "xr.Dataset") -> Table:
+    """What the direction does beside what random vectors of its length do."""
+    from workbench.study import control_lines
+
+    table = Table(
+        title="Change of the refusal score (nats), beside controls",
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption=f"{control_lines.about(controls)}; refused (%): {control_lines.judged(controls)}",
+    )
+    table.add_column("prompts")
+    for name in ("controls", "direction", "range", "p", "refused", "direction"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in control_lines.rows(controls):
+        table.add_row(*row, style="dim" if row[3] == "within" else None)
     return table
 
 

@@ -126,14 +126,15 @@ def test_what_no_controls_can_be_drawn_from(pair, direction):
         drawn(of=two)
 
 
-def test_the_rank_of_what_is_no_other_than_its_controls_holds_its_level():
+def test_a_vector_like_its_controls_leaves_their_range_in_two_of_21_cases():
     rng = np.random.default_rng(0)
     # Skewed: no normal theory would hold its level here.
     values = rng.exponential(size=(20_000, 21))
-    p = rank_p_value(values[:, 0], values[:, 1:])
-    for level in (1 / 21, 2 / 21, 10 / 21):
-        assert (p <= level + 1e-9).mean() == pytest.approx(level, abs=0.006)
+    value, controls = values[:, 0], values[:, 1:]
+    p, outside = rank_p_value(value, controls), is_outside(value, controls)
+    assert (outside == (p <= 1 / 21 + 1e-9)).all()
+    for rank in (1, 3, 10):
+        assert (p <= rank / 21 + 1e-9).mean() == pytest.approx(2 * rank / 21, abs=0.01)
     assert rank_p_value(100.0, np.arange(20.0)) == pytest.approx(1 / 21)
-    assert is_outside(100.0, np.arange(20.0))
-    assert not is_outside(19.0, np.arange(20.0))
+    assert is_outside(-1.0, np.arange(20.0)) and not is_outside(19.0, np.arange(20.0))
     assert np.isnan(rank_p_value(np.nan, np.arange(20.0)))

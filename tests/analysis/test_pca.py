@@ -133,3 +133,23 @@ def test_what_cannot_be_projected(pair):
         pca_projection([pair[0], replace(pair[1], site="mlp_out")])
     with pytest.raises(AxisError, match="widths differ: 16 and 4"):
         pca_projection([pair[0], replace(pair[1], values=pair[1].values[..., :4])])
+
+
+def test_a_component_leans_to_any_difference_of_means_and_chance_says_how_far(pair):
+    """One axis of ten times the spread: any labels differ along it, so every cosine is large."""
+    cosines, p_values, passed = [], [], []
+    for seed in range(20):
+        sets = [acts(label, seed=100 + 2 * seed + own) for own, label in enumerate(("x", "y"))]
+        for each in sets:
+            each.values[..., 3] *= 10
+        found = pca_projection(sets, layers=[5], positions=[-1]).squeeze()
+        cosines.append(abs(float(found["cosine_with_mean_difference"])))
+        p_values.append(float(found["cosine_p_value"]))
+        passed.append(cosines[-1] > float(found["cosine_chance"]))
+    assert np.median(cosines) > 0.8
+    # 5 % of 20 is 1; 5 or more have a probability below 1 %.
+    assert sum(passed) < 5 and sum(p <= 0.05 for p in p_values) < 5
+    assert 0.3 < np.mean(p_values) < 0.7
+    planted = pca_projection(pair).sel(layer=5, position=-1)
+    assert planted["cosine_with_mean_difference"] > planted["cosine_chance"]
+    assert planted["cosine_p_value"] == 1 / 201

@@ -9,6 +9,7 @@ import torch
 import workbench as wb
 import workbench.analysis.transfer as module
 from workbench.analysis.transfer import transfer_matrix
+from workbench.analysis.transfer_controls import random_vectors
 from workbench.artifact import load_dataset, save_dataset
 from workbench.errors import AxisError, StudyError
 from workbench.scores.intervals import binomial_interval, bootstrap_interval
@@ -236,3 +237,25 @@ def test_modes_that_are_none(two_components, modes):
     said = "modes are 'ablate' and 'add', each at most once|modes must be a list of one of 'ablate'"
     with pytest.raises((AxisError, StudyError), match=said):
         measured(two_components, own=OWN, modes=modes)
+
+
+def test_random_vectors_do_what_they_do_as_directions_and_set_the_range(two_components):
+    settings = {"own": OWN, "harmless": two_components.harmless}
+    found = measured(two_components, n_random=4, **settings)
+    vectors = random_vectors([two_components.early, two_components.late], 4, 0)
+    longest = max(two_components.early.norms.item(), two_components.late.norms.item())
+    assert all(each.norms.item() == pytest.approx(longest) for each in vectors)
+    itself = measured(
+        two_components, vectors, own={each.names[0]: EARLY for each in vectors},
+        harmless=two_components.harmless,
+    )  # fmt: skip
+    order = found["category"].values
+    expected = itself["effect"].sel(category=order).values
+    np.testing.assert_allclose(found["random_effect"].values, expected, atol=1e-4)
+    low, high = found["random_effect"].min("control"), found["random_effect"].max("control")
+    assert found["outside"].equals((found["effect"] < low) | (found["effect"] > high))
+    for name, own in OWN.items():
+        cells = found.sel(direction=name, category=own, mode="ablate")
+        assert cells["outside"].all() and (cells["p_value"] == 1 / 5).all()
+    plain = measured(two_components, **settings)
+    assert "outside" not in plain and plain["effect"].equals(found["effect"])

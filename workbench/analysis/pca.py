@@ -14,6 +14,8 @@ from workbench.errors import AxisError, StudyError
 from workbench.scores.auc import auc_interval, split_half_auc
 
 _POSITIVE_FIRST = ("harmful", "borderline", "harmless")
+_N_SHUFFLED = 200
+"""Times that labels are shuffled, for what a component's cosine is by chance."""
 _NOISE = 1e-9
 """Activations that spread less than this share of their size are one point, whatever rounding."""
 
@@ -42,13 +44,16 @@ def pca_projection(
         positions: all by default.
         n_components: of the projection.
         confidence: of the AUC's interval.
-        seed: of the splits into halves.
+        seed: of the splits into halves and of the shuffled labels.
 
     Returns:
         Dataset with ``score`` (prompt, layer, position, component) in units of the activations, and
         ``explained_variance`` (layer, position, component), a share. Where two labels are present,
         or harmful and harmless among others: ``cosine_with_mean_difference`` of the first
-        component, ``auc``, and ``auc_interval`` with a ``bound`` axis, all (layer, position).
+        component, beside ``cosine_chance``, below which its size stays in 95 % of shuffled labels,
+        and ``cosine_p_value``; ``auc``, and ``auc_interval`` with a ``bound`` axis; all (layer,
+        position). The component is that in which prompts vary most, and a difference of any two
+        halves leans towards it: a large cosine alone says little.
         NaN where all prompts have the same activation. Prompts carry ``id`` on the axis itself, and
         ``label``, ``category`` and, where known, ``text``.
 
@@ -67,7 +72,7 @@ def pca_projection(
     cells = (len(layers), len(positions))
     scores = np.full((len(labels), *cells, n_components), np.nan)
     explained = np.full((*cells, n_components), np.nan)
-    separation = np.full((4, *cells), np.nan)
+    separation = np.full((6, *cells), np.nan)
     for cell in np.ndindex(*cells):
         where = layers[cell[0]], positions[cell[1]]
         values = torch.cat([each.at(*where) for each in sets]).double().cpu().numpy()
@@ -148,17 +153,35 @@ def _separation(
     axis: Float[np.ndarray, " d_model"],
     confidence: float,
     seed: int,
-) -> tuple[float, float, float, float]:
-    """Cosine of the component with the mean difference, and the AUC with its interval."""
+) -> tuple[float, float, float, float, float, float]:
+    """Cosine of the component with the mean difference, by chance, its p; AUC with its interval."""
     wanted = np.isin(labels, contrast)
     values, positive = values[wanted], labels[wanted] == contrast[0]
     difference = values[positive].mean(0) - values[~positive].mean(0)
     cosine = float(axis @ difference / np.linalg.norm(difference))
+    shuffled = np.abs(_shuffled_cosines(values, positive, axis, seed))
+    chance = float(np.quantile(shuffled, 0.95, method="higher"))
+    p = float((1 + (shuffled >= abs(cosine)).sum()) / (1 + len(shuffled)))
     sizes = int(positive.sum()), int((~positive).sum())
     if min(sizes) < 2:
-        return cosine, np.nan, np.nan, np.nan
+        return cosine, np.nan, np.nan, np.nan, np.nan, np.nan
     auc = split_half_auc(values, positive, seed=seed)
-    return (cosine, auc, *auc_interval(auc, *sizes, confidence))
+    return (cosine, chance, p, auc, *auc_interval(auc, *sizes, confidence))
+
+
+def _shuffled_cosines(
+    values: Float[np.ndarray, "prompt d_model"],
+    positive: np.ndarray,
+    axis: Float[np.ndarray, " d_model"],
+    seed: int,
+) -> Float[np.ndarray, " draw"]:
+    """Cosines of an axis with the differences of means that shuffled labels give."""
+    rng = np.random.default_rng([seed, 2])
+    signed = np.where(positive, 1 / positive.sum(), -1 / (~positive).sum())
+    weights = np.stack([rng.permutation(signed) for _ in range(_N_SHUFFLED)])
+    differences = weights @ values
+    lengths = np.linalg.norm(differences, axis=1)
+    return (differences @ axis) / np.maximum(lengths, np.finfo(float).tiny)
 
 
 def _labelled(
@@ -196,8 +219,11 @@ def _labelled(
     }
     if contrast is not None:
         variables["cosine_with_mean_difference"] = (where, separation[0], {"units": "cosine"})
-        variables["auc"] = (where, separation[1], {"units": "share of pairs"})
-        bounds = np.moveaxis(separation[2:], 0, -1)
+        shuffled = {"units": "cosine", "long_name": "95 % of shuffled labels stay below"}
+        variables["cosine_chance"] = (where, separation[1], shuffled)
+        variables["cosine_p_value"] = (where, separation[2], {"units": "1"})
+        variables["auc"] = (where, separation[3], {"units": "share of pairs"})
+        bounds = np.moveaxis(separation[4:], 0, -1)
         variables["auc_interval"] = ((*where, "bound"), bounds, {"units": "share of pairs"})
         coords["bound"] = ["low", "high"]
         attrs |= {"positive": contrast[0], "negative": contrast[1], "confidence": confidence}

@@ -6,9 +6,12 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from workbench.analysis.category_means import with_category_means, with_shape
 from workbench.analysis.components import own_categories, single_vectors
+from workbench.analysis.edits import read_edits
+from workbench.analysis.transfer_controls import random_vectors, with_random
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
@@ -44,6 +47,7 @@ def transfer_matrix(
     refusal_tokens: Sequence[int] | None = None,
     judge: str | None = "rules",
     max_new_tokens: int = 48,
+    n_random: int = 0,
     system: str | None = None,
     confidence: float = 0.95,
     seed: int = 0,
@@ -71,9 +75,11 @@ def transfer_matrix(
         refusal_tokens: ids; by default found on these prompts.
         judge: how replies are judged for the refusal rates; None writes no replies.
         max_new_tokens: longest reply.
+        n_random: random vectors, by scores alone, as long as the longest of the directions: what
+            any vector does to a category. 20 of them tell what 5 % of them would do.
         system: a system prompt for all of them.
         confidence: of all intervals.
-        seed: of the bootstraps.
+        seed: of the bootstraps and of random vectors.
 
     Returns:
         Dataset over (direction, category, mode): ``score``, the mean refusal score; ``effect``, its
@@ -81,7 +87,9 @@ def transfer_matrix(
         (bound), and ``plain_score`` and ``plain_rate`` beside them. ``window_score`` and
         ``window_effect`` over (direction, category, window). All of them by prompt, too.
         ``order`` and ``block`` of directions and categories, by mode: see `profile_blocks`.
-        ``asymmetry`` by mode, where each category has one direction: see `Asymmetry`.
+        ``asymmetry`` by mode, where each category has one direction: see `Asymmetry`. With random
+        vectors: ``random_effect`` (control, category, mode), and ``outside`` and ``p_value``, by
+        rank, of each effect among theirs; inside their range it is no finding.
 
     Raises:
         AxisError: several vectors of one name, a vector that is zero or of another width, or
@@ -98,13 +106,16 @@ def transfer_matrix(
         harmless = as_prompt_set(harmless, HARMLESS, name=HARMLESS)
     asked, columns = _columns(prompts, harmless)
     stands_for = own_categories(vectors, set(prompts.categories), own)
-    by_mode: list[Intervention] = [
-        Ablate(vector, strength, tokens=tokens)
-        if mode == "ablate"
-        else Add(vector, coefficient=coefficient, tokens=tokens)
-        for vector in vectors.values()
-        for mode in modes
-    ]
+    by_mode, at_random = (
+        [
+            Ablate(vector, strength, tokens=tokens)
+            if mode == "ablate"
+            else Add(vector, coefficient=coefficient, tokens=tokens)
+            for vector in some
+            for mode in modes
+        ]
+        for some in (vectors.values(), random_vectors(vectors.values(), n_random, seed))
+    )
     by_window = [
         Ablate(each, strength, tokens=tokens, layers=span)
         for each in vectors.values()
@@ -116,7 +127,9 @@ def transfer_matrix(
     if refusal_tokens is None:
         refusal_tokens = derive_refusal_tokens(model, prompts, harmless, system=system)
     rows = model.tokens(asked, system)
-    plain, *changed = _scores(model, rows, [None, *by_mode, *by_window], tuple(refusal_tokens))
+    edits = [None, *at_random, *by_mode, *by_window]
+    plain, *changed = _scores(model, rows, edits, tuple(refusal_tokens))
+    random, changed = changed[: len(at_random)], changed[len(at_random) :]
     variables: dict[str, Any] = {
         "plain_score_by_prompt": ("prompt", plain),
         "score_by_prompt": _grid(changed[: len(by_mode)], len(vectors), "mode"),
@@ -161,7 +174,8 @@ def transfer_matrix(
         ("direction", "category"),
         np.array([[category in stands_for[name] for category in categories] for name in vectors]),
     )
-    return with_shape(with_category_means(by_prompt, confidence, seed))
+    matrix = with_shape(with_category_means(by_prompt, confidence, seed))
+    return with_random(matrix, random)
 
 
 def window_label(span: Sequence[int]) -> str:
@@ -236,14 +250,15 @@ def _check_modes(modes: Sequence[str]) -> None:
 def _scores(
     model: HookedModel, rows: Tokens, edits: Edits, refusal: tuple[int, ...]
 ) -> Float[np.ndarray, "edit prompt"]:
-    """Refusal scores under each edit; None is no edit. One forward per batch and edit."""
+    """Refusal scores under each edit; None is no edit."""
     scores = np.zeros((len(edits), len(rows)))
-    batches = model.batches(rows)
-    work = [(chosen, batch, each) for chosen, batch in batches for each in enumerate(edits)]
-    for chosen, batch, (index, edit) in track(work, "measuring transfer", len(work)):
-        with intervene(model, *([] if edit is None else [edit])):
-            logits = model.forward(batch)
-        scores[index, chosen] = refusal_score(logits, refusal).cpu().numpy()
+
+    def score(logits: Tensor) -> Tensor:
+        return refusal_score(logits, refusal)
+
+    for chosen, batch in model.batches(rows):
+        found = read_edits(model, batch, edits, score, "measuring transfer")
+        scores[:, chosen] = found.cpu().numpy()
     return scores
 
 

@@ -5,6 +5,7 @@ Every function here is pure: it draws what it is given, never runs a model and n
 """
 
 from workbench.figures.concept import concept_or_words
+from workbench.figures.controls import control_effects
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosine_pair import cosine_pair
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
@@ -31,6 +32,7 @@ __all__ = [
     "GalleryEntry",
     "RunLike",
     "concept_or_words",
+    "control_effects",
     "cosine_by_layer",
     "cosine_map",
     "cosine_maps_by_layer",

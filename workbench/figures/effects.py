@@ -31,7 +31,7 @@ _CONDITION_COLOURS = {
 
 
 @checked
-def effects(effects: xr.Dataset) -> go.Figure:
+def effects(effects: xr.Dataset, controls: xr.Dataset | None = None) -> go.Figure:
     """Refusal rates by prompt set, one bar per condition, with intervals and values.
 
     A rate that was not measured has no bar and says so, so that it is not read as zero.
@@ -39,6 +39,8 @@ def effects(effects: xr.Dataset) -> go.Figure:
     Args:
         effects: ``refusal_rate`` (prompt_set, condition), and where known
             ``refusal_rate_interval`` (…, bound) and ``n`` (prompt_set).
+        controls: what random vectors do, as a run has it: hollow diamonds on the bars, one for
+            each that was answered with.
 
     Raises:
         StudyError: not such a dataset, or nothing in it was measured.
@@ -91,9 +93,59 @@ def effects(effects: xr.Dataset) -> go.Figure:
                 hoverinfo="skip",
             )
         )
+    parts = _subtitle(effects)
+    if controls is not None:
+        figure.add_trace(_of_controls(effects, controls, conditions, width))
+        n = " and ".join(str(int(each)) for each in dict.fromkeys(controls["n_judged"].values))
+        parts.append(
+            f"diamonds: {controls.sizes['judged']} random vectors as long as the direction, on {n} "
+            "of the prompts"
+        )
     _axes(figure, effects)
-    themed(figure, "What the direction does to refusal", _subtitle(effects), height=400)
+    themed(figure, "What the direction does to refusal", parts, height=400)
     return legend_below(figure, "condition")
+
+
+def _of_controls(
+    effects: xr.Dataset, controls: xr.Dataset, conditions: list[str], width: float
+) -> go.Scatter:
+    """What is refused with each random vector, on the bar of what the direction does."""
+    x, y, told = [], [], []
+    kinds = [str(each) for each in effects["prompt_set"].values]
+    for kind in map(str, controls["prompt_set"].values):
+        for condition in map(str, controls["condition"].values):
+            if kind not in kinds or condition not in conditions:
+                continue
+            at = controls.sel(prompt_set=kind, condition=condition)
+            middle = kinds.index(kind) + width * (
+                conditions.index(condition) - (len(conditions) - 1) / 2
+            )
+            for index, (name, rate) in enumerate(
+                zip(at["judged"].values, at["control_rate"].values, strict=True)
+            ):
+                # Side by side, or one of two equal rates would not be seen.
+                step = (index - (at.sizes["judged"] - 1) / 2) * width / 3
+                x.append(middle + step)
+                y.append(100 * float(rate))
+                told.append(
+                    f"{kind}, {condition}<br>{name}: {float(rate):.0%} refused<br>the direction on "
+                    f"the same {int(at['n_judged'])} prompts: {float(at['judged_rate']):.0%}"
+                )
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        name="random vectors",
+        marker={
+            "symbol": "diamond",
+            "size": 9,
+            "color": "white",
+            "line": {"color": INK, "width": 1.5},
+        },
+        cliponaxis=False,
+        customdata=told,
+        hovertemplate="%{customdata}<extra></extra>",
+    )
 
 
 def _interval(at: xr.Dataset, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

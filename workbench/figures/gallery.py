@@ -14,6 +14,7 @@ import xarray as xr
 
 from workbench.figures import numbers
 from workbench.figures.concept import concept_or_words
+from workbench.figures.controls import control_effects
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
 from workbench.figures.effects import effects
@@ -83,8 +84,17 @@ class GalleryEntry:
         Raises:
             StudyError: the result is there and holds nothing that can be drawn.
         """
-        there = all(name in run.results for name in self.needs.split())
+        there = all(_has(run, name) for name in self.needs.split())
         return self.figure(run) if there else None
+
+
+def _has(run: RunLike, name: str) -> bool:
+    return _controls(run) is not None if name == "controls" else name in run.results
+
+
+def _controls(run: RunLike) -> xr.Dataset | None:
+    """What random vectors do, of a run that measured them."""
+    return getattr(run, "controls", None)
 
 
 def _between(run: RunLike, axis: str) -> go.Figure:
@@ -99,10 +109,11 @@ GALLERY = (
         caption="Each line is a token position, each point the candidate of one layer, the star "
         "the selected one. Bypass should be low, induce high and KL small at once. "
         "Candidates next to each other often differ by less than their bands, so the star "
-        "is one of several.",
+        "is one of several. Grey is what random vectors of that length do: only what leaves it is "
+        "the direction's own.",
         answers="Arditi et al. 2024, selection scores by layer and position",
         needs="",
-        figure=lambda run: sweep(run.scores, run.choice),
+        figure=lambda run: sweep(run.scores, run.choice, _controls(run)),
         data=numbers.candidates,
     ),
     GalleryEntry(
@@ -122,12 +133,25 @@ GALLERY = (
         caption="Share of test prompts refused under each condition, as the named judge sees it. "
         "Needed for refusal: the bar of harmful prompts falls when the direction is "
         "ablated. Enough for it: the bar of harmless prompts rises when it is added or "
-        "when its projection is set to the mean of harmful prompts. A reply that is not "
+        "when its projection is set to the mean of harmful prompts. Where a random vector "
+        "(diamond) does as much, it is not the direction's doing. A reply that is not "
         "refused need not be a good one.",
         answers="Arditi et al. 2024, refusals with the direction ablated and added",
         needs="",
-        figure=lambda run: effects(run.effects),
+        figure=lambda run: effects(run.effects, _controls(run)),
         data=numbers.rates,
+    ),
+    GalleryEntry(
+        name="controls",
+        question="Does the direction do more than any vector of its length?",
+        caption="Each row is one intervention on one set of test prompts: the diamond is what the "
+        "direction does to the refusal score, the dots what random vectors of its length do, half "
+        "of them drawn as activations vary within a label. An effect is a finding where the "
+        "diamond leaves the dots; how far it moves beyond them is the direction's own share.",
+        answers="",
+        needs="controls",
+        figure=lambda run: control_effects(_controls(run)),  # pyright: ignore[reportArgumentType]
+        data=numbers.controls,
     ),
     GalleryEntry(
         name="projections",

@@ -29,6 +29,12 @@ def rates(run: Any) -> xr.Dataset:
     return drawn(run.effects, "refusal_rate", "n")
 
 
+def controls(run: Any) -> xr.Dataset:
+    """What controls and the direction do to refusal scores and rates."""
+    names = ("effect", "control_effect", "p_value", "plain_score", "judged_rate", "control_rate")
+    return drawn(run.controls, *names)
+
+
 def projections(run: Any) -> xr.Dataset:
     """Single prompts, from which the histograms are counted."""
     return _without_text(drawn(run.results["projections"], "projection", "auc"))
@@ -74,7 +80,8 @@ def between_positions(run: Any) -> xr.Dataset:
 def transfer(run: Any, mode: str) -> xr.Dataset:
     """What one mode does to every category."""
     at = run.results["transfer"].sel(mode=mode, drop=True)
-    return drawn(at, "effect", "plain_score", "n", "block", "category_block")
+    names = ("effect", "plain_score", "n", "block", "category_block", "random_effect", "p_value")
+    return drawn(at, *names)
 
 
 def transfer_rates(run: Any, mode: str) -> xr.Dataset:

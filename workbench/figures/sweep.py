@@ -37,6 +37,7 @@ from workbench.figures.theme import (
     translucent,
 )
 
+_CONTROLS = translucent(MUTED, 0.35)
 _TITLES = {
     "bypass": "<b>Bypass ↓</b>: harmful prompts, direction ablated",
     "induce": "<b>Induce ↑</b>: harmless prompts, direction added",
@@ -50,7 +51,9 @@ _DASHED = {
 
 
 @checked
-def sweep(scores: xr.Dataset, choice: ChoiceLike | None = None) -> go.Figure:
+def sweep(
+    scores: xr.Dataset, choice: ChoiceLike | None = None, controls: xr.Dataset | None = None
+) -> go.Figure:
     """Bypass, induce and KL of every candidate, by layer, with one line per position.
 
     Draws, where the dataset has them: intervals as bands, the scores without intervention and the
@@ -62,6 +65,8 @@ def sweep(scores: xr.Dataset, choice: ChoiceLike | None = None) -> go.Figure:
         scores: scores by layer and position, as `sweep_directions` and `load_published` give them.
         choice: anything with ``.layer`` and ``.position``, which are marked with a star; the
             thresholds in its ``.settings`` are drawn where it has them.
+        controls: what random vectors do, as a run has it: their range is grey, by layer where
+            they are added and at the choice elsewhere.
 
     Raises:
         StudyError: not a sweep, or nothing in it was measured.
@@ -76,6 +81,9 @@ def sweep(scores: xr.Dataset, choice: ChoiceLike | None = None) -> go.Figure:
     )
     figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": INK})
     for row, panel in enumerate(SCORES, start=1):
+        if controls is not None and choice is not None:
+            for trace in _of_controls(controls, panel, choice, axis, showlegend=row == 1):
+                figure.add_trace(trace, row, 1)
         for index, position in enumerate(scores["position"].values.tolist()):
             band, line = _position(scores, panel, position, index, axis)
             if band is not None:
@@ -100,6 +108,13 @@ def sweep(scores: xr.Dataset, choice: ChoiceLike | None = None) -> go.Figure:
         parts.append(f"bands: {interval_name(scores)}")
     else:
         parts.append("no intervals: none in these scores")
+    if controls is not None and choice is not None:
+        n_harmful, n_harmless = controls.attrs["n_swept"]
+        parts.append(
+            f"grey, dotted: range of {controls.sizes['control']} random vectors as long as the "
+            f"candidates of position {number(choice.position)}, on {n_harmful} harmful and "
+            f"{n_harmless} harmless of the prompts"
+        )
     themed(figure, "What each candidate direction does", parts, height=700)
     return legend_below(figure, "position")
 
@@ -144,6 +159,34 @@ def _position(
     low, high = ends
     group = {"legendgroup": str(position), "showlegend": False}
     return band(layers, low, high, translucent(colour), **group), line
+
+
+def _of_controls(
+    controls: xr.Dataset, panel: str, choice: ChoiceLike, axis: KLAxis, showlegend: bool
+) -> list[go.Scatter]:
+    """The range of what random vectors do: by layer where they are added, else at the choice."""
+    found = controls[f"control_{panel}"]
+    low, high = found.min("control").values, found.max("control").values
+    name = {"name": "random vectors", "legendgroup": "controls", "showlegend": showlegend}
+    if "layer" in found.dims:
+        layers = found["layer"].values.tolist()
+        outline = {"color": MUTED, "width": 1.5, "dash": "dot"}
+        return [band(layers, low, high, _CONTROLS, **name).update(line=outline)]
+    ends = np.array([low, high]).ravel()
+    if panel == "kl":
+        ends = np.asarray(axis.drawn(ends))
+    return [
+        go.Scatter(
+            x=[choice.layer, choice.layer],
+            y=ends.tolist(),
+            mode="lines+markers",
+            line={"color": MUTED, "width": 6},
+            marker={"symbol": "line-ew", "size": 14, "line": {"color": MUTED, "width": 2}},
+            opacity=0.55,
+            hovertemplate="random vectors: %{y:.3g}<extra></extra>",
+            **name,
+        )
+    ]
 
 
 def _references(figure: go.Figure, scores: xr.Dataset, panel: str, choice: Any, row: int) -> None:

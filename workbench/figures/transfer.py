@@ -28,7 +28,8 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
     """The transfer matrix as a heat map: directions down, the categories they act on across.
 
     Rows and columns stand in the order of their clusters, with lines between blocks; a direction's
-    own categories are printed bold.
+    own categories are printed bold. Effects within the range of random vectors stand in brackets:
+    they are no finding. That range is the last row.
 
     Args:
         matrix: as `transfer_matrix` returns it.
@@ -55,18 +56,31 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
         for row, marks in zip(values.tolist(), at["own"].values.tolist(), strict=True)
     ]
     hover = [[_hover(at, name, each) for each in categories] for name in names]
+    random = _random(at, categories) if quantity == "effect" else None
+    if random is not None:
+        inside = ~at["outside"].transpose("direction", "category").values
+        texts = [
+            [f"({text})" if within else text for text, within in zip(row, marks, strict=True)]
+            for row, marks in zip(texts, inside.tolist(), strict=True)
+        ]
+        medians, ranges, told = random
+        values = np.concatenate([values, medians[None]])
+        texts, hover = [*texts, ranges], [*hover, told]
     figure = go.Figure(cells(values, texts, hover, _BARS[quantity], percent))
     same_place = len({*zip(at["layer"].values, at["position"].values, strict=True)}) == 1
     rows = (
         names if same_place else [f"{n}\nlayer {int(at['layer'].sel(direction=n))}" for n in names]
     )
+    blocks = at["block"].values.tolist()
+    if random is not None:
+        rows, blocks = [*rows, f"{at.sizes['control']} random\nvectors"], [*blocks, None]
     figure.update_yaxes(**labels(rows, downwards=True), title_text="direction")
     figure.update_xaxes(**labels(categories), tickangle=-40, title_text="prompts of category")
-    dividers(figure, at["block"].values.tolist(), len(categories), across=True)
-    dividers(figure, at["category_block"].values.tolist(), len(names), across=False)
+    dividers(figure, blocks, len(categories), across=True)
+    dividers(figure, at["category_block"].values.tolist(), len(rows), across=False)
     title = _TITLES.get(mode, f"{mode} each direction")
     return themed(
-        figure, title, _describe(at, same_place, quantity), height=max(180, ROW * len(names)) + 90
+        figure, title, _describe(at, same_place, quantity), height=max(180, ROW * len(rows)) + 90
     )
 
 
@@ -139,6 +153,23 @@ def _in_order(at: xr.Dataset) -> xr.Dataset:
     return at.isel(direction=rows, category=columns)
 
 
+def _random(
+    at: xr.Dataset, categories: Sequence[str]
+) -> tuple[np.ndarray, list[str], list[str]] | None:
+    """Medians of what random vectors do to each category, their range in print and on hover."""
+    if "random_effect" not in at:
+        return None
+    every = at["random_effect"].transpose("control", "category").values
+    ends = [(float(low), float(high)) for low, high in zip(every.min(0), every.max(0), strict=True)]
+    told = [
+        f"{len(every)} random vectors on {html.escape(name)}<br>change {number(low)} to "
+        f"{number(high)}"
+        for name, (low, high) in zip(categories, ends, strict=True)
+    ]
+    ranges = [f"{printed(low)}<br>{printed(high)}" for low, high in ends]
+    return np.median(every, axis=0), ranges, told
+
+
 def _bold(text: str, own: bool) -> str:
     return f"<b>{text}</b>" if own else text
 
@@ -154,6 +185,8 @@ def _hover(at: xr.Dataset, direction: str, category: str) -> str:
                 float(cell[name]), None if ends is None else ends.values, percent=name == "rate"
             )
             lines.append(f"{what} {text}")
+    if "p_value" in cell:
+        lines.append(f"one-sided p among random vectors {float(cell['p_value']):.2g}")
     lines.append(f"plain {number(float(cell['plain_score']))}, n = {int(cell['n'])}")
     return "<br>".join(lines)
 
@@ -186,6 +219,11 @@ def _describe(at: xr.Dataset, same_place: bool, quantity: str) -> list[str]:
         ("1 block" if blocks == 1 else f"{blocks} blocks, lines between")
         + ", own category in bold",
     ]
+    if "random_effect" in at and quantity == "effect":
+        parts.append(
+            f"in brackets: within the range of {at.sizes['control']} random vectors as long as the "
+            "longest direction, no finding; last row: that range, coloured by its median"
+        )
     # Of prompts that are refused anyway, adding a direction says little.
     if at["mode"].item() == "ablate" and "asymmetry" in at and np.isfinite(at["asymmetry"]):
         low, high = at["asymmetry_interval"].values

@@ -60,7 +60,7 @@ def vocabulary(readout: xr.Dataset, top: int = 10) -> go.Figure:
             where: dict[str, Any] = {"row": row + 1, "col": column + 1}
             figure.add_vline(side, line={"color": MUTED, "dash": "dot", "width": 1}, **where)
     # Beside the longest bar there is as much room again, for the token at its end.
-    limit = 1.9 * float(abs(at["z"]).max())
+    limit = max(1.9 * float(abs(at["z"]).max()), 1.1 * _chance(at))
     figure.update_xaxes(range=[-limit, limit], zeroline=True, zerolinecolor=MUTED)
     figure.update_xaxes(title_text="standard deviations over the vocabulary", row=rows)
     figure.update_yaxes(

@@ -8,6 +8,7 @@ import numpy as np
 from workbench.figures.theme import number, position_label
 from workbench.models.organisms import organism_names
 from workbench.names import file_only
+from workbench.study import control_lines
 from workbench.study.analyses import ANALYSES
 from workbench.study.results import Run
 
@@ -27,6 +28,7 @@ def summary(run: Run) -> list[str]:
         *_plain(run),
         *_selection(run),
         *_effects(run),
+        *_controls(run),
         *_costs(run),
         *_limits(run),
     ]
@@ -73,6 +75,12 @@ def _effects(run: Run) -> Iterator[str]:
         ]
         if said:
             yield f"{words}, the refusal rate {_listed(said)}."
+
+
+def _controls(run: Run) -> Iterator[str]:
+    """What random vectors do beside the direction: an effect within their range is none of its."""
+    if run.controls is not None:
+        yield from control_lines.sentences(run.controls)
 
 
 def _costs(run: Run) -> Iterator[str]:

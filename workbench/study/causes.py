@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.analysis.transfer import transfer_matrix
+from workbench.study.controls import N_CONTROLS
 from workbench.study.material import Material
 from workbench.study.thoughts import check_scored_after_prompt
 
@@ -38,6 +39,7 @@ def _transfer(material: Material, judge: str | None, windows: list[list[int]] | 
         refusal_tokens=material.refusal_tokens,
         judge=judge,
         max_new_tokens=study.max_new_tokens,
+        n_random=N_CONTROLS if judge is None else 0,
         system=study.system,
         confidence=study.confidence,
         seed=study.seed,

@@ -2,13 +2,12 @@
 
 import xarray as xr
 
-from workbench.activations import Activations
 from workbench.analysis.concept import concept_or_words
-from workbench.analysis.controls import FEWEST
 from workbench.analysis.vocabulary import read_vocabulary
 from workbench.analysis.wording import cluster_refusals
 from workbench.errors import StudyError
 from workbench.models.thinking import answer_after_thinking
+from workbench.study.controls import spread_of_training
 from workbench.study.material import Material, together
 
 
@@ -25,21 +24,11 @@ def vocabulary(material: Material) -> dict[str, xr.Dataset]:
         "vocabulary": read_vocabulary(
             material.model,
             read,
-            activations=_spread(material),
+            activations=spread_of_training(material),
             confidence=material.study.confidence,
             seed=material.study.seed,
         )
     }
-
-
-def _spread(material: Material) -> list[Activations] | None:
-    """Training prompts one by one; None where they are too few to say how activations vary."""
-    few = {label: own.n_prompts for label, own in material.train_activations.items()}
-    small = [f"{n} {label}" for label, n in few.items() if n < FEWEST]
-    if small:
-        material.say(f"random directions alone: {', '.join(small)} training prompts were kept")
-        return None
-    return list(material.train_activations.values())
 
 
 def concept(material: Material) -> dict[str, xr.Dataset]:

@@ -10,6 +10,7 @@ DIRECTION = "direction.safetensors"
 CANDIDATES = "candidates.csv"
 REPLIES = "replies.jsonl"
 EFFECTS = "effects.safetensors"
+CONTROLS = "controls.safetensors"
 FIGURES = "figures"
 FIGURE_KINDS = ("html", "json", "png")
 CATEGORY_DIRECTIONS = "category_directions.safetensors"
@@ -28,6 +29,7 @@ MADE_FROM = {
     CANDIDATES: (SCORES,),
     REPLIES: (PROMPTS, DIRECTION),
     EFFECTS: (PROMPTS, DIRECTION, REPLIES),
+    CONTROLS: (PROMPTS, DIRECTIONS, DIRECTION, REPLIES, EFFECTS),
     CATEGORY_DIRECTIONS: (PROMPTS,),
 }
 """The main results, in the order in which they are made; those of analyses say it themselves."""

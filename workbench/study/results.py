@@ -61,6 +61,8 @@ class Run:
         direction: the selected direction, raw.
         effects: refusal rates by prompt set and condition.
         replies: every reply with its verdict.
+        controls: what random directions do beside the chosen one, as `measure_controls` gives it;
+            None in what an earlier version made, or what is put together by hand.
         planted_cosine: cosine with the planted direction; None where nothing was planted.
         results: what the analyses found, by the name of each result; a name that is not there is a
             `StudyError` that says which are, and what makes it.
@@ -82,6 +84,7 @@ class Run:
     results: Mapping[str, xr.Dataset] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     verification: xr.Dataset | None = None
+    controls: xr.Dataset | None = None
     ledger: Ledger | None = field(default=None, repr=False)
 
     @property
@@ -202,6 +205,8 @@ def read_run(folder: Path, heads: bool) -> Run:
         direction = Directions.load(folder / names.DIRECTION)
         replies = read_replies(folder / names.REPLIES)
         verification = load_dataset(folder / names.VERIFICATION, kind="verification")
+        path = folder / names.CONTROLS
+        controls = load_dataset(path, kind="controls") if path.is_file() else None
         results = {
             name: load_dataset(result_path(folder, name), kind=name)
             for each in ANALYSES
@@ -223,6 +228,7 @@ def read_run(folder: Path, heads: bool) -> Run:
         results=AnalysisResults(results, skipped),
         skipped=skipped,
         verification=verification,
+        controls=controls,
         ledger=ledger,
     )
 

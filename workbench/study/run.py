@@ -26,11 +26,12 @@ def run_study(
 
     Split prompts; keep those that the model refuses (harmful) or answers (harmless); collect
     activations; estimate candidates; sweep them; select one; answer test prompts plainly, with the
-    direction ablated and with it added; analyse; draw. Every result is saved when it is done: a run
-    that was stopped goes on where it stopped, and ends with the same numbers. A result that is
-    damaged, or was made from something else than the run has by now, is made again with what hangs
-    on it, and that is said. Nobody else can write into the folder meanwhile. An analysis for which
-    something is missing is skipped, and `Run.skipped` says why.
+    direction ablated and with it added; do the same with random directions; analyse; draw. Every
+    result is saved when it is done: a run that was stopped goes on where it stopped, and ends with
+    the same numbers. A result that is damaged, or was made from something else than the run has by
+    now, is made again with what hangs on it, and that is said. Nobody else can write into the
+    folder meanwhile. An analysis for which something is missing is skipped, and `Run.skipped` says
+    why.
 
     Args:
         study: the settings; the defaults run on the shipped model.
@@ -51,7 +52,8 @@ def run_study(
         scores = stages.scores(directions)
         choice = choose(study, scores)
         direction = stages.direction(directions, choice)
-        stages.effects(direction, stages.replies(direction))
+        effects = stages.effects(direction, stages.replies(direction))
+        stages.controls(directions, direction, effects)
         stages.analyses(directions, direction)
         stages.asked_heads()
         run = read_run(stages.folder, heads=False)

@@ -27,6 +27,7 @@ from workbench.models.verify import verify_model
 from workbench.names import folder_name
 from workbench.prompts.promptset import PromptSet
 from workbench.study import names
+from workbench.study.controls import measure_controls
 from workbench.study.folder import check_model, check_unused, open_folder, recorded_day
 from workbench.study.ledger import Ledger, holds_run
 from workbench.study.making import make_analyses
@@ -48,6 +49,7 @@ class Stages:
         self.folder, self.study, self.model, self.say = ledger.folder, study, model, say
         self.ledger, self.prompts = ledger, prompts
         self._kept: dict[str, Any] | None = None
+        self._material: Material | None = None
 
     def _stands(self, name: str) -> bool:
         """Whether a result can be read; says so where it is there and has to be made again."""
@@ -259,6 +261,20 @@ class Stages:
         self._keep(names.EFFECTS)
         return effects
 
+    def controls(self, directions: Directions, direction: Directions, effects: xr.Dataset) -> None:
+        """What vectors without signal do beside the direction; see `measure_controls`."""
+        if self._stands(names.CONTROLS):
+            return
+        self.say("measuring what random directions of that length do")
+        validation = {
+            kind: self._scored(self.kept("validation", kind), kind) for kind in self.validation
+        }
+        found = measure_controls(
+            self.material(directions, direction), validation, effects.attrs["projection"]
+        )
+        save_dataset(self.folder / names.CONTROLS, found, kind="controls")
+        self._keep(names.CONTROLS)
+
     def analyses(self, directions: Directions, direction: Directions) -> None:
         """Whatever the study asks for and the folder lacks; see `make_analyses`."""
         make_analyses(self.material(directions, direction))
@@ -272,7 +288,12 @@ class Stages:
                 self.say(f"{name} {fault}; `workbench patch-heads` makes it again")
 
     def material(self, directions: Directions, direction: Directions) -> Material:
-        """What the analyses work on, once the replies stand."""
+        """What controls and analyses work on, once the replies stand."""
+        if self._material is None:
+            self._material = self._gather(directions, direction)
+        return self._material
+
+    def _gather(self, directions: Directions, direction: Directions) -> Material:
         return Material(
             folder=self.folder,
             model=self.model,

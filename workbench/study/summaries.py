@@ -24,7 +24,10 @@ def pca(results: Results, layer: int, position: int) -> str:
         return text
     cosine = float(at["cosine_with_mean_difference"])
     kinds = f"{at.attrs['positive']} against {at.attrs['negative']}"
-    return f"{kinds}: AUC {_value(at, 'auc')}; {text}, cosine {cosine:.2f} with the mean difference"
+    text += f", cosine {cosine:.2f} with the mean difference"
+    if "cosine_chance" in at and float(at["cosine_chance"]) == float(at["cosine_chance"]):
+        text += f", below {float(at['cosine_chance']):.2f} in 95% of shuffled labels"
+    return f"{kinds}: AUC {_value(at, 'auc')}; {text}"
 
 
 def projections(results: Results, layer: int, position: int) -> str:
@@ -81,6 +84,11 @@ def transfer(results: Results, layer: int, position: int) -> str:
     blocks = len({*at["block"].values.tolist()})
     text = f"{blocks} causal {'block' if blocks == 1 else 'blocks'} of {at.sizes['direction']}"
     text += " directions when ablated"
+    if "outside" in at:
+        text += (
+            f"; {int(at['outside'].sum())} of {at['outside'].size} effects outside the range of "
+        )
+        text += f"{at.sizes['control']} random vectors"
     if "asymmetry" in at and float(at["asymmetry"]) == float(at["asymmetry"]):
         text += f"; asymmetry {_value(at, 'asymmetry')}"
         noise = float(at["asymmetry_noise"])

@@ -1,0 +1,129 @@
+"""What a direction does beside what vectors without signal do at the same place."""
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from workbench.arguments import checked
+from workbench.figures.theme import (
+    INK,
+    MUTED,
+    PALETTE,
+    legend_below,
+    model_of,
+    number,
+    require,
+    themed,
+)
+
+_ROW = 46
+"""Height of a row, in pixels."""
+_SPREAD = 0.24
+"""How far from the line of a row its controls are scattered, so that none covers another."""
+_NAMES = {
+    "isotropic": "random vector",
+    "covariance": "random, as activations vary",
+    "permuted": "labels shuffled",
+}
+_COLOURS = {"isotropic": PALETTE[2], "covariance": PALETTE[4], "permuted": PALETTE[5]}
+
+
+@checked
+def control_effects(controls: xr.Dataset) -> go.Figure:
+    """Change of the refusal score by the direction and by each control, a row per intervention.
+
+    Rows in which the direction stays within the range of the controls say so.
+
+    Args:
+        controls: ``effect``, ``outside`` (prompt_set, condition) and ``control_effect``
+            (…, control), as a run has them.
+
+    Raises:
+        StudyError: not such a dataset, or nothing in it was measured.
+    """
+    dims = ("prompt_set", "condition")
+    require(controls, "result of controls", ["effect", "control_effect"], dims)
+    cells = [
+        (str(kind), str(condition))
+        for kind in controls["prompt_set"].values
+        for condition in controls["condition"].values
+    ]
+    at = [controls.sel(prompt_set=kind, condition=condition) for kind, condition in cells]
+    figure = go.Figure()
+    of_kind = controls["control_kind"].values
+    for kind in dict.fromkeys(of_kind.tolist()):
+        figure.add_trace(_scattered(controls, at, np.flatnonzero(of_kind == kind), str(kind)))
+    figure.add_trace(
+        go.Scatter(
+            x=[float(each["effect"]) for each in at],
+            y=list(range(len(cells))),
+            mode="markers",
+            name="the direction",
+            marker={"symbol": "diamond", "size": 13, "color": PALETTE[3],
+                    "line": {"color": INK, "width": 1}},
+            customdata=[_hover(each, *cell) for each, cell in zip(at, cells, strict=True)],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.add_vline(0, line={"color": MUTED, "width": 1}, layer="below")
+    figure.update_yaxes(
+        tickvals=list(range(len(cells))),
+        ticktext=[_row(each, *cell) for each, cell in zip(at, cells, strict=True)],
+        range=[len(cells) - 0.5, -0.5],
+        ticks="",
+    )
+    figure.update_xaxes(title_text="change of the refusal score (nats)")
+    title = "What the direction does, and what any vector of its length does"
+    themed(figure, title, _describe(controls), height=_ROW * len(cells) + 60)
+    return legend_below(figure, "")
+
+
+def _scattered(
+    controls: xr.Dataset, at: list[xr.Dataset], rows: np.ndarray, kind: str
+) -> go.Scatter:
+    """The controls of one kind, in every row beside each other."""
+    spread = np.linspace(-_SPREAD, _SPREAD, controls.sizes["control"])[rows]
+    names = controls["control"].values[rows]
+    return go.Scatter(
+        x=[value for each in at for value in each["control_effect"].values[rows].tolist()],
+        y=[row + step for row in range(len(at)) for step in spread.tolist()],
+        mode="markers",
+        name=_NAMES.get(kind, kind),
+        marker={"color": _COLOURS.get(kind, MUTED), "size": 6, "opacity": 0.75},
+        customdata=[str(name) for _ in at for name in names],
+        hovertemplate="%{customdata}: %{x:+.2f} nats<extra></extra>",
+    )
+
+
+def _row(at: xr.Dataset, prompt_set: str, condition: str) -> str:
+    label = f"{prompt_set}, {condition}"
+    return label if bool(at["outside"]) else f"{label}<br><i>within the controls' range</i>"
+
+
+def _hover(at: xr.Dataset, prompt_set: str, condition: str) -> str:
+    every = at["control_effect"].values
+    return (
+        f"{prompt_set}, {condition}<br>the direction {float(at['effect']):+.2f} nats"
+        f"<br>controls {np.median(every):+.2f} [{every.min():+.2f}, {every.max():+.2f}]"
+        f"<br>plain score {float(at['plain_score']):.2f}"
+        f"<br>one-sided p by rank {float(at['p_value']):.2g}"
+    )
+
+
+def _describe(controls: xr.Dataset) -> list[str]:
+    attrs, n = controls.attrs, controls.sizes["control"]
+    counts = " and ".join(
+        f"{int(count)} {kind}"
+        for kind, count in zip(controls["prompt_set"].values, controls["n"].values, strict=True)
+    )
+    where = ""
+    if "layer_chosen" in attrs:
+        where = f"layer {attrs['layer_chosen']}, position {number(attrs['position'])}"
+    return [
+        model_of(attrs),
+        where,
+        f"n = {counts} test prompts",
+        f"{n} controls of the direction's length"
+        + (f" ({number(attrs['norm'])})" if "norm" in attrs else ""),
+        f"a vector without meaning leaves their range in {2 / (n + 1):.0%} of cases",
+    ]
