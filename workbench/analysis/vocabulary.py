@@ -13,6 +13,7 @@ from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError
 from workbench.models.hooked import HookedModel
+from workbench.positions import position_axis
 
 SIGNS = ("promoted", "suppressed")
 
@@ -78,7 +79,7 @@ def read_vocabulary(
             "sign": list(SIGNS),
             "rank": range(1, top_k + 1),
             "layer": ("name", [each.layers[0] for each in vectors.values()]),
-            "position": ("name", [each.positions[0] for each in vectors.values()]),
+            "position": ("name", position_axis([each.positions[0] for each in vectors.values()])),
         },
         attrs={
             "model": model.name,

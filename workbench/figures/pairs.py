@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from workbench.errors import StudyError
-from workbench.figures.theme import model_of, number, require
+from workbench.figures.theme import model_of, number, position_text, require
+from workbench.positions import T_INST
 
 WORDS = {"name": "categories", "layer": "layers", "position": "positions"}
 """What is compared along each axis, in words."""
@@ -78,7 +79,9 @@ def similar_first(cosines: xr.Dataset) -> list[int]:
 def as_words(values: np.ndarray) -> list[str]:
     """Names as words, numbers with a real minus sign."""
     return [
-        number(value) if isinstance(value, int) else html.escape(str(value).replace("_", " "))
+        position_text(value)
+        if isinstance(value, int) or value == T_INST
+        else html.escape(str(value).replace("_", " "))
         for value in values.tolist()
     ]
 
@@ -103,7 +106,9 @@ def describe(cosines: xr.Dataset, at: xr.Dataset, over: str) -> list[str]:
     """The parts of the subtitle: model, place, estimator, n, and whether there are baselines."""
     attrs = cosines.attrs
     place = [
-        f"{axis} {number(int(at[axis]))}" if axis != "name" else f"direction {at[axis].item()}"
+        f"{axis} {position_text(at[axis].item())}"
+        if axis != "name"
+        else f"direction {at[axis].item()}"
         for axis in WORDS
         if axis != over and axis in at.coords and at[axis].ndim == 0
     ]
