@@ -44,7 +44,7 @@ OF_FUNCTIONS_ONLY = {
     "label": "load_prompts; a study says label_column='' instead",
     "device_map": "load_model; a study has no device map",
     "tokenizer": "load_model, of a model that is loaded already",
-    "positions": "collect_activations; a run leaves such a t_inst out by itself",
+    "positions": "collect_activations; a run reads such a t_inst by its name",
     "gguf_file": "transformers' own from_pretrained",
     "path": "load_prompts; a study says NAME=FILE instead",
 }

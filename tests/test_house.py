@@ -21,7 +21,7 @@ ORDER = (
     ("names", "screen"),
     ("arguments",),
     ("intake",),
-    ("artifact", "progress", "resampling", "corrected", "few", "heads"),
+    ("artifact", "progress", "resampling", "corrected", "few", "heads", "positions"),
     ("prompts", "figures"),
     ("models",),
     ("activations",),

@@ -20,6 +20,7 @@ from workbench.intake.records import as_record
 from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts, Site, StopForward
 from workbench.models.tokens import Tokens
+from workbench.positions import T_INST, InstructionEnd, Position
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet, text_key
 from workbench.prompts.texts import Texts
@@ -40,7 +41,8 @@ class Activations:
         labels: the label of each row.
         ids: prompt ids when rows are prompts, else empty.
         layers: 0-based.
-        positions: negative, from the end of the rendered prompt.
+        positions: negative, from the end of the rendered prompt, or ``"t_inst"``, the last token of
+            each prompt's instruction.
         site: where the values were read.
         provenance: model, prompts and settings.
         texts: what the prompts say when rows are prompts and it is known, else empty.
@@ -55,7 +57,7 @@ class Activations:
     labels: tuple[str, ...]
     ids: tuple[str, ...]
     layers: tuple[int, ...]
-    positions: tuple[int, ...]
+    positions: tuple[Position, ...]
     site: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
@@ -101,7 +103,7 @@ class Activations:
         values = self.values[rows].double()
         return torch.einsum("r,rlpd->lpd", weights / weights.sum(), values)
 
-    def at(self, layer: int, position: int) -> Float[Tensor, "row d_site"]:
+    def at(self, layer: int, position: Position) -> Float[Tensor, "row d_site"]:
         """All rows at one layer and position.
 
         Raises:
@@ -208,7 +210,7 @@ class _Stored:
     labels: tuple[str, ...]
     ids: tuple[str, ...]
     layers: tuple[int, ...]
-    positions: tuple[int, ...]
+    positions: tuple[Position, ...]
     site: str
     provenance: dict[str, Any]
     texts: tuple[str, ...] = ()
@@ -236,10 +238,11 @@ def _check_stored(path: str | Path, stored: _Stored, values: Tensor) -> None:
         raise ArtifactError(
             f"{path} does not hold activations: {str(odd[0])[:20]} prompts behind a row."
         )
-    if min(stored.layers, default=0) < 0 or max(stored.positions, default=-1) >= 0:
+    counted = [own for own in stored.positions if own != T_INST]
+    if min(stored.layers, default=0) < 0 or max(counted, default=-1) >= 0:
         raise ArtifactError(
             f"{path} does not hold activations: layers are numbered from 0, positions are "
-            f"negative, found {stored.layers} and {stored.positions}."
+            f"negative or 't_inst', found {stored.layers} and {stored.positions}."
         )
 
 
@@ -249,11 +252,12 @@ def collect_activations(
     prompts: Prompts,
     site: Site = "resid_pre",
     layers: Sequence[int] | None = None,
-    positions: Sequence[int] | None = None,
+    positions: Sequence[Position] | None = None,
     per_prompt: bool = False,
     system: str | None = None,
     n_resamples: int = 0,
     seed: int = 0,
+    t_inst: InstructionEnd | None = None,
 ) -> Activations:
     """Reads activations at one site.
 
@@ -266,23 +270,32 @@ def collect_activations(
             categories come along where there are any.
         site: ``resid_pre``, ``attn_out``, ``mlp_out`` or ``z``.
         layers: all of them by default.
-        positions: by default t_inst and the post-instruction tokens.
+        positions: negative numbers, or ``"t_inst"`` for the last token of the instruction, which is
+            found in each prompt. By default t_inst and the post-instruction tokens; t_inst by its
+            name where the tokenizer joins instructions with the template, else by its number.
         per_prompt: keeps every prompt's activation instead of the means.
         system: a system prompt for all of them.
         n_resamples: replicates of `Resampled` means, accumulated in the same pass; they give
             directions and cosines their reliability, intervals and null. 0 for none.
         seed: of the resampling; sets that are compared need the same one.
+        t_inst: which token that is where the tokenizer joins the end of an instruction with the
+            template: ``last_token``, the last that holds a character of the instruction (the
+            default), or ``last_whole_token``, the last that holds nothing else. What was read,
+            and how many tokens are shared, is in ``provenance["t_inst"]``.
 
     Raises:
+        PromptError: every token of an instruction is shared, and whole ones are asked for.
         AxisError: a layer or site that the model does not have; a position before the start of
             some prompt.
         ModelError: an activation is not finite.
         StudyError: a number of replicates, or a seed, that makes no sense.
     """
     prompts = given_prompts(prompts)
-    tokens = model.tokens(prompts, system)
+    tokens = model.tokens(prompts, system, t_inst=t_inst)
     layers = tuple(range(model.n_layers) if layers is None else layers)
-    positions = tuple((tokens.t_inst, *tokens.post_instruction) if positions is None else positions)
+    if positions is None:
+        positions = (tokens.t_inst_label, *tokens.post_instruction)
+    positions = tuple(positions)
     _check_axes(model, tokens, site, layers, positions)
     ids, labels, categories = _prompt_axes(prompts, len(tokens))
     groups = sorted(set(zip(labels, categories, strict=True)))
@@ -325,7 +338,12 @@ def collect_activations(
         layers=layers,
         positions=positions,
         site=site,
-        provenance={**model.provenance, "prompts": fingerprint, "system": system},
+        provenance={
+            **model.provenance,
+            "prompts": fingerprint,
+            "system": system,
+            **_where_read(model, tokens, positions),
+        },
         texts=texts if per_prompt else (),
         resampled=None if resampler is None else resampler.finish(),
         prompt_keys=tuple(map(text_key, texts)),
@@ -338,16 +356,18 @@ def read_activations(
     batch: Tokens,
     site: Site,
     layers: Sequence[int],
-    positions: Sequence[int],
+    positions: Sequence[Position],
 ) -> Float[Tensor, "prompt layer position d_site"]:
     """Activations of one batch, from one forward that stops once all are read."""
-    columns = torch.tensor([batch.ids.shape[1] + position for position in positions])
+    columns = batch.columns(positions)
+    rows = torch.arange(len(batch)).unsqueeze(1)
     found: dict[int, Tensor] = {}
 
     def reader(layer: int) -> Any:
         def read(activation: Tensor) -> None:
             # Indexing with a tensor copies: a slice would keep the whole activation alive.
-            wanted = activation.index_select(1, columns.to(activation.device))
+            own = columns.to(activation.device)
+            wanted = activation[rows.to(activation.device), own]
             found[layer] = wanted.flatten(2).to(model.device)
             if len(found) == len(layers):
                 raise StopForward
@@ -367,7 +387,7 @@ def _check_axes(
     tokens: Tokens,
     site: Site,
     layers: tuple[int, ...],
-    positions: tuple[int, ...],
+    positions: tuple[Position, ...],
 ) -> None:
     """Refuses layers and positions that cannot be read."""
     if not layers or not positions:
@@ -381,11 +401,28 @@ def _check_axes(
         model.hook_name(site, layer)
     shortest = int(tokens.lengths.min())
     for position in positions:
-        if not -shortest <= position < 0:
+        if position == T_INST:
+            _ = tokens.t_insts  # refuses prompts that have none
+        elif not -shortest <= position < 0:
             raise AxisError(
                 f"position {position} cannot be read: positions are negative, counted from the "
-                f"end, and the shortest prompt has {shortest} tokens."
+                f"end, or 't_inst', and the shortest prompt has {shortest} tokens."
             )
+
+
+def _where_read(
+    model: HookedModel, tokens: Tokens, positions: tuple[Position, ...]
+) -> dict[str, Any]:
+    """What t_inst was in these prompts; nothing where it was not read by its name."""
+    if T_INST not in positions:
+        return {}
+    return {
+        "t_inst": {
+            "token": tokens.instruction_end,
+            "n_shared": int(tokens.shared.sum()),
+            "shared_tokens": model.template.shared_tokens(tokens),
+        }
+    }
 
 
 def _prompt_axes(

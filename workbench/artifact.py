@@ -257,7 +257,9 @@ def save_dataset(path: str | Path, dataset: "xr.Dataset", *, kind: str) -> Path:
         if values.dtype.kind in "biuf":
             tensors[str(name)] = values
         else:
-            entry["text"] = values.astype(str).tolist()
+            # A position may be a name or a number, on one axis.
+            flat = [own if type(own) is int else str(own) for own in values.ravel().tolist()]
+            entry["text"] = np.array(flat, dtype=object).reshape(values.shape).tolist()
         variables[str(name)] = entry
     manifest = {"variables": variables, "attrs": dict(dataset.attrs)}
     return save_artifact(path, kind=kind, tensors=tensors, manifest=manifest)

@@ -369,7 +369,7 @@ def _across(found: "Comparison") -> Table:
     """For each label of the first set: the same one of the second, and the most alike."""
     over, at = found.over, found.at
     at = at if over == "name" else at.isel(name=0)
-    place = [f"{axis} {int(at[axis])}" for axis in ("layer", "position") if axis != over]
+    place = [f"{axis} {at[axis].item()}" for axis in ("layer", "position") if axis != over]
     table = _table(
         f"Cosines between the two sets, {', '.join(place)}", f"first: {over}", "the same", "", ""
     )

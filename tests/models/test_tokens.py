@@ -353,6 +353,7 @@ def test_t_inst_is_refused_where_it_is_no_one_position(sharing):
     tokens = sharing.tokens(["How far?", "hi"])
     with pytest.raises(AxisError, match=r"no one position in these prompts: -4 in 1 prompts, -3"):
         _ = tokens.t_inst
+    assert tokens.t_insts.tolist() == [-3, -4]
     for row, last in enumerate(["How far?\n", "hi"]):
         assert sharing.tokenizer.decode(tokens.ids[row, tokens.subset("instruction")[row]]) == last
     assert tokens.position_labels([-3, -2]) == ["", "A"]

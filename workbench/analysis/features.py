@@ -11,6 +11,7 @@ from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.directions.sae import SparseAutoencoder
 from workbench.errors import AxisError, StudyError
+from workbench.positions import Position
 
 _SLICE = 4096
 """Features whose activations are ranked and permuted at once."""
@@ -26,7 +27,7 @@ def rank_features(
     negative: xr.DataArray | None = None,
     *,
     by: By | None = None,
-    position: int | None = None,
+    position: Position | None = None,
     confidence: float = 0.95,
     n_permutations: int = 200,
     seed: int = 0,
@@ -101,7 +102,7 @@ def rank_features(
         variables |= _contrast(above, below, confidence)
         attrs |= {
             "model": positive.attrs.get("model"),
-            "position": int(sets[0]["position"]),
+            "position": sets[0]["position"].item(),
             "n": {"positive": len(above), "negative": len(below)},
             "contrast": [_described(each) for each in sets],
             "interval": "Welch",
@@ -143,14 +144,14 @@ def _chance_cosine(n: int, width: int, confidence: float) -> float:
     return float(np.sqrt(beta.ppf(confidence ** (1 / n), 0.5, (width - 1) / 2)))
 
 
-def _at(sae: SparseAutoencoder, encoded: xr.DataArray, position: int | None) -> xr.DataArray:
+def _at(sae: SparseAutoencoder, encoded: xr.DataArray, position: Position | None) -> xr.DataArray:
     """One prompt set at one position."""
     if encoded.attrs.get("sae_weights") != sae.fingerprint:
         raise StudyError(
             f"expected encodings by {sae.name}, found those of {encoded.attrs.get('sae')}. Pass "
             "what this SAE's encode() returned."
         )
-    known = [int(each) for each in encoded["position"].values.ravel()]
+    known = encoded["position"].values.ravel().tolist()
     position = known[0] if position is None and len(known) == 1 else position
     if position not in known:
         what = "several positions" if position is None else f"no position {position}"

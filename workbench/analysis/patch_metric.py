@@ -60,6 +60,12 @@ def projection_metric(model: HookedModel, onto: Directions) -> Metric:
     """
     unit = unit_vector(model, onto)
     layer, position = onto.layers[0], onto.positions[0]
+    if isinstance(position, str):
+        raise AxisError(
+            f"{onto.names[0]} was read at {position}, which is found in each prompt, and patching "
+            "reads one position in all of them. Pass dataclasses.replace(onto, positions=(-1,)), "
+            "or where else it is to be read."
+        )
     site: Any = onto.site
     model.hook_name(site, layer)
     attrs = {

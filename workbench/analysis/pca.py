@@ -11,6 +11,7 @@ from jaxtyping import Float
 from workbench.activations import Activations
 from workbench.arguments import checked
 from workbench.errors import AxisError, StudyError
+from workbench.positions import Position, position_axis
 from workbench.scores.auc import auc_interval, split_half_auc
 
 _POSITIVE_FIRST = ("harmful", "borderline", "harmless")
@@ -24,7 +25,7 @@ _NOISE = 1e-9
 def pca_projection(
     activations: Activations | Sequence[Activations],
     layers: Sequence[int] | None = None,
-    positions: Sequence[int] | None = None,
+    positions: Sequence[Position] | None = None,
     n_components: int = 2,
     confidence: float = 0.95,
     seed: int = 0,
@@ -187,7 +188,7 @@ def _shuffled_cosines(
 def _labelled(
     sets: Sequence[Activations],
     layers: Sequence[int],
-    positions: Sequence[int],
+    positions: Sequence[Position],
     contrast: tuple[str, str] | None,
     scores: np.ndarray,
     explained: np.ndarray,
@@ -205,7 +206,7 @@ def _labelled(
         "label": ("prompt", [label for each in sets for label in each.labels]),
         "category": ("prompt", [category for each in sets for category in each.categories]),
         "layer": list(layers),
-        "position": list(positions),
+        "position": position_axis(positions),
         "component": list(range(1, scores.shape[-1] + 1)),
     }
     if all(each.texts for each in sets):

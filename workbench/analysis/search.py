@@ -17,6 +17,7 @@ from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens, TokenSubset
+from workbench.positions import position_axis, position_order
 from workbench.progress import track
 from workbench.scores.refusal import kl_divergence, refusal_score
 from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
@@ -105,7 +106,7 @@ def search_direction(
         key=lambda cell: (
             found["bypass"][cell],
             directions.layers[cell[0]],
-            directions.positions[cell[1]],
+            position_order(directions.positions[cell[1]]),
         ),
     )
     n_tested = 0
@@ -122,7 +123,7 @@ def search_direction(
             **{name: (cell_dims, values) for name, values in found.items()},
             "norm": (cell_dims, directions.norms[0].double().cpu().numpy()),
         },
-        coords={"layer": list(directions.layers), "position": list(directions.positions)},
+        coords={"layer": list(directions.layers), "position": position_axis(directions.positions)},
         attrs={"n_layers": model.n_layers},
     )
     choice = select_direction(scores, kl_cap, induce_floor, skip_last, top_k=1)

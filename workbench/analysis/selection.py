@@ -9,6 +9,7 @@ import xarray as xr
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
+from workbench.positions import T_INST, Position, position_order
 
 _SCORES = ("bypass", "induce", "kl")
 
@@ -27,7 +28,7 @@ class Choice:
     """
 
     layer: int
-    position: int
+    position: Position
     table: pd.DataFrame
     top_k: int
     settings: dict[str, float]
@@ -83,18 +84,21 @@ def select_direction(
         _reason(row, kl_cap, induce_floor, first_skipped) for row in table.itertuples()
     ]
     table = (
-        table.assign(_eligible=table["dropped"] == "")
-        .sort_values(
-            ["_eligible", "bypass", "layer", "position"], ascending=[False, True, True, True]
+        table.assign(
+            _eligible=table["dropped"] == "", _position=table["position"].map(position_order)
         )
-        .drop(columns="_eligible")
+        .sort_values(
+            ["_eligible", "bypass", "layer", "_position"], ascending=[False, True, True, True]
+        )
+        .drop(columns=["_eligible", "_position"])
         .reset_index(drop=True)
     )
     if table["dropped"].iloc[0] != "":
         raise StudyError(_nothing_passes(table))
     best = table.iloc[0]
     settings = {"kl_cap": kl_cap, "induce_floor": induce_floor, "skip_last": skip_last}
-    return Choice(int(best["layer"]), int(best["position"]), table, top_k, settings)
+    position = best["position"] if best["position"] == T_INST else int(best["position"])
+    return Choice(int(best["layer"]), position, table, top_k, settings)
 
 
 def _check_scores(scores: xr.Dataset) -> None:
@@ -116,11 +120,10 @@ def _check_scores(scores: xr.Dataset) -> None:
                 f"sweep, found {scores[name].dtype} by {', '.join(map(repr, scores[name].dims))}."
             )
     for axis in ("layer", "position"):
-        if (
-            axis not in scores.coords
-            or scores[axis].dtype.kind not in "iu"
-            or not len(scores[axis])
-        ):
+        own = scores[axis].values.ravel().tolist() if axis in scores.coords else []
+        if axis == "position":
+            own = [-1 if label == T_INST else label for label in own]
+        if not own or any(type(label) is not int for label in own):
             raise StudyError(f"these scores do not say which {axis}s they are of, in numbers.")
     if "bound" in scores.dims and {*scores.indexes.get("bound", ())} != {"low", "high"}:
         raise StudyError("the intervals of these scores do not say which bound is low or high.")

@@ -16,6 +16,7 @@ from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens, TokenSubset
+from workbench.positions import position_axis
 from workbench.progress import track
 from workbench.scores.intervals import bootstrap_interval
 from workbench.scores.refusal import kl_divergence, refusal_score
@@ -186,14 +187,25 @@ def _concatenated(first: Tokens, second: Tokens) -> Tokens:
         missing = width - values.shape[1]
         return torch.cat([values.new_full((len(values), missing), fill), values], dim=1)
 
-    ends = None
-    if first.ends is not None and second.ends is not None:
-        ends = torch.cat([first.ends, second.ends])
+    if first.instruction_end != second.instruction_end:
+        raise AxisError(
+            f"t_inst is the {first.instruction_end} of harmful prompts and the "
+            f"{second.instruction_end} of harmless ones. Make both alike."
+        )
+    ends = {}
+    if first.ends is not None or second.ends is not None:
+        pair = (first, second)
+        ends["ends"] = torch.cat(
+            [each.t_insts if each.ends is None else each.ends for each in pair]
+        )
+        ends["wholes"] = torch.cat(
+            [each.t_insts if each.wholes is None else each.wholes for each in pair]
+        )
     return replace(
         first,
         ids=torch.cat([widened(first.ids, 0), widened(second.ids, 0)]),
         mask=torch.cat([widened(first.mask, False), widened(second.mask, False)]),
-        ends=ends,
+        **ends,
     )
 
 
@@ -220,7 +232,7 @@ def _labelled(
         variables,
         coords={
             "layer": list(directions.layers),
-            "position": list(directions.positions),
+            "position": position_axis(directions.positions),
             "bound": ["low", "high"],
             "position_label": ("position", labels),
         },

@@ -22,6 +22,7 @@ class ReadPrompt:
         tokens: the tokens as text.
         n_pre: template tokens before the user's words.
         n_post: template tokens after them.
+        t_inst: position of the last token of the user's words.
     """
 
     text: str
@@ -29,6 +30,7 @@ class ReadPrompt:
     tokens: tuple[str, ...]
     n_pre: int
     n_post: int
+    t_inst: int
 
 
 def read_prompt(
@@ -45,7 +47,7 @@ def read_prompt(
     positions = tuple(range(-len(ids), 0))
     read = collect_activations(model, [text], site, None, positions, per_prompt=True, system=system)
     words = tuple(model.tokenizer.decode([token]) for token in ids)
-    return ReadPrompt(text, read, words, tokens.n_pre, tokens.n_post)
+    return ReadPrompt(text, read, words, tokens.n_pre, tokens.n_post, tokens.t_inst)
 
 
 def token_projections(read: ReadPrompt, direction: Directions) -> xr.Dataset:
@@ -80,6 +82,7 @@ def token_projections(read: ReadPrompt, direction: Directions) -> xr.Dataset:
         "direction_position": direction.positions[0],
         "n_pre": read.n_pre,
         "n_post": read.n_post,
+        "t_inst": read.t_inst,
         "text": read.text,
         "provenance": dict(read.activations.provenance),
     }

@@ -18,6 +18,7 @@ from workbench.errors import AxisError, StudyError
 from workbench.interventions import Ablate, Add, Intervention, intervene
 from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens, TokenSubset
+from workbench.positions import position_axis
 from workbench.progress import track
 from workbench.prompts.inputs import as_prompt_set
 from workbench.prompts.promptset import PromptSet
@@ -210,7 +211,7 @@ def _coordinates(
     labels: dict[str, Any] = {
         "direction": list(vectors),
         "layer": ("direction", [each.layers[0] for each in vectors.values()]),
-        "position": ("direction", [each.positions[0] for each in vectors.values()]),
+        "position": ("direction", position_axis([each.positions[0] for each in vectors.values()])),
         "category": list(dict.fromkeys([*first, *present])),
         "prompt_category": ("prompt", list(columns)),
     }

@@ -16,6 +16,7 @@ from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError, StudyError
 from workbench.models.hooked import HookedModel
+from workbench.positions import position_axis
 
 SIGNS = ("promoted", "suppressed")
 _FEWEST = 20
@@ -110,7 +111,7 @@ def read_vocabulary(
             "rank": range(1, top_k + 1),
             "null": kinds,
             "layer": ("name", [each.layers[0] for each in vectors.values()]),
-            "position": ("name", [each.positions[0] for each in vectors.values()]),
+            "position": ("name", position_axis([each.positions[0] for each in vectors.values()])),
         },
         attrs={
             "model": model.name,

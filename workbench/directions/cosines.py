@@ -24,6 +24,7 @@ from workbench.directions.attenuation import (
 from workbench.directions.cosine_variables import MEANINGS, Arrays, levels, variables
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
+from workbench.positions import position_axis
 
 Axis = Literal["name", "layer", "position"]
 
@@ -198,8 +199,8 @@ def _labelled(
     confidence: float,
 ) -> xr.Dataset:
     """The dataset with its coordinates, the compared axes first."""
-    labels = {axis: list(getattr(a, f"{axis}s")) for axis in (over, *rest)}
-    labels[f"{over}_other"] = list(getattr(b, f"{over}s"))
+    labels = {axis: _axis(a, axis) for axis in (over, *rest)}
+    labels[f"{over}_other"] = _axis(b, over)
     coords: dict[str, Any] = dict(labels)
     used = {dim for entry in variables.values() for dim in entry[0]}
     if "bound" in used:
@@ -207,6 +208,12 @@ def _labelled(
     if "quantile" in used:
         coords["quantile"] = levels(confidence)
     return xr.Dataset(variables, coords).transpose(over, f"{over}_other", *rest, ...)
+
+
+def _axis(directions: Directions, axis: str) -> Any:
+    """The labels of an axis."""
+    own = getattr(directions, f"{axis}s")
+    return position_axis(own) if axis == "position" else list(own)
 
 
 def _attrs(

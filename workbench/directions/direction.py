@@ -15,6 +15,7 @@ from workbench.artifact import load_artifact, save_artifact
 from workbench.errors import ArtifactError, AxisError, WorkbenchError
 from workbench.intake.limits import allowing, lies_there
 from workbench.intake.parsing import parsing
+from workbench.positions import T_INST, Position
 from workbench.resampling import Resampled
 
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
@@ -35,7 +36,8 @@ class Directions:
         values: the vectors as estimated, never normalised; in units of the activations.
         names: what each direction stands for: ``"refusal"``, or a harm category.
         layers: 0-based.
-        positions: negative, from the end of the rendered prompt.
+        positions: negative, from the end of the rendered prompt, or ``"t_inst"``, the last token of
+            each prompt's instruction.
         site: where the activations were read, ``"resid_pre"`` unless said otherwise.
         provenance: model, prompts and settings that the vectors come from.
         resampled: the raw vectors on resampled prompts, rows being names, or None.
@@ -48,7 +50,7 @@ class Directions:
     values: Float[Tensor, "name layer position d_model"]
     names: tuple[str, ...]
     layers: tuple[int, ...]
-    positions: tuple[int, ...]
+    positions: tuple[Position, ...]
     site: str = "resid_pre"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     resampled: Resampled | None = None
@@ -75,8 +77,10 @@ class Directions:
                 f"resampled vectors of shape {tuple(self.resampled.halves.shape[2:])} do not fit "
                 f"values of shape {tuple(self.values.shape)}."
             )
-        if any(position >= 0 for position in self.positions):
-            raise AxisError(f"positions count from the end and are negative: {self.positions}.")
+        if any(position != T_INST and position >= 0 for position in self.positions):
+            raise AxisError(
+                f"positions count from the end and are negative, or 't_inst': {self.positions}."
+            )
 
     @classmethod
     @checked
@@ -84,7 +88,7 @@ class Directions:
         cls,
         vector: Any,
         layer: int,
-        position: int = -1,
+        position: Position = -1,
         site: str = "resid_pre",
         name: str = "direction",
         provenance: Mapping[str, Any] | None = None,
@@ -95,7 +99,7 @@ class Directions:
             vector: [d_model], a tensor, an array or a list of floats; it is copied, half precision
                 to float32, which holds it exactly.
             layer: ``site`` of this layer. The output of block l is ``resid_pre`` of layer l + 1.
-            position: negative, from the end of the rendered prompt.
+            position: negative, from the end of the rendered prompt, or ``"t_inst"``.
             site: ``resid_pre``, ``attn_out``, ``mlp_out`` or ``z``.
             name: what it stands for.
             provenance: where it comes from.
@@ -168,7 +172,7 @@ class Directions:
         self,
         name: str | Sequence[str] | None = None,
         layer: int | Sequence[int] | None = None,
-        position: int | Sequence[int] | None = None,
+        position: Position | Sequence[Position] | None = None,
     ) -> "Directions":
         """Some of the directions, by label; an axis that is not given stays whole.
 

@@ -219,6 +219,12 @@ def _check_pair(positive: Activations, negative: Activations) -> None:
             f"positive and negative are the same {len(set(positive.prompt_keys))} prompts, between "
             "which there is no difference. Pass activations on two sets of prompts."
         )
+    ends = [dict(each.provenance.get("t_inst") or {}).get("token") for each in (positive, negative)]
+    if None not in ends and ends[0] != ends[1]:
+        raise AxisError(
+            f"t_inst is the {ends[0]} of the positive prompts and the {ends[1]} of the negative "
+            "ones. Collect both with the same t_inst=."
+        )
     prompted = [each.provenance.get("template") for each in (positive, negative)]
     if None not in prompted and prompted[0] != prompted[1]:
         raise AxisError(

@@ -23,6 +23,7 @@ from workbench.directions.saelens import read_sae
 from workbench.errors import ArtifactError, AxisError, StudyError
 from workbench.intake.parsing import parsing
 from workbench.models.hooked import HookedModel, Prompts, Site
+from workbench.positions import Position, position_axis
 
 _HOOKS: tuple[tuple[str, Site, int], ...] = (
     (r"blocks\.(\d+)\.hook_resid_pre", "resid_pre", 0),
@@ -102,7 +103,7 @@ class SparseAutoencoder:
         self,
         model: HookedModel,
         prompts: Prompts,
-        positions: Sequence[int] | None = None,
+        positions: Sequence[Position] | None = None,
         system: str | None = None,
     ) -> xr.DataArray:
         """Feature activations of every prompt, read at the SAE's own site and layer.
@@ -110,7 +111,7 @@ class SparseAutoencoder:
         Args:
             model: the model that the SAE was trained on, or a fine-tuned copy of it.
             prompts: what it reads.
-            positions: negative; by default the post-instruction tokens and t_inst.
+            positions: as of `collect_activations`.
             system: a system prompt for all of them.
 
         Returns:
@@ -165,7 +166,7 @@ class SparseAutoencoder:
             dims=("prompt", "position", "feature"),
             coords={
                 "prompt": list(activations.ids),
-                "position": list(activations.positions),
+                "position": position_axis(activations.positions),
                 "feature": range(self.n_features),
                 "label": ("prompt", list(activations.labels)),
                 "category": ("prompt", list(activations.categories)),

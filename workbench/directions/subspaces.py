@@ -10,6 +10,7 @@ from workbench.activations import Activations
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
+from workbench.positions import position_axis
 
 _NOISE = 1e-9
 """Prompts that spread less than this share of their length all have the same activation."""
@@ -129,7 +130,7 @@ def principal_angles(a: Directions, b: Directions) -> xr.Dataset:
         },
         coords={
             "layer": list(a.layers),
-            "position": list(a.positions),
+            "position": position_axis(a.positions),
             "component": list(range(1, smaller + 1)),
         },
         attrs={
@@ -213,7 +214,7 @@ def subspace_overlaps(
         },
         coords={
             "layer": list(positive.layers),
-            "position": list(positive.positions),
+            "position": position_axis(positive.positions),
             "name": names,
             "name_other": names,
         },

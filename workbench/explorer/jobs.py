@@ -11,6 +11,7 @@ from workbench.explorer.views import Selection
 from workbench.interventions import Ablate, Add, Intervention, intervene
 from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
+from workbench.positions import Position
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge
 from workbench.study.results import Run
@@ -49,7 +50,7 @@ class Answers:
         self.prompts: tuple[tuple[str, str, str], ...] = tuple(
             zip(chosen["prompt_set"], chosen["id"], chosen["prompt"], strict=True)
         )
-        self._known: dict[tuple[str, int, int, str, str, str], Reply] = {}
+        self._known: dict[tuple[str, int, Position, str, str, str], Reply] = {}
         wanted = {(kind, name) for kind, name, _ in self.prompts}
         for row in run.replies.to_dict("records"):
             if (row["prompt_set"], row["id"]) not in wanted or row["condition"] not in _CONDITIONS:
@@ -129,7 +130,7 @@ class Reading:
         self._read: dict[str, list[Activations]] = {}
         self._sets: dict[str, PromptSet] | None = None
 
-    def make(self, model: HookedModel, positions: tuple[int, ...]) -> Iterator[Step]:
+    def make(self, model: HookedModel, positions: tuple[Position, ...]) -> Iterator[Step]:
         """Reads what is missing; a step after each batch."""
         sets = self._prompts()
         batches = [

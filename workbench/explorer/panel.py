@@ -15,6 +15,7 @@ from workbench.explorer.plots import Plots
 from workbench.explorer.views import VIEWS, Selection, Views, as_message, clicked
 from workbench.figures.theme import number, position_label
 from workbench.models.hooked import HookedModel
+from workbench.positions import T_INST, Position, position_order
 from workbench.study.results import Run
 
 _WIDE = {"description_width": "initial"}
@@ -171,12 +172,15 @@ class Panel(widgets.VBox):
             words += f": {', '.join(scores)} (nats); {html.escape(str(outcome))}"
         return f"<span role='status'>{words}</span>"
 
-    def _position_name(self, position: int) -> str:
+    def _position_name(self, position: Position) -> str:
         """A position and its token."""
         scores = self.run.scores
         if "position_label" not in scores or position not in scores["position"].values:
-            lowest = min(self.run.directions.positions)
-            return f"{number(position)} t_inst" if position < lowest else number(position)
+            if position == T_INST:
+                return T_INST
+            lowest = min(self.run.directions.positions, key=position_order)
+            before = position_order(position) < position_order(lowest)
+            return f"{number(position)} t_inst" if before else number(position)
         label = html.unescape(
             position_label(position, str(scores["position_label"].sel(position=position).item()))
         )

@@ -23,6 +23,7 @@ from workbench.figures.pca import pca
 from workbench.figures.sweep import sweep
 from workbench.figures.theme import INK
 from workbench.figures.tokens import token_projections as tokens_figure
+from workbench.positions import T_INST, Position, position_order
 from workbench.study.names import CATEGORY_DIRECTIONS
 from workbench.study.results import Run
 
@@ -52,7 +53,7 @@ class Selection:
     """
 
     layer: int
-    position: int
+    position: Position
     name: str
     pair: tuple[str, str] | None = None
 
@@ -70,7 +71,7 @@ class Views:
         self.run = run
         self.prompt: ReadPrompt | None = None
         self.activations: tuple[Activations, ...] = ()
-        self._projections: dict[int, xr.Dataset] = {}
+        self._projections: dict[Position, xr.Dataset] = {}
         self._drawn: dict[tuple[Any, ...], Embedded | str] = {}
 
     @cached_property
@@ -91,10 +92,11 @@ class Views:
         return self.run.directions.layers
 
     @property
-    def positions(self) -> tuple[int, ...]:
+    def positions(self) -> tuple[Position, ...]:
         """Positions that can be chosen; t_inst where the categories' directions have it."""
         own = set(self.run.directions.positions)
-        return tuple(sorted(own | set(self.categories.positions if self.categories else ())))
+        own |= set(self.categories.positions if self.categories else ())
+        return tuple(sorted(own, key=position_order))
 
     @property
     def start(self) -> Selection:
@@ -193,7 +195,7 @@ class Views:
             return f"At layer {selection.layer} all test prompts have the same activation here."
         return embed(pca(at, position=selection.position))
 
-    def _projection(self, position: int) -> xr.Dataset | None:
+    def _projection(self, position: Position) -> xr.Dataset | None:
         """Principal components at a position, stored or from activations read since."""
         stored = self.run.results.get("pca")
         if stored is not None and position in stored["position"].values:
@@ -213,7 +215,7 @@ class Views:
             return f"At layer {selection.layer} the directions are zero but for rounding."
         return embed(cosine_map(at, layer=selection.layer, position=selection.position))
 
-    def _cosines_at(self, position: int) -> xr.Dataset | None:
+    def _cosines_at(self, position: Position) -> xr.Dataset | None:
         """The stored map where it has the position, else one without intervals."""
         stored = self.run.results.get("cosines")
         if stored is not None and position in np.atleast_1d(stored["position"].values):
@@ -260,7 +262,9 @@ def clicked(selection: Selection, event: Mapping[str, Any]) -> Selection:
     """
     if event.get("view") == "sweep":
         try:
-            return replace(selection, layer=int(event["x"]), position=int(event["group"]))
+            group = event["group"]
+            position: Position = T_INST if group == T_INST else int(group)
+            return replace(selection, layer=int(event["x"]), position=position)
         except (TypeError, ValueError, KeyError):
             return selection
     if event.get("view") == "cosines":

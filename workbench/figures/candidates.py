@@ -7,7 +7,17 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from workbench.figures.theme import INK, PALETTE, SYMBOLS, model_of, number, position_label, require
+from workbench.figures.theme import (
+    INK,
+    PALETTE,
+    SYMBOLS,
+    model_of,
+    number,
+    position_label,
+    position_text,
+    require,
+)
+from workbench.positions import Position, position_order
 
 SCORES = ("bypass", "induce", "kl")
 
@@ -62,7 +72,9 @@ def read_sweep(scores: xr.Dataset) -> xr.Dataset:
         StudyError: not a sweep, or nothing in it was measured.
     """
     require(scores, "sweep", SCORES, ("layer", "position"))
-    return scores.sortby(["layer", "position"])
+    known = scores["position"].values.tolist()
+    order = sorted(range(len(known)), key=lambda at: position_order(known[at]))
+    return scores.sortby("layer").isel(position=order)
 
 
 def units(scores: xr.Dataset, name: str) -> str:
@@ -70,7 +82,7 @@ def units(scores: xr.Dataset, name: str) -> str:
     return str(scores[name].attrs.get("units", "nats"))
 
 
-def position_name(scores: xr.Dataset, position: int) -> str:
+def position_name(scores: xr.Dataset, position: Position) -> str:
     """The position and, where the dataset knows it, the token that stands there."""
     if "position_label" not in scores:
         return position_label(position)
@@ -82,7 +94,7 @@ def mark(index: int) -> tuple[str, str]:
     return PALETTE[index % len(PALETTE)], SYMBOLS[index % len(SYMBOLS)]
 
 
-def interval(scores: xr.Dataset, name: str, position: int) -> np.ndarray | None:
+def interval(scores: xr.Dataset, name: str, position: Position) -> np.ndarray | None:
     """Low and high end by layer, [bound layer], where the dataset has intervals."""
     if f"{name}_interval" not in scores:
         return None
@@ -90,7 +102,7 @@ def interval(scores: xr.Dataset, name: str, position: int) -> np.ndarray | None:
     return ends.transpose("bound", "layer").values
 
 
-def hover(scores: xr.Dataset, position: int) -> list[list[str]]:
+def hover(scores: xr.Dataset, position: Position) -> list[list[str]]:
     """What `HOVER` shows at each layer: all three scores, with their intervals."""
     columns = []
     for name in SCORES:
@@ -133,7 +145,7 @@ class ChoiceLike(Protocol):
         ...
 
     @property
-    def position(self) -> int:
+    def position(self) -> Position:
         """Of the chosen direction."""
         ...
 
@@ -152,13 +164,13 @@ def star(
     x: float | int, y: float, cell: xr.Dataset, scores: xr.Dataset, **settings: Any
 ) -> go.Scatter:
     """The mark of the chosen candidate."""
-    layer, position = int(cell["layer"]), int(cell["position"])
+    layer, position = int(cell["layer"]), cell["position"].item()
     row = scores["layer"].values.tolist().index(layer)
     return go.Scatter(
         x=[x],
         y=[y],
         mode="markers",
-        name=f"chosen: layer {layer}, position {number(position)}",
+        name=f"chosen: layer {layer}, position {position_text(position)}",
         marker={
             "symbol": "star",
             "size": 17,
@@ -190,6 +202,7 @@ def describe(scores: xr.Dataset, choice: Any = None) -> list[str]:
     ]
     if choice is not None and chosen(scores, choice) is None:
         parts.append(
-            f"the choice (layer {choice.layer}, position {number(choice.position)}) is not here"
+            f"the choice (layer {choice.layer}, position {position_text(choice.position)}) "
+            "is not here"
         )
     return parts

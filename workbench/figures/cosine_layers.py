@@ -27,6 +27,7 @@ from workbench.figures.theme import (
     themed,
     translucent,
 )
+from workbench.positions import Position
 
 _TITLES = (
     "<b>As measured</b>, and what noise allows",
@@ -35,7 +36,7 @@ _TITLES = (
 
 
 @checked
-def cosine_by_layer(cosines: xr.Dataset, *, position: int | None = None) -> go.Figure:
+def cosine_by_layer(cosines: xr.Dataset, *, position: Position | None = None) -> go.Figure:
     """Mean cosine over all pairs of categories by layer, with what it has to be read against.
 
     With baselines: the interval, the same without noise, the ceiling that noise sets, and the

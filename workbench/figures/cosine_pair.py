@@ -17,11 +17,12 @@ from workbench.figures.theme import (
     themed,
     translucent,
 )
+from workbench.positions import Position
 
 
 @checked
 def cosine_pair(
-    cosines: xr.Dataset, pair: tuple[str, str], *, position: int | None = None
+    cosines: xr.Dataset, pair: tuple[str, str], *, position: Position | None = None
 ) -> go.Figure:
     """How alike two categories' directions are at every layer, as measured and without noise.
 

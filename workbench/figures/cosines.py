@@ -20,6 +20,7 @@ from workbench.figures.pairs import (
 )
 from workbench.figures.panels import evenly, layers_left_out
 from workbench.figures.theme import INK, NEUTRAL, diverging, number, themed
+from workbench.positions import Position
 
 _PRINTED = 16
 """Most labels on a side of a map whose values are still legible."""
@@ -32,7 +33,7 @@ def cosine_map(
     cosines: xr.Dataset,
     *,
     layer: int | None = None,
-    position: int | None = None,
+    position: Position | None = None,
     name: str | None = None,
 ) -> go.Figure:
     """Signed cosines of all pairs as a heat map with the values printed.
@@ -91,7 +92,7 @@ def cosine_map(
 
 @checked
 def cosine_maps_by_layer(
-    cosines: xr.Dataset, *, position: int | None = None, columns: int = 4
+    cosines: xr.Dataset, *, position: Position | None = None, columns: int = 4
 ) -> go.Figure:
     """The map between categories at every layer, side by side, all in one order and one scale.
 

@@ -13,6 +13,7 @@ from workbench.figures.theme import (
     legend_below,
     model_of,
     number,
+    position_text,
     require,
     themed,
 )
@@ -185,7 +186,7 @@ def _axes(figure: go.Figure, effects: xr.Dataset) -> None:
 def _subtitle(effects: xr.Dataset) -> list[str]:
     attrs = effects.attrs
     where = [
-        f"{key} {number(attrs[key])}"
+        f"{key} {position_text(attrs[key]) if key == 'position' else number(attrs[key])}"
         for key in ("layer", "position", "coefficient")
         if attrs.get(key) is not None
     ]

@@ -16,7 +16,7 @@ from workbench.figures.theme import (
     PALETTE,
     legend_below,
     model_of,
-    number,
+    position_text,
     require,
     themed,
 )
@@ -182,7 +182,7 @@ def _parts(ranking: xr.Dataset) -> list[str]:
         f"SAE {without_folders(str(attrs.get('sae', 'not recorded')))}",
         f"{ranking.sizes['feature']} features, {place}",
         f"direction read from {own}" if own != place else "",
-        f"position {number(attrs['position'])}" if "position" in attrs else "",
+        f"position {position_text(attrs['position'])}" if "position" in attrs else "",
         f"n = {n['positive']} against {n['negative']} prompts" if n else "n not recorded",
         f"bars: {confidence:.0%} intervals ({attrs.get('interval', 'unnamed')}) of single features",
         f"dotted: what the furthest of as many random vectors, or under shuffled labels, stays "

@@ -31,6 +31,7 @@ from workbench.figures.theme import (
     model_of,
     number,
     position_label,
+    position_text,
     require,
     themed,
 )
@@ -215,7 +216,7 @@ def describe_attribution(at: xr.Dataset, group: str) -> list[str]:
     return [
         model_of(attrs),
         f"direction {attrs['direction']!r} of layer {attrs['direction_layer']}",
-        f"input of layer {attrs['end_layer']}, position {number(attrs['position'])}",
+        f"input of layer {attrs['end_layer']}, position {position_text(attrs['position'])}",
         f"{who}, {_group_count(at)}",
     ]
 

@@ -9,7 +9,8 @@ import xarray as xr
 
 from workbench.errors import StudyError
 from workbench.few import too_few
-from workbench.figures.theme import model_of, number, require
+from workbench.figures.theme import model_of, number, position_text, require
+from workbench.positions import T_INST
 
 WORDS = {"name": "categories", "layer": "layers", "position": "positions"}
 """What is compared along each axis, in words."""
@@ -79,7 +80,9 @@ def similar_first(cosines: xr.Dataset) -> list[int]:
 def as_words(values: np.ndarray) -> list[str]:
     """Names as words, numbers with a real minus sign."""
     return [
-        number(value) if isinstance(value, int) else html.escape(str(value).replace("_", " "))
+        position_text(value)
+        if isinstance(value, int) or value == T_INST
+        else html.escape(str(value).replace("_", " "))
         for value in values.tolist()
     ]
 
@@ -133,7 +136,9 @@ def describe(cosines: xr.Dataset, at: xr.Dataset, over: str) -> list[str]:
     """The parts of the subtitle: model, place, estimator, n, and whether there are baselines."""
     attrs = cosines.attrs
     place = [
-        f"{axis} {number(int(at[axis]))}" if axis != "name" else f"direction {at[axis].item()}"
+        f"{axis} {position_text(at[axis].item())}"
+        if axis != "name"
+        else f"direction {at[axis].item()}"
         for axis in WORDS
         if axis != over and axis in at.coords and at[axis].ndim == 0
     ]

@@ -19,10 +19,11 @@ from workbench.figures.theme import (
     SYMBOLS,
     legend_below,
     model_of,
-    number,
+    position_text,
     require,
     themed,
 )
+from workbench.positions import Position
 
 _PANEL, _BETWEEN = 250, 62
 """Pixels from one row of panels to the next, and those between them, for titles of three lines."""
@@ -34,7 +35,7 @@ _COLOURS = {"harmful": PALETTE[3], "harmless": PALETTE[2], "borderline": PALETTE
 def pca(
     projection: xr.Dataset,
     *,
-    position: int | None = None,
+    position: Position | None = None,
     colour: Literal["label", "category"] | None = None,
     columns: int = 4,
 ) -> go.Figure:
@@ -166,7 +167,7 @@ def _describe(projection: xr.Dataset, at: xr.Dataset) -> list[str]:
     parts = [
         model_of(attrs),
         f"site {attrs['site']}" if attrs.get("site") else "",
-        f"position {number(int(at['position']))}",
+        f"position {position_text(at['position'].item())}",
         f"n = {' and '.join(counts)} prompts",
         "each panel has its own scale",
     ]

@@ -9,7 +9,15 @@ from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
 from workbench.figures.panels import evenly, layers_left_out, raise_panels, title_outer_axes
-from workbench.figures.theme import INK, PALETTE, legend_below, model_of, number, require, themed
+from workbench.figures.theme import (
+    INK,
+    PALETTE,
+    legend_below,
+    model_of,
+    position_text,
+    require,
+    themed,
+)
 
 _PANEL, _BETWEEN = 215, 88
 """Pixels from one row of panels to the next, and those between them, for titles of three lines."""
@@ -114,7 +122,7 @@ def _describe(at: xr.Dataset, groups: list[str]) -> list[str]:
     return [
         model_of(attrs),
         f"site {attrs['site']}" if attrs.get("site") else "",
-        f"position {number(int(attrs['position']))}" if "position" in attrs else "",
+        f"position {position_text(attrs['position'])}" if "position" in attrs else "",
         f"n = {', '.join(counts)} test prompts, none of them behind the directions",
         "projection on the unit vector, in units of the activations",
         "each panel has its own scale",

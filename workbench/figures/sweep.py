@@ -36,6 +36,7 @@ from workbench.figures.theme import (
     themed,
     translucent,
 )
+from workbench.positions import Position
 
 _CONTROLS = translucent(MUTED, 0.35)
 _TITLES = {
@@ -133,7 +134,7 @@ def _dashed(scores: xr.Dataset, panel: str, choice: Any) -> float | None:
 
 
 def _position(
-    scores: xr.Dataset, panel: str, position: int, index: int, axis: KLAxis
+    scores: xr.Dataset, panel: str, position: Position, index: int, axis: KLAxis
 ) -> tuple[go.Scatter | None, go.Scatter]:
     """The band and the line of one position in one panel."""
     layers = scores["layer"].values.tolist()

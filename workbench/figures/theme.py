@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from workbench.errors import StudyError
 from workbench.names import file_only
+from workbench.positions import T_INST, Position
 
 PALETTE = ("#14213D", "#8C1D5B", "#1F66B0", "#D1603D", "#3BA99C", "#E9B44C")
 """From dark to light, so that it survives greyscale as well as the three kinds of colour blindness.
@@ -158,10 +159,19 @@ def number(value: float | int) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def position_label(position: int, token: str = "") -> str:
+def position_text(position: Position) -> str:
+    r"""A position as it is printed: its name, or a number with a real minus sign.
+
+    >>> position_text("t_inst"), position_text(-3) == "\N{MINUS SIGN}3"
+    ('t_inst', True)
+    """
+    return T_INST if position == T_INST else number(int(position))
+
+
+def position_label(position: Position, token: str = "") -> str:
     """A position and its token; line breaks are shown, and nothing in it is read as a tag."""
-    label = number(position)
-    if not token:
+    label = position_text(position)
+    if not token or token == label:
         return label
     visible = token.replace("\n", "\u21b5").replace("\t", "\u21e5").replace(" ", "\u2423")
     return f"{label} {html.escape(visible)}"

@@ -60,7 +60,8 @@ def _marks(
     """Frames around t_inst and t_post, lines where the template begins and ends."""
     n_post, n_pre = int(at.attrs.get("n_post", 0)), int(at.attrs.get("n_pre", 0))
     ends = (-0.5, len(layers) - 0.5)
-    for name, position in (("t_inst", -n_post - 1), ("t_post", -1)):
+    t_inst = int(at.attrs.get("t_inst", -n_post - 1))
+    for name, position in (("t_inst", t_inst), ("t_post", -1)):
         if not n_post or position not in positions:
             continue
         column = positions.index(position)

@@ -10,7 +10,7 @@ import xarray as xr
 from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.heat import ROW, cells, dividers, labels, printed, with_interval
-from workbench.figures.theme import interval_name, model_of, number, require, themed
+from workbench.figures.theme import interval_name, model_of, number, position_text, require, themed
 
 _TITLES = {
     "ablate": "What ablating each direction does to each category",
@@ -207,8 +207,8 @@ def _describe(at: xr.Dataset, same_place: bool, quantity: str) -> list[str]:
     attrs = at.attrs
     where = ""
     if same_place:
-        layer, position = int(at["layer"].values[0]), int(at["position"].values[0])
-        where = f"directions of layer {layer}, position {number(position)}"
+        layer, position = int(at["layer"].values[0]), at["position"].values.tolist()[0]
+        where = f"directions of layer {layer}, position {position_text(position)}"
     blocks = len({*at["block"].values.tolist()})
     parts = [
         model_of(attrs),

@@ -18,6 +18,7 @@ from workbench.models.head_layout import by_head, projected_width
 from workbench.models.reference import Reference, weights_fingerprint
 from workbench.models.sites import Inner, Site, Sites
 from workbench.models.tokens import ChatTemplate, Tokens
+from workbench.positions import InstructionEnd
 from workbench.progress import track
 from workbench.prompts.inputs import as_prompts
 from workbench.prompts.promptset import PromptSet
@@ -202,6 +203,7 @@ class HookedModel:
         system: str | None = None,
         after: ScoreAfter = "prompt",
         max_thinking_tokens: int = 1024,
+        t_inst: InstructionEnd | None = None,
     ) -> Tokens:
         """Renders prompts with the chat template, tokenises and left-pads them.
 
@@ -211,6 +213,8 @@ class HookedModel:
             after: ``"prompt"``, or ``"thinking"``: each prompt goes on with the block that the
                 model thinks of it, greedily, so that what is read at the last token is the answer.
             max_thinking_tokens: longest block that is waited for.
+            t_inst: ``last_token`` of the instruction (the default), or ``last_whole_token``, where
+                the tokenizer joins the end of some with the template; see `InstructionEnd`.
 
         Raises:
             PromptError: no prompts, something that is none, one that is too long for the model, or
@@ -222,16 +226,17 @@ class HookedModel:
         if after == "thinking":
             from workbench.models.own_thinking import after_thinking
 
-            return after_thinking(self, self.tokens(prompts, system), max_thinking_tokens)
+            asked = self.tokens(prompts, system, t_inst=t_inst)
+            return after_thinking(self, asked, max_thinking_tokens)
         if isinstance(prompts, Tokens):
             if system is not None:
                 raise ModelError(
                     "these prompts are tokens already, so system= would do nothing. Pass it where "
                     "they are made: model.tokens(prompts, system=…)."
                 )
-            return prompts.to(self.device)
+            return prompts.ending_at(t_inst).to(self.device)
         texts = as_prompts(prompts).texts
-        return self.template.tokens(texts, system, self.max_tokens).to(self.device)
+        return self.template.tokens(texts, system, self.max_tokens, t_inst).to(self.device)
 
     def hook_name(self, site: Site | Inner, layer: int) -> str:
         """The TransformerLens name of a site.

@@ -60,7 +60,9 @@ def own_blocks(
 
 def with_blocks(tokens: Tokens, blocks: Sequence[Sequence[int]], pad: int | None) -> Tokens:
     """Prompts that go on with blocks of ids, one each."""
-    own_ends = [-tokens.n_post - 1] * len(tokens) if tokens.ends is None else tokens.ends.tolist()
+    default = torch.full((len(tokens),), -tokens.n_post - 1)
+    ends, wholes = (default if own is None else own.cpu() for own in (tokens.ends, tokens.wholes))
+    added = torch.tensor([len(block) for block in blocks])
     rows = [
         [*tokens.ids[row, tokens.mask[row]].tolist(), *block] for row, block in enumerate(blocks)
     ]
@@ -71,7 +73,9 @@ def with_blocks(tokens: Tokens, blocks: Sequence[Sequence[int]], pad: int | None
         tokens.n_pre,
         n_post=0,
         post_tokens=(),
-        ends=torch.tensor(own_ends) - torch.tensor([len(block) for block in blocks]),
+        ends=ends - added,
+        wholes=torch.where(wholes == 0, 0, wholes - added),
+        instruction_end=tokens.instruction_end,
         typed_specials=tokens.typed_specials,
     )
     return made.to(tokens.ids.device)

@@ -149,8 +149,8 @@ def _compared(gap: Any, model: HookedModel, tokens: Tokens, n_last: int) -> str:
     lengths = tokens.lengths
     chosen = sorted({int(lengths.argmax()), int(lengths.argmin())})
     # With the columns as they are: Tokens.rows would cut off padding that both have.
-    ends = None if tokens.ends is None else tokens.ends[chosen]
-    rows = replace(tokens, ids=tokens.ids[chosen], mask=tokens.mask[chosen], ends=ends)
+    ends = tokens.changed_ends(lambda own: own[chosen])
+    rows = replace(tokens, ids=tokens.ids[chosen], mask=tokens.mask[chosen], **ends)
     try:
         worst = gap(model, rows, n_last)
     except Exception as error:  # an architecture may object in any way it likes

@@ -4,9 +4,14 @@ Positions are counted from the end of the rendered prompt, generation prompt inc
 *post-instruction tokens* are what the template puts after the user's words; they are found by
 rendering several instructions: what their texts share at the end is the template's, and its tokens
 are those that hold nothing else. No model's template is written down anywhere.
+
+*t_inst* is the last token that holds a character of the instruction, found in each prompt. Where a
+tokenizer joins the end of instructions with the template, that token may hold characters of the
+template too, and stand at another position in another prompt.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -21,21 +26,28 @@ from workbench.models.frame import (
     PROBES,
     Frame,
     TypedSpecial,
+    check_spelled,
     find_frame,
+    last_whole_token,
     n_tokens_after,
     typed_specials,
+    with_spaces,
 )
 from workbench.models.rendering import Rendering
 from workbench.models.templates import OWN
 from workbench.models.thinking import opened_block
+from workbench.positions import T_INST, InstructionEnd, Position
 from workbench.prompts.prompt import proper_text
 
-TokenSubset = Literal["all", "prompt", "instruction", "post_instruction", "last", "generated"]
+TokenSubset = Literal[
+    "all", "prompt", "instruction", "t_inst", "post_instruction", "last", "generated"
+]
 """Which tokens an intervention touches.
 
 ``all``: every token, generated ones included. ``prompt``: every token of the rendered prompt.
-``instruction``: the user's words. ``post_instruction``: the template's tokens after them.
-``last``: the last token of the prompt. ``generated``: only tokens of the reply.
+``instruction``: the user's words. ``t_inst``: the last token of them. ``post_instruction``: the
+template's tokens after them. ``last``: the last token of the prompt. ``generated``: only tokens of
+the reply.
 """
 
 
@@ -51,7 +63,11 @@ class Tokens:
             the model's own thinking.
         post_tokens: those tokens as text, for tables and figures.
         ends: position of the last token that holds a character of the instruction, where prompts
-            may differ in it; None where it is the token before the template's in all of them.
+            may differ in it or it may hold characters of the template too; None where it is the
+            token before the template's in all of them.
+        wholes: position of the last token that holds only characters of the instruction, 0 where
+            there is none; None where ``ends`` is.
+        instruction_end: which of the two is t_inst.
         opened: what the template has written of a thinking block that the reply goes on with.
         typed_specials: special tokens that somebody typed inside a prompt, and how often. They are
             read as tokens, as Hugging Face does.
@@ -63,11 +79,48 @@ class Tokens:
     n_post: int
     post_tokens: tuple[str, ...]
     ends: Int[Tensor, " prompt"] | None = None
+    wholes: Int[Tensor, " prompt"] | None = None
+    instruction_end: InstructionEnd = "last_token"
     opened: str = ""
     typed_specials: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.ids.shape[0]
+
+    @property
+    def t_insts(self) -> Int[Tensor, " prompt"]:
+        """Position of the last token of the instruction in each prompt; see `InstructionEnd`.
+
+        Raises:
+            PromptError: a prompt has no token of its own, and whole tokens are asked for.
+        """
+        if self.ends is None or self.wholes is None:
+            return torch.full((len(self),), -self.n_post - 1, device=self.ids.device)
+        if self.instruction_end == "last_token":
+            return self.ends
+        if (lacking := (self.wholes == 0).nonzero().flatten().tolist()) != []:
+            raise PromptError(
+                f"every token of the instruction in {len(lacking)} of {len(self)} prompts (first "
+                f"in prompt {lacking[0]}) holds characters of the template, too. Leave those "
+                "prompts out, or pass t_inst='last_token'."
+            )
+        return self.wholes
+
+    @property
+    def shared(self) -> Bool[Tensor, " prompt"]:
+        """True where the last token of the instruction holds characters of the template, too."""
+        if self.ends is None or self.wholes is None:
+            return torch.zeros(len(self), dtype=torch.bool, device=self.ids.device)
+        return self.ends != self.wholes
+
+    @property
+    def t_inst_label(self) -> Position:
+        """What t_inst is called on an axis of positions: its number, or ``"t_inst"``.
+
+        It has a number where the tokenizer never joins an instruction with the template: there it
+        is the position before the post-instruction tokens, in every prompt.
+        """
+        return -self.n_post - 1 if self.ends is None else T_INST
 
     @property
     def t_inst(self) -> int:
@@ -78,19 +131,21 @@ class Tokens:
         """
         if self.ends is None:
             return -self.n_post - 1
-        found = sorted({*self.ends.tolist()})
+        own = self.t_insts.tolist()
+        found = sorted({*own})
         if len(found) == 1:
             return found[0]
         if not self.n_post:
             raise AxisError(
                 "t_inst is no one position in prompts that go on with the model's own thinking. "
-                'Read it where the prompts end: model.tokens(prompts, after="prompt").'
+                'Read it by its name, positions=["t_inst"], or where the prompts end: '
+                'model.tokens(prompts, after="prompt").'
             )
-        ending = ", ".join(f"{end} in {self.ends.tolist().count(end)} prompts" for end in found)
+        ending = ", ".join(f"{end} in {own.count(end)} prompts" for end in found)
         raise AxisError(
             f"t_inst is no one position in these prompts: {ending}, because this tokenizer joins "
-            "the end of some with the template's first token after them. Pass positions= (such as "
-            "tokens.post_instruction), or prompts that all end in punctuation or all do not."
+            "the end of some with the template's first token after them. Read it by its name, "
+            'positions=["t_inst", …]; tokens.t_insts has it for each prompt.'
         )
 
     @property
@@ -118,6 +173,13 @@ class Tokens:
         """Index of each token in its own prompt; 0 at padding."""
         return (self.mask.long().cumsum(1) - 1).clamp(min=0)
 
+    def columns(self, positions: Sequence[Position]) -> Int[Tensor, "prompt position"]:
+        """Column of each position in each prompt."""
+        found = torch.zeros(len(self), len(positions), dtype=torch.int64)
+        for index, position in enumerate(positions):
+            found[:, index] = self.t_insts.cpu() if position == T_INST else int(position)
+        return found + self.ids.shape[1]
+
     def subset(self, name: TokenSubset) -> Bool[Tensor, "prompt token"]:
         """True at the prompt's tokens that belong to the named subset."""
         if name not in get_args(TokenSubset):
@@ -135,13 +197,16 @@ class Tokens:
             start = width - self.lengths.unsqueeze(1) + self.n_pre
             last = -self.n_post - 1 if self.ends is None else self.ends.unsqueeze(1)
             return (column >= start) & (column <= width + last)
+        if name == "t_inst":
+            return column == width + self.t_insts.unsqueeze(1)
         return self.mask
 
-    def position_labels(self, positions: Sequence[int]) -> list[str]:
+    def position_labels(self, positions: Sequence[Position]) -> list[str]:
         """What stands at each position: ``t_inst``, a template token's text, or nothing."""
-        texts = dict(zip(range(-self.n_post, 0), self.post_tokens, strict=True))
-        if self.ends is None or len({*self.ends.tolist()}) == 1:
-            texts[self.t_inst] = "t_inst"
+        texts: dict[Position, str] = {T_INST: T_INST}
+        texts |= dict(zip(range(-self.n_post, 0), self.post_tokens, strict=True))
+        if T_INST not in positions and len(found := {*self.t_insts.tolist()}) == 1:
+            texts[found.pop()] = T_INST
         return [texts.get(position, "") for position in positions]
 
     def _check_ends_with_template(self) -> None:
@@ -154,15 +219,34 @@ class Tokens:
 
     def to(self, device: torch.device | str) -> "Tokens":
         """The same tokens on another device."""
-        ends = None if self.ends is None else self.ends.to(device)
-        return replace(self, ids=self.ids.to(device), mask=self.mask.to(device), ends=ends)
+        moved = self.changed_ends(lambda ends: ends.to(device))
+        return replace(self, ids=self.ids.to(device), mask=self.mask.to(device), **moved)
 
     def rows(self, index: Sequence[int] | slice) -> "Tokens":
         """Some of the prompts, without the columns in which all of them are padding."""
         ids, mask = self.ids[index], self.mask[index]
         width = int(mask.sum(1).max())
-        ends = None if self.ends is None else self.ends[index]
-        return replace(self, ids=ids[:, -width:], mask=mask[:, -width:], ends=ends)
+        own = self.changed_ends(lambda ends: ends[index])
+        return replace(self, ids=ids[:, -width:], mask=mask[:, -width:], **own)
+
+    def changed_ends(self, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Where instructions end, changed as the rows are."""
+        both = {"ends": self.ends, "wholes": self.wholes}
+        return {name: None if own is None else change(own) for name, own in both.items()}
+
+    def ending_at(self, instruction_end: InstructionEnd | None) -> "Tokens":
+        """The same tokens with another t_inst; None leaves it as it is.
+
+        Raises:
+            AxisError: no such choice.
+        """
+        if instruction_end is None:
+            return self
+        if instruction_end not in get_args(InstructionEnd):
+            raise AxisError(
+                f"no t_inst {instruction_end!r}: {', '.join(get_args(InstructionEnd))}."
+            )
+        return replace(self, instruction_end=instruction_end)
 
     def batches(self, batch_tokens: int, mixed: bool = True) -> list[tuple[list[int], "Tokens"]]:
         """Batches of similar length, longest first, with the rows that they hold.
@@ -212,21 +296,33 @@ class ChatTemplate(Rendering):
             found = self.tokenizer(
                 rendered, add_special_tokens=False, verbose=False, return_offsets_mapping=fast
             )
-        return found["input_ids"], found["offset_mapping"] if fast else None
+        ids = found["input_ids"]
+        if not fast:
+            return ids, None
+        return ids, with_spaces(found["offset_mapping"], self.tokenizer.convert_ids_to_tokens(ids))
 
     def frame(self, system: str | None = None) -> Frame:
         """What the template writes around the user's words.
 
         Raises:
-            ModelError: it does not show them, or leaves the reply no place to begin.
+            ModelError: it does not show them, or leaves the reply no place to begin; or nothing
+                says which characters the tokens hold, and they are not the template's alone.
         """
         if system not in self._frames:
             texts = [self.render(probe, system) for probe in PROBES]
-            self._frames[system] = find_frame(texts, [self._ids(text) for text in texts])
+            read = [self._ids(text) for text in texts]
+            found = find_frame(texts, read)
+            if read[0][1] is None:
+                check_spelled(self.tokenizer, found)
+            self._frames[system] = found
         return self._frames[system]
 
     def tokens(
-        self, texts: Sequence[str], system: str | None = None, max_tokens: int | None = None
+        self,
+        texts: Sequence[str],
+        system: str | None = None,
+        max_tokens: int | None = None,
+        t_inst: InstructionEnd | None = None,
     ) -> Tokens:
         """Renders, tokenises and left-pads prompts.
 
@@ -245,7 +341,7 @@ class ChatTemplate(Rendering):
             proper_text(f"prompt {index}", text)
         frame = self.frame(system)
         pre, post = frame.pre, frame.post
-        rows, ends = [], []
+        rows, ends, wholes = [], [], []
         for index, text in enumerate(texts):
             rendered = self.render(text, system)
             row, spans = self._ids(rendered)
@@ -274,20 +370,37 @@ class ChatTemplate(Rendering):
                     "template's last token before it. Strip white space from its start, or begin "
                     "it otherwise."
                 )
-            ends.append(-1 - (n_after or len(post)))
+            ends.append(-1 - (len(post) if n_after is None else n_after))
+            own = (len(frame.before), len(rendered) - len(frame.after))
+            wholes.append(ends[-1] if spans is None else last_whole_token(spans, *own))
         ids, mask = padded(rows, self.tokenizer.pad_token_id)
         typed = typed_specials(self.tokenizer, texts, rows, frame)
         self._tell(typed)
+        alike = not frame.shares and {*ends, *wholes} == {-1 - len(post)}
         return Tokens(
             ids,
             mask,
             len(pre),
             len(post),
             tuple(self.tokenizer.decode([token]) for token in post),
-            ends=torch.tensor(ends) if frame.shares else None,
+            ends=None if alike else torch.tensor(ends),
+            wholes=None if alike else torch.tensor(wholes),
             opened=opened_block(frame.after),
             typed_specials={each.content: each.times for each in typed},
-        )
+        ).ending_at(t_inst)
+
+    def shared_tokens(self, tokens: Tokens) -> dict[str, int]:
+        """Tokens at the end of instructions that hold characters of the template, too.
+
+        Returns:
+            In how many prompts each of them stands, the most frequent first.
+        """
+        if tokens.ends is None:
+            return {}
+        rows = tokens.shared.nonzero().flatten()
+        ids = tokens.ids[rows, tokens.ids.shape[1] + tokens.ends[rows]].tolist()
+        counted = Counter(self.tokenizer.decode([token]) for token in ids)
+        return dict(sorted(counted.items(), key=lambda own: (-own[1], own[0])))
 
     def _tell(self, typed: Sequence[TypedSpecial]) -> None:
         """Names each special token that somebody typed, once."""

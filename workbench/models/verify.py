@@ -117,7 +117,7 @@ def verify_model(
     tokens = None
     try:
         made = model.tokens(_TEXTS)
-        rows.append(_template(model, made.rows([1])))
+        rows.append(_template(model, made))
         tokens = made
     except WorkbenchError as error:
         rows.append(Row("template", np.nan, np.nan, "lacking", str(error)))
@@ -232,6 +232,7 @@ def _shortcuts(model: HookedModel, tokens: Tokens) -> list[Row]:
 
 def _template(model: HookedModel, tokens: Tokens) -> Row:
     """Whether the tokens say what the template wrote, with one BOS."""
+    everything, tokens = tokens, tokens.rows([1])
     row = tokens.ids[0].tolist()
     bos = model.tokenizer.bos_token_id
     if bos is not None and row[:2] == [bos, bos]:
@@ -242,6 +243,9 @@ def _template(model: HookedModel, tokens: Tokens) -> Row:
         note = f"the tokenizer reads {written!r} as {read!r}"
         return Row("template", np.nan, np.nan, "lacking", note)
     note = f"n_post = {tokens.n_post}, t_inst = {tokens.t_inst}, t_post = -1; after it: {post!r}"
+    if shared := model.template.shared_tokens(everything):
+        named = ", ".join(f"{token!r} in {n}" for token, n in shared.items())
+        note += f"; t_inst holds characters of the template, too: {named} of {len(_TEXTS)}"
     return Row("template", np.nan, np.nan, "exact", note)
 
 

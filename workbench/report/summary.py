@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from workbench.figures.theme import number, position_label
+from workbench.figures.theme import number, position_label, position_text
 from workbench.models.organisms import organism_names
 from workbench.names import file_only
 from workbench.study import control_lines
@@ -62,7 +62,8 @@ def _selection(run: Run) -> Iterator[str]:
         token = f" (the token {html.unescape(position_label(0, str(at.item())))[2:]})"
     yield (
         f"Of {len(table)} candidate directions {_count(eligible)} the selection; the one chosen "
-        f"was read at layer {run.choice.layer}, position {number(run.choice.position)}{token}."
+        f"was read at layer {run.choice.layer}, position "
+        f"{position_text(run.choice.position)}{token}."
     )
 
 

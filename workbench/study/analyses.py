@@ -8,10 +8,11 @@ dataset per result, and a line that says what was found.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.arguments.words import meant
 from workbench.errors import StudyError
+from workbench.positions import Position
 from workbench.study import names, summaries
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Analysis:
     results: tuple[str, ...]
     home: str
     made_from: tuple[str, ...]
-    line: Callable[[Results, int, int], str]
+    line: Callable[[Results, int, Any], str]
     cheap: bool = True
     line_needs: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ class Analysis:
         assert list(found.results) == expected, f"{self.name} gave {tuple(found.results)}"
         return found
 
-    def describe(self, results: Results, layer: int, position: int) -> str | None:
+    def describe(self, results: Results, layer: int, position: Position) -> str | None:
         """What was found, in one line; None where what it is made from is missing."""
         if not all(name in results for name in self.line_needs or self.results):
             return None

@@ -14,6 +14,7 @@ from workbench.directions.published import Published, load_published
 from workbench.directions.published.asked import Asked, axes_of
 from workbench.directions.published.files import LabelKnown, LabelNeeded, is_ours
 from workbench.errors import ArtifactError
+from workbench.positions import Position
 from workbench.study import names, results
 from workbench.study.ledger import holds_run
 from workbench.study.results import Run, load_run
@@ -40,14 +41,14 @@ class Source:
     label: str
     directions: Directions
     layer: int | None = None
-    position: int | None = None
+    position: Position | None = None
     run: Run | None = None
     resampled: Directions | None = None
     how: str = ""
     open_position: bool = False
     known: Mapping[str, LabelKnown] = field(default_factory=dict)
 
-    def at_position(self, position: int | None) -> "Source":
+    def at_position(self, position: Position | None) -> "Source":
         """Itself, labelled with a position if its file says none."""
         if position is None or not self.open_position:
             return self

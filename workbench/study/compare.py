@@ -20,6 +20,7 @@ from workbench.directions.subspaces import principal_angles
 from workbench.errors import AxisError, StudyError
 from workbench.figures.pairs import methods
 from workbench.intake.limits import allowing
+from workbench.positions import Position, position_order
 from workbench.study import names
 from workbench.study.comparable import Comparable, Source, read_sources
 from workbench.study.ledger import check_no_result
@@ -273,7 +274,7 @@ def _resampled_or_whole(
         return *_common(mine, theirs, over), reason
 
 
-def _listed(labels: tuple[int, ...]) -> str:
+def _listed(labels: tuple[Position, ...]) -> str:
     return ", ".join(map(str, labels))
 
 
@@ -309,7 +310,7 @@ def _check_names(directions: Directions, over: Axis, alone: bool) -> None:
         )
 
 
-def _place(cosines: xr.Dataset, axis: str, asked: int | None, chosen: int | None) -> int:
+def _place(cosines: xr.Dataset, axis: str, asked: int | None, chosen: Position | None) -> Any:
     """The label that is asked for, else the chosen one, else the middle layer or last position.
 
     Raises:
@@ -321,8 +322,8 @@ def _place(cosines: xr.Dataset, axis: str, asked: int | None, chosen: int | None
             raise AxisError(f"no {axis} {asked} in this comparison: {known}.")
         return asked
     if chosen in known:
-        return int(chosen)  # pyright: ignore[reportArgumentType]
-    return int(known[len(known) // 2] if axis == "layer" else max(known))
+        return chosen
+    return known[len(known) // 2] if axis == "layer" else max(known, key=position_order)
 
 
 def with_reference(comparison: Comparison) -> xr.Dataset:

@@ -243,7 +243,11 @@ def study_heads(
         "head_attribution": (
             "attributing the direction to heads",
             lambda: attribute_heads(
-                model, both, direction, position=direction.positions[0], **shared
+                model,
+                both,
+                direction,
+                position=direction.positions[0],  # pyright: ignore[reportArgumentType]
+                **shared,
             ),
         ),
         "head_attention": (

@@ -11,8 +11,9 @@ import torch
 from workbench.activations import Activations, collect_activations
 from workbench.directions.direction import Directions
 from workbench.directions.estimate import mean_difference
-from workbench.errors import AxisError, StudyError
+from workbench.errors import StudyError
 from workbench.models.hooked import HookedModel
+from workbench.positions import T_INST, Position
 from workbench.prompts.promptset import PromptSet
 from workbench.study import names
 from workbench.study.ledger import Ledger
@@ -67,23 +68,18 @@ class Material:
 
     @property
     def position(self) -> int:
-        """The chosen position."""
-        return self.direction.positions[0]
+        """The chosen position; candidates are read at template tokens, which all have numbers."""
+        position = self.direction.positions[0]
+        assert not isinstance(position, str)
+        return position
 
     @cached_property
-    def positions(self) -> tuple[int, ...]:
-        """t_inst, where it is one position in all training prompts, and the tokens after."""
+    def positions(self) -> tuple[Position, ...]:
+        """t_inst, by its name where the tokenizer shares it, and the template's tokens after it."""
         tokens = [self.model.tokens(prompts, self.study.system) for prompts in self.train.values()]
-        after = tokens[0].post_instruction
-        try:
-            ends = {each.t_inst for each in tokens}
-        except AxisError as error:
-            self.say(str(error))
-            return after
-        if len(ends) > 1:
-            self.say("t_inst is left out: it is another position in harmful and harmless prompts")
-            return after
-        return (*ends, *after)
+        shares = any(each.t_inst_label == T_INST for each in tokens)
+        first: Position = "t_inst" if shares else tokens[0].t_inst_label
+        return (first, *tokens[0].post_instruction)
 
     @cached_property
     def train_activations(self) -> dict[str, Activations]:
@@ -173,6 +169,7 @@ class Material:
             prompts,
             site=self.study.site,  # pyright: ignore[reportArgumentType]
             system=self.study.system,
+            t_inst=self.study.t_inst,  # pyright: ignore[reportArgumentType]
             **settings,  # pyright: ignore[reportArgumentType]
         )
 

@@ -52,6 +52,7 @@ UNTOUCHED_BY = {
     "kl_cap": _BEFORE_SELECTION,
     "induce_floor": _BEFORE_SELECTION,
     "skip_last": _BEFORE_SELECTION,
+    "t_inst": frozenset({VERIFICATION, *MADE_FROM}) - {CATEGORY_DIRECTIONS},
 }
 """Results that do not hang on a setting or, of the provenance, the prompts; others hang on all."""
 

@@ -245,7 +245,7 @@ def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, An
 
     Source: Arditi et al. 2024, appendix A.
     """
-    typed = typed_specials(model, study, split)  # first: others would warn of each
+    typed, shared = read_tokens(model, study, split)  # first: others would warn of each
     asked, thoughts = _asked(model, study, split)
     tokens = _refusal_tokens(model, study, asked["train"])
     kept: dict[str, dict[str, list[str]]] = {"train": {}, "validation": {}}
@@ -265,6 +265,7 @@ def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, An
     found: dict[str, Any] = {
         "kept": kept,
         "typed_specials": typed,
+        "shared_t_inst": shared,
         "refusal_tokens": list(tokens),
         "refusal_token_texts": [model.tokenizer.decode([token]) for token in tokens],
     }
@@ -322,19 +323,27 @@ def _refusal_tokens(
     return refusal_tokens(model, train["harmful"][1], train["harmless"][1], system=system)
 
 
-def typed_specials(model: HookedModel, study: Study, split: Split) -> dict[str, int]:
-    """How often special tokens are typed inside the study's prompts, test prompts included.
+def read_tokens(
+    model: HookedModel, study: Study, split: Split
+) -> tuple[dict[str, int], dict[str, int]]:
+    """What is odd about the tokens of the study's prompts, test prompts included.
+
+    Returns:
+        How often special tokens are typed inside them; and which tokens at the end of how many
+        instructions hold characters of the template, too.
 
     Raises:
         PromptError: a test prompt and its reply are longer than the model can read.
     """
     found: Counter[str] = Counter()
+    shared: Counter[str] = Counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the run says it once, for all of them
         for parts in split.values():
             for part, prompts in parts.items():
                 tokens = model.tokens(prompts, study.system)
                 found.update(tokens.typed_specials)
+                shared.update(model.template.shared_tokens(tokens))
                 if part == "test":  # said before the sweep, not after it
                     check_fits(model, int(tokens.lengths.max()), study.max_new_tokens)
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), dict(sorted(shared.items()))

@@ -3,12 +3,13 @@
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from workbench.arguments import check_fields
 from workbench.arguments.words import meant
 from workbench.errors import ModelError, PromptError, StudyError
 from workbench.models.clock import day
+from workbench.positions import InstructionEnd
 from workbench.study.analyses import analyses_help, chosen_analyses
 
 _CHOICES = {
@@ -16,6 +17,7 @@ _CHOICES = {
     "site": ("resid_pre", "attn_out", "mlp_out"),
     "judge": ("rules", "substring"),
     "score_after": ("prompt", "thinking"),
+    "t_inst": get_args(InstructionEnd),
 }
 _COUNTS = (
     "n_train",
@@ -108,6 +110,12 @@ class Study:
     estimator: str = _setting("mean_difference", "How the direction is estimated.")
     site: str = _setting("resid_pre", "Where activations are read: resid_pre, attn_out, mlp_out.")
     system: str | None = _setting(None, "System prompt for every request.")
+    t_inst: str = _setting(
+        "last_token",
+        "Which token t_inst is, where the tokenizer joins the end of a prompt with the template: "
+        "the last that holds a character of the prompt (last_token), or nothing else "
+        "(last_whole_token).",
+    )
     refusal_words: str | None = _setting(
         None, "Words that begin refusals, with commas between; by default found in the replies."
     )

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +123,24 @@ class Stages:
             if typed := self._kept["typed_specials"]:
                 named = ", ".join(f"{token} ({n})" for token, n in typed.items())
                 self.say(f"special tokens typed inside prompts are read as tokens: {named}")
+            if shared := self._kept["shared_t_inst"]:
+                self.say(self._shared(shared))
             write_text(path, json.dumps(self._kept, indent=1, sort_keys=True))
             self._keep(names.PROMPTS)
         return self._kept
+
+    def _shared(self, shared: Mapping[str, int]) -> str:
+        """In how many prompts t_inst is the template's token, too, and which token it is."""
+        n = sum(len(prompts) for parts in self.prompts.values() for prompts in parts.values())
+        most = sorted(shared.items(), key=lambda own: -own[1])
+        named = ", ".join(f"{token!r} ({count})" for token, count in most[:5])
+        text = (
+            f"the last token of the prompt's words holds characters of the template, too, in "
+            f"{sum(shared.values())} of {n} prompts: {named}{', …' if len(most) > 5 else ''}; "
+        )
+        if self.study.t_inst == "last_token":
+            return f"{text}it is t_inst (t_inst=last_whole_token takes the one before)"
+        return f"{text}t_inst is the one before"
 
     def directions(self) -> Directions:
         """Candidates at every layer and post-instruction position."""

@@ -70,6 +70,7 @@ class _Kept:
     refusal_tokens: list[int]
     refusal_token_texts: list[str] = field(default_factory=list)
     typed_specials: dict[str, int] = field(default_factory=dict)
+    shared_t_inst: dict[str, int] = field(default_factory=dict)
     thoughts: dict[str, dict[str, dict[str, list[int]]]] = field(default_factory=dict)
 
 

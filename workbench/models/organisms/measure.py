@@ -77,7 +77,8 @@ def direction_effects(model: "HookedModel", planted: "Directions") -> dict[str, 
     harmful, harmless = sets["harmful"], sets["harmless"]
     acts = [wb.collect_activations(model, prompts) for prompts in (harmful[0], harmless[0])]
     candidates = wb.mean_difference(acts[0], acts[1])
-    candidates = candidates.at(position=[p for p in candidates.positions if p >= -4])
+    late = [own for own in candidates.positions if isinstance(own, int) and own >= -4]
+    candidates = candidates.at(position=late)
     scores = wb.sweep_directions(model, candidates, harmful=harmful[1], harmless=harmless[1])
     choice = wb.select_direction(scores)
     chosen = candidates.at(layer=choice.layer, position=choice.position)
