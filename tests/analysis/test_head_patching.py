@@ -10,7 +10,6 @@ import torch
 import xarray as xr
 
 import workbench as wb
-import workbench.analysis.patch_metric as metric_module
 from workbench.analysis.head_patching import patch_heads, patch_sites
 from workbench.artifact import load_dataset, save_dataset
 from workbench.errors import AxisError, StudyError
@@ -319,7 +318,7 @@ def test_refusal_tokens_are_found_on_these_prompts_by_default(zoo, monkeypatch):
         asked.append((harmful, harmless))
         return REFUSAL
 
-    monkeypatch.setattr(metric_module, "derive_refusal_tokens", derive)
+    monkeypatch.setattr("workbench.scores.refusal.refusal_tokens", derive)
     for direction in ("induce", "suppress"):
         found = patch(
             zoo["llama"].model, refusal_tokens=None, direction=direction, layers=[0], heads=[0]

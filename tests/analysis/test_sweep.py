@@ -10,7 +10,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import workbench.analysis.sweep as module
+import workbench as wb
 from workbench.activations import collect_activations
 from workbench.analysis.sweep import sweep_directions
 from workbench.artifact import load_dataset, save_dataset
@@ -220,12 +220,16 @@ def test_refusal_tokens_are_found_on_these_prompts_by_default(zoo, monkeypatch):
         asked.append((*arguments, system))
         return REFUSAL
 
-    monkeypatch.setattr(module, "derive_refusal_tokens", derive)
+    monkeypatch.setattr("workbench.scores.refusal.refusal_tokens", derive)
     model = zoo["llama"].model
     directions = candidates(model).at(layer=1, position=-1)
     found = sweep(model, directions, refusal_tokens=None)
     assert asked == [(model, HARMFUL, HARMLESS, None)]
-    xr.testing.assert_identical(found, sweep(model, directions))
+    assert found.attrs["refusal_tokens_from"] == "found on the prompts that are scored"
+    given = sweep(model, directions).assign_attrs(
+        refusal_tokens_from=found.attrs["refusal_tokens_from"]
+    )
+    xr.testing.assert_identical(found, given)
 
 
 def test_the_model_stays_as_it_was(zoo):
@@ -262,3 +266,27 @@ def test_a_trained_checkpoint_is_swept_as_batches_of_one_would_be(craftgpt):
     found = sweep_directions(alone, directions, refusal_tokens=tokens, **prompts)
     for name in SCORES:
         xr.testing.assert_allclose(found[name], expected[name], atol=1e-4)
+
+
+def test_refusal_tokens_come_from_other_prompts_than_are_scored(pocket, small_run):
+    one = small_run.direction
+    harmful, harmless = (wb.load_prompts(label) for label in ("harmful", "harmless"))
+    scored = {"harmful": harmful[:8], "harmless": harmless[:8]}
+    others = (harmful[8:24], harmless[8:24])
+    own = wb.sweep_directions(pocket, one, **scored)
+    assert own.attrs["refusal_tokens_from"] == "found on the prompts that are scored"
+    found = wb.sweep_directions(pocket, one, **scored, refusal_tokens_from=others)
+    assert found.attrs["refusal_tokens_from"] == "found on other prompts than are scored"
+    assert found.attrs["refusal_tokens"] == list(wb.refusal_tokens(pocket, *others))
+    given = wb.sweep_directions(pocket, one, **scored, refusal_tokens=[3])
+    assert given.attrs["refusal_tokens_from"] == "given"
+    said = "refusal tokens found on these prompts"
+    for scores, there in ((own, True), (found, False), (given, False)):
+        subtitle = wb.figures.sweep(scores).to_dict()["layout"]["meta"]["subtitle"]
+        assert (said in subtitle) is there
+    with pytest.raises(wb.StudyError, match="1 of the prompts in refusal_tokens_from= are among"):
+        wb.sweep_directions(
+            pocket, one, **scored, refusal_tokens_from=(harmful[7:24], harmless[8:24])
+        )
+    with pytest.raises(wb.StudyError, match="not both"):
+        wb.sweep_directions(pocket, one, **scored, refusal_tokens=[3], refusal_tokens_from=others)

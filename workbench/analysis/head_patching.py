@@ -67,8 +67,9 @@ def patch_heads(
 
     Args:
         model: the model.
-        source: prompts whose activations are written: harmful ones, to induce refusal.
-        target: prompts that are patched: harmless ones, to induce refusal.
+        source: prompts whose activations are written: to induce refusal, harmful ones that the
+            model refuses. Those that it answers only dilute the mean.
+        target: prompts that are patched: to induce refusal, harmless ones that it answers.
         positions: negative, from the end of the prompt; each is patched on its own.
         together: patches all positions at once instead; ``position`` is then the first of them.
         layers: all of them by default.
@@ -82,7 +83,8 @@ def patch_heads(
             direction.
         pairing: ``"mean"``, every target gets the source's mean; ``"paired"``, the i-th target
             the i-th source's own value.
-        refusal_tokens: ids; by default found on these prompts.
+        refusal_tokens: ids, best found on other prompts, such as training prompts, with
+            `refusal_tokens`; by default found on these ones, which ``attrs`` say.
         method: ``"auto"``, ``"packed"`` or ``"plain"``: one forward for all heads, or one each.
         confidence: of the bootstrap intervals over target prompts; the source is taken as it is.
         seed: of the bootstrap.
@@ -243,10 +245,10 @@ def _patched(
 def _metric(model: HookedModel, source: Prompts, target: Prompts, settings: _Settings) -> Metric:
     """The metric that was asked for."""
     if settings.metric == "refusal_score":
-        tokens = settings.refusal_tokens
-        if tokens is None:
-            tokens = refusal_tokens_of(model, source, target, settings.direction, settings.system)
-        return refusal_metric(model, tokens)
+        tokens, origin = refusal_tokens_of(
+            model, source, target, settings.direction, settings.system, settings.refusal_tokens
+        )
+        return refusal_metric(model, tokens, origin)
     if settings.metric != "projection":
         raise AxisError(f"no metric {settings.metric!r}: refusal_score, projection.")
     if settings.onto is None:

@@ -70,7 +70,8 @@ def screen_heads(
         direction: ``"induce"``, the source is refused and the target answered, or ``"suppress"``;
             says on which prompts the default refusal tokens are looked for.
         pairing: ``"mean"``, the source's mean, or ``"paired"``, the i-th target the i-th source.
-        refusal_tokens: ids; by default found on these prompts.
+        refusal_tokens: ids, best found on other prompts, such as training prompts, with
+            `refusal_tokens`; by default found on these ones, which ``attrs`` say.
         exact: what `patch_heads` measured on the same targets, of all or some of these cells.
         confidence: of the bootstrap intervals over target prompts.
         seed: of the bootstrap.
@@ -109,9 +110,10 @@ def screen_heads(
             f"{len(rows['source'])} source prompts for {n_target} targets: pairs need as many. "
             "Pass pairing='mean', or equal numbers."
         )
-    if refusal_tokens is None:
-        refusal_tokens = refusal_tokens_of(model, source, target, direction, system)
-    metric = refusal_metric(model, refusal_tokens)
+    refusal_tokens, origin = refusal_tokens_of(
+        model, source, target, direction, system, refusal_tokens
+    )
+    metric = refusal_metric(model, refusal_tokens, origin)
     check_positions(rows["source"], rows["target"], [(each,) for each in positions], metric)
     read = read_source(model, rows["source"], places, positions, metric, pairing)
     wanted = torch.stack([read.values[place] for place in places], 1)
@@ -149,6 +151,7 @@ def screen_heads(
             "n_target": n_target,
             "n_source": len(rows["source"]),
             "refusal_tokens": list(refusal_tokens),
+            "refusal_tokens_from": origin,
             "refusal_token_texts": metric.attrs["refusal_token_texts"],
             "confidence": confidence,
             "interval": "percentile bootstrap over target prompts",

@@ -70,8 +70,9 @@ def minimal_head_set(
 
     Args:
         model: the model.
-        source: prompts whose mean ``z`` is written: harmful ones, to induce refusal.
-        target: prompts on which heads are chosen: harmless ones, to induce refusal.
+        source: prompts whose mean ``z`` is written: to induce refusal, harmful ones that the model
+            refuses. Those that it answers only dilute the mean, and no set turns the replies.
+        target: prompts on which heads are chosen: to induce refusal, harmless ones that it answers.
         threshold: share of the replies to turn: refused, when inducing; not refused, when
             suppressing.
         candidates: (layer, head) pairs to choose from; all heads by default.
@@ -80,7 +81,8 @@ def minimal_head_set(
         positions: negative; all of them are patched, in the prompt only.
         direction: ``"induce"``: the source is refused and the target answered; ``"suppress"``: the
             other way round.
-        refusal_tokens: ids; by default found on these prompts.
+        refusal_tokens: ids, best found on other prompts, such as training prompts, with
+            `refusal_tokens`; by default found on these ones, which ``attrs`` say.
         judge: how replies are judged.
         max_new_tokens: longest reply.
         method: of the search; see `patch_heads`.
@@ -114,9 +116,10 @@ def minimal_head_set(
     judged_rows = rows if judged is None else model.tokens(judged, system)
     if judged is not None:
         _check_held_out(rows, judged_rows)
-    if refusal_tokens is None:
-        refusal_tokens = refusal_tokens_of(model, source, target, direction, system)
-    metric = refusal_metric(model, refusal_tokens)
+    refusal_tokens, origin = refusal_tokens_of(
+        model, source, target, direction, system, refusal_tokens
+    )
+    metric = refusal_metric(model, refusal_tokens, origin)
     for each in (rows, judged_rows):
         check_positions(source_rows, each, [tuple(positions)], metric)
     places: list[tuple[Site, int]] = [("z", layer) for layer in layers]

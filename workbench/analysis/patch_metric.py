@@ -15,8 +15,7 @@ from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.packed import Place, Read
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
-from workbench.scores.refusal import refusal_score
-from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
+from workbench.scores.refusal import refusal_score, scored_tokens
 
 Aim = Literal["induce", "suppress"]
 """``induce``: a refusing source is patched into targets that are answered. ``suppress``: the other
@@ -40,13 +39,14 @@ class Metric:
     attrs: dict[str, Any]
 
 
-def refusal_metric(model: HookedModel, refusal_tokens: Sequence[int]) -> Metric:
-    """The refusal score at the last position, in nats."""
+def refusal_metric(model: HookedModel, refusal_tokens: Sequence[int], origin: str) -> Metric:
+    """The refusal score at the last position, in nats; ``origin``: where the tokens come from."""
     tokens = tuple(refusal_tokens)
     attrs = {
         "units": "nats",
         "long_name": "refusal score",
         "refusal_tokens": list(tokens),
+        "refusal_tokens_from": origin,
         "refusal_token_texts": [model.tokenizer.decode([token]) for token in tokens],
     }
     return Metric(lambda logits: refusal_score(logits, tokens), None, attrs)
@@ -88,11 +88,19 @@ def unit_vector(model: HookedModel, direction: Directions) -> Float[Tensor, " d_
 
 
 def refusal_tokens_of(
-    model: HookedModel, source: Prompts, target: Prompts, aim: Aim, system: str | None
-) -> tuple[int, ...]:
-    """The first tokens of refusals, found on the prompts that a patching experiment has."""
+    model: HookedModel,
+    source: Prompts,
+    target: Prompts,
+    aim: Aim,
+    system: str | None,
+    given: Sequence[int] | None,
+) -> tuple[tuple[int, ...], str]:
+    """The first tokens of refusals and where they come from.
+
+    Given ones, or else those found on the prompts that a patching experiment has.
+    """
     harmful, harmless = (source, target) if aim == "induce" else (target, source)
-    return derive_refusal_tokens(model, harmful, harmless, system=system)
+    return scored_tokens(model, given, harmful, harmless, system)
 
 
 def check_positions(

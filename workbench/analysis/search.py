@@ -19,8 +19,7 @@ from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens, TokenSubset
 from workbench.positions import position_axis, position_order
 from workbench.progress import track
-from workbench.scores.refusal import kl_divergence, refusal_score
-from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
+from workbench.scores.refusal import kl_divergence, refusal_score, scored_tokens
 
 
 @checked
@@ -32,6 +31,7 @@ def search_direction(
     harmless: Prompts,
     tokens: TokenSubset = "all",
     refusal_tokens: Sequence[int] | None = None,
+    refusal_tokens_from: tuple[Prompts, Prompts] | None = None,
     kl_cap: float = 0.1,
     induce_floor: float = 0.0,
     skip_last: float = 0.2,
@@ -50,7 +50,8 @@ def search_direction(
         harmful: validation prompts that the model refuses.
         harmless: validation prompts that it answers.
         tokens: which tokens the interventions touch.
-        refusal_tokens: ids; by default found on these prompts.
+        refusal_tokens: ids.
+        refusal_tokens_from: prompts on which they are looked for; see `sweep_directions`.
         kl_cap: see `select_direction`.
         induce_floor: see `select_direction`.
         skip_last: see `select_direction`.
@@ -72,9 +73,9 @@ def search_direction(
             "Choose with .at(name=…)."
         )
     check_places(model, directions)
-    if refusal_tokens is None:
-        refusal_tokens = derive_refusal_tokens(model, harmful, harmless, system=system)
-    refusal = tuple(refusal_tokens)
+    refusal, _ = scored_tokens(
+        model, refusal_tokens, harmful, harmless, system, refusal_tokens_from
+    )
     first_skipped = first_skipped_layer(model.n_layers, skip_last)
     degenerate = directions.degenerate[0]
     grid = tuple(degenerate.shape)

@@ -19,8 +19,7 @@ from workbench.models.tokens import Tokens, TokenSubset
 from workbench.positions import position_axis
 from workbench.progress import track
 from workbench.scores.intervals import bootstrap_interval
-from workbench.scores.refusal import kl_divergence, refusal_score
-from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
+from workbench.scores.refusal import kl_divergence, refusal_score, scored_tokens
 
 _SCORES = {
     "bypass": ("harmful_prompt", "refusal score of harmful prompts, direction ablated"),
@@ -38,6 +37,7 @@ def sweep_directions(
     harmless: Prompts,
     tokens: TokenSubset = "all",
     refusal_tokens: Sequence[int] | None = None,
+    refusal_tokens_from: tuple[Prompts, Prompts] | None = None,
     confidence: float = 0.95,
     seed: int = 0,
     system: str | None = None,
@@ -58,7 +58,10 @@ def sweep_directions(
         harmful: validation prompts that the model refuses.
         harmless: validation prompts that it answers.
         tokens: which tokens the interventions touch.
-        refusal_tokens: ids; by default found on these prompts.
+        refusal_tokens: ids.
+        refusal_tokens_from: harmful and harmless prompts on which they are looked for, such as
+            training prompts. By default these prompts themselves, which ``attrs`` say: what scores
+            is then fitted a little to what is scored.
         confidence: of the bootstrap intervals over prompts.
         seed: of the bootstrap.
         system: a system prompt for all of them, the one that the directions were collected with.
@@ -70,6 +73,7 @@ def sweep_directions(
 
     Raises:
         AxisError: more than one name, or a direction that does not fit the model.
+        StudyError: refusal tokens given twice, or from prompts that are scored.
 
     Source: Arditi et al. 2024, appendix C.
     """
@@ -79,8 +83,9 @@ def sweep_directions(
             "Choose with .at(name=…)."
         )
     check_places(model, directions)
-    if refusal_tokens is None:
-        refusal_tokens = derive_refusal_tokens(model, harmful, harmless, system=system)
+    refusal_tokens, origin = scored_tokens(
+        model, refusal_tokens, harmful, harmless, system, refusal_tokens_from
+    )
     rows = {
         "harmful": model.tokens(harmful, system),
         "harmless": model.tokens(harmless, system),
@@ -100,6 +105,7 @@ def sweep_directions(
         "interval": "percentile bootstrap over prompts",
         "seed": seed,
         "refusal_tokens": list(refusal_tokens),
+        "refusal_tokens_from": origin,
         "refusal_token_texts": [model.tokenizer.decode([token]) for token in refusal_tokens],
         "provenance": {**model.provenance, "directions": dict(directions.provenance)},
     }

@@ -23,8 +23,7 @@ from workbench.progress import track
 from workbench.prompts.inputs import as_prompt_set
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge as judge_replies
-from workbench.scores.refusal import refusal_score
-from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
+from workbench.scores.refusal import refusal_score, scored_tokens
 
 Mode = Literal["ablate", "add"]
 Edits = Sequence[Intervention | None]
@@ -63,7 +62,8 @@ def transfer_matrix(
         model: the model.
         directions: one vector per name, all at one layer and position; or several such sets, each
             at a layer and position of its own.
-        prompts: prompts with the categories to measure, best those that the model refuses: a prompt
+        prompts: prompts with the categories to measure, only those that the model refuses: of
+            others there is no refusal to remove, and they pull every mean towards zero. A prompt
             set, or a data frame or data set with a column of categories; see `as_prompts`.
         windows: ablates also inside a window of layers only: a width, for every window of so many
             consecutive layers, or the layers of each window.
@@ -73,7 +73,8 @@ def transfer_matrix(
         strength: of the ablations.
         coefficient: of the additions, in units of each vector's length.
         tokens: which tokens the interventions touch.
-        refusal_tokens: ids; by default found on these prompts.
+        refusal_tokens: ids, best found on other prompts, such as training prompts, with
+            `refusal_tokens`; by default found on these ones, which ``attrs`` say.
         judge: how replies are judged for the refusal rates; None writes no replies.
         max_new_tokens: longest reply.
         n_random: random vectors, by scores alone, as long as the longest of the directions: what
@@ -125,8 +126,7 @@ def transfer_matrix(
     for edit in (*by_mode, *by_window):
         with intervene(model, edit):
             pass  # refuses what does not fit before anything slow begins
-    if refusal_tokens is None:
-        refusal_tokens = derive_refusal_tokens(model, prompts, harmless, system=system)
+    refusal_tokens, origin = scored_tokens(model, refusal_tokens, prompts, harmless, system)
     rows = model.tokens(asked, system)
     edits = [None, *at_random, *by_mode, *by_window]
     plain, *changed = _scores(model, rows, edits, tuple(refusal_tokens))
@@ -161,6 +161,7 @@ def transfer_matrix(
             "interval": "bootstrap over prompts; Wilson for rates",
             "seed": seed,
             "refusal_tokens": list(refusal_tokens),
+            "refusal_tokens_from": origin,
             "refusal_token_texts": [model.tokenizer.decode([token]) for token in refusal_tokens],
             "provenance": {
                 **model.provenance,

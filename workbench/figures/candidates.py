@@ -192,12 +192,14 @@ def describe(scores: xr.Dataset, choice: Any = None) -> list[str]:
         for key, label in (("n_harmful", "harmful"), ("n_harmless", "harmless"))
         if key in attrs
     ]
+    origin = str(attrs.get("refusal_tokens_from", ""))
     parts = [
         model_of(attrs),
         f"directions {attrs['name']!r}" if attrs.get("name") else "",
         f"site {attrs['site']}" if attrs.get("site") else "",
         f"n = {' and '.join(counts)} prompts" if counts else "n not recorded",
         "scored by first-token refusal score, no judge",
+        "refusal tokens found on these prompts" if "that are scored" in origin else "",
         f"added at {attrs['tokens']} tokens" if attrs.get("tokens") else "",
     ]
     if choice is not None and chosen(scores, choice) is None:

@@ -150,6 +150,59 @@ def refusal_tokens(
     return tuple(kept[order].tolist())
 
 
+GIVEN = "given"
+ON_OTHERS = "found on other prompts than are scored"
+ON_SCORED = "found on the prompts that are scored"
+"""Where refusal tokens come from, as results say it in ``refusal_tokens_from``."""
+
+
+def scored_tokens(
+    model: HookedModel,
+    given: Sequence[int] | None,
+    harmful: Prompts,
+    harmless: Prompts | None,
+    system: str | None,
+    others: tuple[Prompts, Prompts] | None = None,
+) -> tuple[tuple[int, ...], str]:
+    """The refusal tokens that a measurement scores by, and where they come from.
+
+    Tokens that are found on the prompts that they score fit these a little better than others.
+
+    Args:
+        model: the model.
+        given: ids, if the caller has them.
+        harmful: prompts that are scored, on which tokens are looked for if nothing else is said.
+        harmless: likewise.
+        system: a system prompt for all of them.
+        others: harmful and harmless prompts to look on instead.
+
+    Raises:
+        StudyError: ids and other prompts are both given, some of the others are scored as well, or
+            no token separates the refusals.
+    """
+    if given is not None:
+        if others is not None:
+            raise StudyError("pass refusal_tokens= or refusal_tokens_from=, not both.")
+        return tuple(given), GIVEN
+    if others is None:
+        return refusal_tokens(model, harmful, harmless, system=system), ON_SCORED
+    scored = {*_texts(harmful), *_texts(harmless)}
+    if both := [text for own in others for text in _texts(own) if text in scored]:
+        raise StudyError(
+            f"{len(both)} of the prompts in refusal_tokens_from= are among those that are scored. "
+            "Pass others, such as the training part of a split."
+        )
+    return refusal_tokens(model, *others, system=system), ON_OTHERS
+
+
+def _texts(prompts: Prompts | None) -> Sequence[str]:
+    """What prompts say, where that is known."""
+    if prompts is None:
+        return ()
+    given = given_prompts(prompts)
+    return () if isinstance(given, Tokens) else given.texts
+
+
 def _sample(prompts: Prompts | None, builtin: str, n: int) -> Any:
     """At most n prompts; the built-in ones where none were given."""
     from workbench.prompts.promptset import PromptSet
