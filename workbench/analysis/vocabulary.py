@@ -16,7 +16,7 @@ from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError, StudyError
 from workbench.models.hooked import HookedModel
-from workbench.positions import position_axis
+from workbench.positions import Position, position_axis
 
 SIGNS = ("promoted", "suppressed")
 _FEWEST = 20
@@ -217,7 +217,7 @@ def _chance(
     """How far the strongest token of a control reaches, in all but the strongest few controls."""
     if n < _FEWEST:
         raise StudyError(f"n_random must be at least {_FEWEST}, found {n}: they give a quantile.")
-    known: dict[tuple[int, int], list[float]] = {}
+    known: dict[tuple[int, Position], list[float]] = {}
     for each in vectors.values():
         place = each.layers[0], each.positions[0]
         if place not in known:

@@ -33,6 +33,7 @@ from workbench.figures.theme import (
     interval_name,
     legend_below,
     number,
+    position_text,
     themed,
     translucent,
 )
@@ -113,7 +114,7 @@ def sweep(
         n_harmful, n_harmless = controls.attrs["n_swept"]
         parts.append(
             f"grey, dotted: range of {controls.sizes['control']} random vectors as long as the "
-            f"candidates of position {number(choice.position)}, on {n_harmful} harmful and "
+            f"candidates of position {position_text(choice.position)}, on {n_harmful} harmful and "
             f"{n_harmless} harmless of the prompts"
         )
     themed(figure, "What each candidate direction does", parts, height=700)

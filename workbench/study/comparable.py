@@ -160,7 +160,7 @@ def read_sources(
             raise found[0].known[label]
     if over == "position":
         return found
-    position = place["position"]
+    position: Position | None = place["position"]
     if position is None:
         known = [each for each in found if not each.open_position]
         chosen = [each.position for each in known if each.position is not None]
