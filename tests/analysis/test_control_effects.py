@@ -118,9 +118,10 @@ def test_replies_are_judged_beside_the_directions_own_on_the_same_prompts(pocket
     sets, _, directions, _ = place
     edits, *_ = measured
     direction = directions.at(layer=LAYER)
-    few = {kind: own.sample(3) for kind, own in sets.items()}
+    some = {kind: own.sample(5) for kind, own in sets.items()}
+    few = {kind: own.sample(3) for kind, own in some.items()}
     replies = answer_with_and_without(
-        pocket, direction, sets, projection=edits.projection, max_new_tokens=12
+        pocket, direction, some, projection=edits.projection, max_new_tokens=12
     )
     found = judge_controls(
         pocket, edits, few, replies, ["isotropic 1"], judge_method="rules", max_new_tokens=12,

@@ -231,7 +231,8 @@ def test_what_was_made_from_something_else_is_refused_and_made_again(whole, pock
     said = []
     run = wb.run_study(STUDY, folder, model=pocket, say=said.append)
     again = [line.split()[0] for line in said if "made again" in line]
-    assert again[:2] == ["effects.safetensors", "analyses/wording.safetensors"]
+    expected = ["effects.safetensors", "controls.safetensors", "analyses/wording.safetensors"]
+    assert again[:3] == expected
     assert float(run.effects["refusal_rate"].sum()) == 0.0
 
 
@@ -256,7 +257,8 @@ def test_settings_are_locked_while_anything_hangs_on_them(whole, pocket, tmp_pat
     )
     with pytest.raises(wb.StudyError, match=message):
         wb.run_study(strict, folder, model=pocket)
-    (folder / "effects.safetensors").unlink()
+    for name in ("effects.safetensors", "controls.safetensors"):
+        (folder / name).unlink()
     for each in ANALYSES:
         for name in each.made:
             (folder / name).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ RESULTS = (
     "candidates.csv",
     "replies.jsonl",
     "effects.safetensors",
+    "controls.safetensors",
 )
 
 

@@ -177,9 +177,12 @@ def judge_controls(
             said = model.generate(model.tokens(prompts, system), max_new_tokens=max_new_tokens)
         verdicts = judge(said, method=judge_method, prompts=list(prompts.texts))
         rates[row, column, index] = np.mean([each == "refused" for each in verdicts])
-        known = replies[(replies["prompt_set"] == kind) & (replies["condition"] == condition)]
-        same = known[known["id"].isin(prompts.ids)]
-        own[row, column] = same["verdict"].eq("refused").mean()
+        same = (
+            replies["prompt_set"].eq(kind)
+            & replies["condition"].eq(condition)
+            & replies["id"].isin(prompts.ids)
+        )
+        own[row, column] = replies.loc[same, "verdict"].eq("refused").mean()
     share = {"units": "share of replies", "long_name": "refusal rate"}
     return xr.Dataset(
         {

@@ -40,6 +40,13 @@ def sentences(controls: xr.Dataset) -> Iterator[str]:
     yield f"{text[0].upper()}{text[1:]}."
 
 
+def check(controls: xr.Dataset) -> xr.Dataset:
+    """The same, after a look at all that is said of it: what is missing shows where it is read."""
+    for _ in (*sentences(controls), *rows(controls), judged(controls)):
+        pass
+    return controls
+
+
 def rows(controls: xr.Dataset) -> Iterator[tuple[str, ...]]:
     """Rows of a table: prompts, what was done, change by controls and direction, p, rates."""
     for kind in controls["prompt_set"].values:

@@ -19,6 +19,7 @@ from workbench.intake.parsing import parsing
 from workbench.study import names
 from workbench.study.analyses import ANALYSES, Analysis
 from workbench.study.command import command
+from workbench.study.control_lines import check
 from workbench.study.ledger import Ledger, holds_run, result_files, study_record
 from workbench.study.settings import Study
 from workbench.study.stored import read_note, read_replies
@@ -206,7 +207,7 @@ def read_run(folder: Path, heads: bool) -> Run:
         replies = read_replies(folder / names.REPLIES)
         verification = load_dataset(folder / names.VERIFICATION, kind="verification")
         path = folder / names.CONTROLS
-        controls = load_dataset(path, kind="controls") if path.is_file() else None
+        controls = check(load_dataset(path, kind="controls")) if path.is_file() else None
         results = {
             name: load_dataset(result_path(folder, name), kind=name)
             for each in ANALYSES

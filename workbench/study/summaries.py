@@ -184,10 +184,11 @@ def set_line(curve: "xr.Dataset") -> str:
     reached = "" if curve.attrs["reached"] else f"threshold {curve.attrs['threshold']:.0%} missed, "
     text = f"{len(curve.attrs['heads'])} together ({names}): {reached}refusal rate "
     text += f"{float(at['rate']):.0%} [{low:.0%}, {high:.0%}]"
-    if curve.sizes["draw"]:
-        n = curve.sizes["draw"]
-        text += f", {n} random {'set' if n == 1 else 'sets'} "
-        text += f"{float(curve['random_rate'].mean()):.0%}"
+    if n := curve.sizes["draw"]:
+        every, own = curve["random_score"].isel(size=-1).values, float(at["score"])
+        place = "within" if every.min() <= own <= every.max() else "outside"
+        rate, sets = float(curve["random_rate"].mean()), "set" if n == 1 else "sets"
+        text += f", its score {place} the range of {n} random {sets}, refused {rate:.0%}"
     return f"{text}; {judged_on(curve)}"
 
 
