@@ -29,6 +29,11 @@ def rates(run: Any) -> xr.Dataset:
     return drawn(run.effects, "refusal_rate", "n")
 
 
+def losses(run: Any) -> xr.Dataset:
+    """Losses and their changes by condition."""
+    return drawn(run.results["losses"], "change", "loss", "perplexity", "n")
+
+
 def projections(run: Any) -> xr.Dataset:
     """Single prompts, from which the histograms are counted."""
     return _without_text(drawn(run.results["projections"], "projection", "auc"))
