@@ -118,7 +118,7 @@ WRONG = {
     **dict.fromkeys(("model", "harmful", "harmless", "text_column", "id_column", "split"), " "),
     **dict.fromkeys(("refusal_words", "analyses", "revision", "chat_template"), " "),
     "label_values": "unsafe",
-    **dict.fromkeys(("estimator", "site", "judge", "score_after"), "nonsense"),
+    **dict.fromkeys(("estimator", "site", "judge", "score_after", "t_inst"), "nonsense"),
     **dict.fromkeys(("borderline", "category_column", "label_column", "context_column"), 3),
     **{"device": "gpu", "dtype": "int8", "date": "20260131", "thinking": "yes", "system": 3},
     **{"kl_cap": -0.1, "induce_floor": math.inf, "skip_last": 1, "confidence": 1, "seed": 2**32},

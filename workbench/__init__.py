@@ -71,6 +71,7 @@ _HOMES = {
     "read_vocabulary": "analysis.vocabulary",
     "concept_or_words": "analysis.concept",
     "cluster_refusals": "analysis.wording",
+    "cross_entropy": "analysis.losses",
     "Study": "study.settings",
     "run_study": "study.run",
     "load_run": "study.results",
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from workbench.analysis.head_patching import patch_sites as patch_sites
     from workbench.analysis.head_screen import screen_heads as screen_heads
     from workbench.analysis.head_sets import minimal_head_set as minimal_head_set
+    from workbench.analysis.losses import cross_entropy as cross_entropy
     from workbench.analysis.pca import pca_projection as pca_projection
     from workbench.analysis.projections import project_prompts as project_prompts
     from workbench.analysis.search import search_direction as search_direction

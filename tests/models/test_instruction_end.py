@@ -226,7 +226,7 @@ def test_directions_at_t_inst_go_through_everything(sharing, tmp_path):
     between = wb.cosine_similarity_map(saved.at(layer=1), over="position")
     assert between["position"].values.tolist()[0] == "t_inst"
     assert between.sel(position="t_inst", position_other=-1)["cosine"].size == 1
-    wb.figures.cosine_map(between.isel(layer=0, name=0, drop=True))
+    wb.figures.cosine_map(between)
     last = sharing.logits(PROMPTS["harmful"])
     with wb.intervene(sharing, wb.Add(r, coefficient=5.0, tokens="t_inst")):
         moved = collect_activations(sharing, PROMPTS["harmful"], positions=("t_inst", -1))

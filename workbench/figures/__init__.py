@@ -16,6 +16,7 @@ from workbench.figures.head_attention import head_attention
 from workbench.figures.head_board import head_board
 from workbench.figures.head_maps import head_attribution, head_map
 from workbench.figures.head_set import head_set
+from workbench.figures.losses import losses
 from workbench.figures.pca import pca
 from workbench.figures.projections import projections
 from workbench.figures.save import save_figure, save_pictures
@@ -44,6 +45,7 @@ __all__ = [
     "head_map",
     "head_set",
     "layer_bands",
+    "losses",
     "pca",
     "projections",
     "sae_features",

@@ -22,6 +22,7 @@ from workbench.figures.head_attention import head_attention
 from workbench.figures.head_board import head_board
 from workbench.figures.head_maps import head_attribution, head_map
 from workbench.figures.head_set import head_set
+from workbench.figures.losses import losses
 from workbench.figures.pca import pca
 from workbench.figures.projections import projections
 from workbench.figures.selection import selection_plane
@@ -152,6 +153,19 @@ GALLERY = (
         needs="controls",
         figure=lambda run: control_effects(_controls(run)),  # pyright: ignore[reportArgumentType]
         data=numbers.controls,
+    ),
+    GalleryEntry(
+        name="losses",
+        question="What do the edits do to ordinary text?",
+        caption="Change of the mean loss per token from the plain model's, on passages of everyday "
+        "prose and on the model's own plain replies to harmless test prompts. An edit that leaves "
+        "the model as it was lies on the line; one that does no more harm than a random direction "
+        "of the same length lies at the hollow mark. Every token weighs the same. The plain loss "
+        "says how far the text is from what the model was trained on; read changes against it.",
+        answers="Arditi et al. 2024, loss with the direction ablated and added",
+        needs="losses",
+        figure=lambda run: losses(run.results["losses"]),
+        data=numbers.losses,
     ),
     GalleryEntry(
         name="projections",

@@ -35,6 +35,11 @@ def controls(run: Any) -> xr.Dataset:
     return drawn(run.controls, *names)
 
 
+def losses(run: Any) -> xr.Dataset:
+    """Losses and their changes by condition."""
+    return drawn(run.results["losses"], "change", "loss", "perplexity", "n")
+
+
 def projections(run: Any) -> xr.Dataset:
     """Single prompts, from which the histograms are counted."""
     return _without_text(drawn(run.results["projections"], "projection", "auc"))

@@ -189,6 +189,15 @@ ANALYSES = (
         line=summaries.wording,
     ),
     Analysis(
+        name="losses",
+        what="what the edits do to the loss on plain text and on the model's own replies",
+        needs="replies to test prompts",
+        results=("losses",),
+        home="causes.losses",
+        made_from=(*names.PLACE, names.REPLIES, names.EFFECTS),
+        line=summaries.losses,
+    ),
+    Analysis(
         name="heads",
         what="which attention heads carry refusal, write the direction, and where they look",
         needs="test prompts, and an architecture whose heads add up",

@@ -3,7 +3,11 @@
 import numpy as np
 import xarray as xr
 
+from workbench.analysis.losses import losses_with_and_without
 from workbench.analysis.transfer import transfer_matrix
+from workbench.artifact import load_dataset
+from workbench.prompts.passages import plain_passages
+from workbench.study import names
 from workbench.study.controls import N_CONTROLS
 from workbench.study.material import Material
 from workbench.study.thoughts import check_scored_after_prompt
@@ -44,6 +48,27 @@ def _transfer(material: Material, judge: str | None, windows: list[list[int]] | 
         confidence=study.confidence,
         seed=study.seed,
     )
+
+
+def losses(material: Material) -> dict[str, xr.Dataset]:
+    """Cross-entropy of plain prose and of the model's own replies to harmless test prompts."""
+    effects = load_dataset(material.folder / names.EFFECTS, kind="effects")
+    plain = material.replies[material.replies["condition"] == "plain"]
+    own = plain[(plain["prompt_set"] == "harmless") & (plain["reply"].str.strip() != "")]
+    texts: dict[str, object] = {"plain text": list(plain_passages())}
+    if len(own):
+        texts["own replies"] = (own["prompt"].tolist(), own["reply"].tolist())
+    found = losses_with_and_without(
+        material.model,
+        material.direction,
+        texts,
+        projection=effects.attrs.get("projection"),
+        coefficient=effects.attrs["coefficient"],
+        system=material.study.system,
+        confidence=material.study.confidence,
+        seed=material.study.seed,
+    )
+    return {"losses": found}
 
 
 def layer_windows(n_layers: int) -> list[list[int]]:

@@ -147,6 +147,22 @@ def wording(results: Results, layer: int, position: int) -> str:
     return text
 
 
+def losses(results: Results, layer: int, position: int) -> str:
+    """What ablating does to the loss, against random directions."""
+    found = results["losses"]
+    told = []
+    for name in found["text_set"].values:
+        at = found.sel(text_set=name)
+        own = at.sel(condition="ablated")
+        low, high = own["change_interval"].sel(bound=["low", "high"]).values
+        text = f"{name} {float(at['loss'].sel(condition='plain')):.3g} nats per token, ablated "
+        text += f"{float(own['change']):+.2g} [{low:.2g}, {high:.2g}]"
+        if "random ablated" in at["condition"].values:
+            text += f", random {float(at['change'].sel(condition='random ablated')):+.2g}"
+        told.append(text)
+    return "; ".join(told)
+
+
 def heads(results: Results, layer: int, position: int) -> str:
     """The heads with the largest effects, the smallest set found, and how the screen ranks."""
     patching, curve = results["head_patching"], results["head_set"]
