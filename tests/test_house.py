@@ -21,7 +21,7 @@ ORDER = (
     ("names", "screen"),
     ("arguments",),
     ("intake",),
-    ("artifact", "progress", "resampling", "heads"),
+    ("artifact", "progress", "resampling", "heads", "kept"),
     ("prompts", "figures"),
     ("models",),
     ("activations",),

@@ -62,6 +62,7 @@ class _Labels:
 class _Parts:
     train: _Labels
     validation: _Labels
+    test: _Labels | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class _Kept:
     refusal_token_texts: list[str] = field(default_factory=list)
     typed_specials: dict[str, int] = field(default_factory=dict)
     thoughts: dict[str, dict[str, dict[str, list[int]]]] = field(default_factory=dict)
+    scores: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
