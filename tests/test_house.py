@@ -21,7 +21,7 @@ ORDER = (
     ("names", "screen"),
     ("arguments",),
     ("intake",),
-    ("artifact", "progress", "resampling", "corrected", "few", "heads", "positions"),
+    ("artifact", "progress", "resampling", "corrected", "few", "heads", "kept", "positions"),
     ("prompts", "figures"),
     ("models",),
     ("activations",),

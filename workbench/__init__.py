@@ -58,6 +58,9 @@ _HOMES = {
     "answer_with_and_without": "analysis.effects",
     "refusal_rates": "analysis.effects",
     "search_direction": "analysis.search",
+    "measure_held_out": "analysis.held_out",
+    "cosmic_scores": "analysis.cosmic",
+    "select_by_cosmic": "analysis.cosmic_selection",
     "patch_heads": "analysis.head_patching",
     "patch_sites": "analysis.head_patching",
     "minimal_head_set": "analysis.head_sets",
@@ -89,6 +92,8 @@ if TYPE_CHECKING:
     from workbench.activations import collect_activations as collect_activations
     from workbench.analysis.concept import concept_or_words as concept_or_words
     from workbench.analysis.controls import control_directions as control_directions
+    from workbench.analysis.cosmic import cosmic_scores as cosmic_scores
+    from workbench.analysis.cosmic_selection import select_by_cosmic as select_by_cosmic
     from workbench.analysis.effects import answer_with_and_without as answer_with_and_without
     from workbench.analysis.effects import refusal_rates as refusal_rates
     from workbench.analysis.features import rank_features as rank_features
@@ -98,6 +103,7 @@ if TYPE_CHECKING:
     from workbench.analysis.head_patching import patch_sites as patch_sites
     from workbench.analysis.head_screen import screen_heads as screen_heads
     from workbench.analysis.head_sets import minimal_head_set as minimal_head_set
+    from workbench.analysis.held_out import measure_held_out as measure_held_out
     from workbench.analysis.losses import cross_entropy as cross_entropy
     from workbench.analysis.pca import pca_projection as pca_projection
     from workbench.analysis.projections import project_prompts as project_prompts

@@ -39,8 +39,9 @@ SCHEMA_VERSION = 2
 WITH_GAPS = frozenset(
     {
         "activations", "angles", "concept", "cosines", "cosines_between_layers",
-        "cosines_between_positions", "directions", "effects", "head_attention", "head_screen",
-        "pca", "projections", "sweep", "transfer", "transfer_rates", "verification", "wording",
+        "cosines_between_positions", "cosmic", "directions", "effects", "head_attention",
+        "head_screen", "pca", "projections", "sweep", "transfer", "transfer_rates", "verification",
+        "wording",
     }
 )  # fmt: skip
 """Kinds in which NaN says that something was not measured; in all others every number is finite."""

@@ -1,5 +1,6 @@
 """Results as tables for a terminal of 80 columns."""
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from workbench import screen
 from workbench.arguments.options import in_options
 from workbench.few import n_averaged, too_few
 from workbench.heads import head_label
+from workbench.kept import kept_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,25 +26,40 @@ _PAIRS = 10
 
 def show_run(finished: Any) -> None:
     """The tables of a run, candidates and refusal rates, and what its analyses found."""
-    choice = finished.choice
-    harmful, harmless = (finished.scores.attrs[f"n_{kind}"] for kind in ("harmful", "harmless"))
+    choice, again = finished.choice, finished.held_out
+    scores = finished.scores if again is None else again
+    harmful, harmless = (scores.attrs[f"n_{kind}"] for kind in ("harmful", "harmless"))
     table = Table(
         title="Candidates, the chosen one first",
         box=SIMPLE,
         padding=(0, 0, 0, 1),
         pad_edge=False,
         caption=f"nats, with {finished.study.confidence:.0%} intervals over {harmful} harmful and "
-        f"{harmless} harmless prompts",
+        f"{harmless} harmless "
+        + (
+            "validation prompts, which chose and so flatter the first: none is measured on others"
+            if again is None
+            else "kept test prompts, none of which chose; last, the bypass that chose"
+        ),
     )
     dropped = []
     for name in ("", "layer", "pos.", "bypass ↓", "induce ↑", "KL ↓"):
         table.add_column(name, justify="right", no_wrap=True)
+    if again is not None:
+        table.add_column("chose", justify="right", no_wrap=True)
+    tested = [] if again is None else _again(again)
     for rank, row in enumerate(choice.table.head(choice.top_k).itertuples(), start=1):
+        names = ("bypass", "induce", "kl")
+        cells = [_with_interval(row, name) for name in names]
+        if again is not None:
+            shown = tested[rank - 1] if rank <= len(tested) else None
+            cells = ["", "", ""] if shown is None else [_with_interval(shown, own) for own in names]
+            cells.append("" if row.bypass != row.bypass else f"{row.bypass:.1f}")
         table.add_row(
             "★" if rank == 1 else str(rank),
             str(row.layer),
             str(row.position),
-            *(_with_interval(row, name) for name in ("bypass", "induce", "kl")),
+            *cells,
             style="bold" if rank == 1 else "dim" if row.dropped else None,
         )
         if row.dropped:
@@ -72,6 +89,20 @@ def _analyses_table(finished: Any) -> Table:
     for name, reason in finished.skipped.items():
         table.add_row(name, f"skipped: {reason}", style="dim")
     return table
+
+
+def _again(scores: "xr.Dataset") -> list[Any]:
+    """What was measured on test prompts, a row for each candidate, as the table of a choice."""
+    columns = {}
+    for name in ("bypass", "induce", "kl"):
+        columns[name] = scores[name]
+        for end in ("low", "high"):
+            columns[f"{name}_{end}"] = scores[f"{name}_interval"].sel(bound=end, drop=True)
+    found = {name: own.values for name, own in columns.items()}
+    return [
+        SimpleNamespace(**{name: own[rank] for name, own in found.items()})
+        for rank in range(scores.sizes["candidate"])
+    ]
 
 
 def _with_interval(row: Any, name: str) -> str:
@@ -222,6 +253,8 @@ def show_heads(found: "Heads") -> None:
         for position in screened["compared_position"].values:
             line = screen_line(screened.sel(compared_position=position))
             screen.show(f"position {int(position)}: {line}")
+    if line := kept_line(attrs.get("test_prompts")):
+        screen.show(line)
     for name, reason in found.skipped.items():
         screen.show(f"{name} skipped: {reason}", style="dim")
     if curve is not None:

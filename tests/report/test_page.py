@@ -144,7 +144,7 @@ def test_tables_hold_every_prompt_reply_and_candidate(small_run, page):
     assert [row[-1] for row in candidates.rows].count("chosen") == 1
     prompts = prompts_table(small_run)
     study = small_run.study
-    assert len(prompts.rows) == 2 * (study.n_train + study.n_validation)
+    assert len(prompts.rows) == 2 * (study.n_train + study.n_validation + study.n_test)
     kept = json.loads((small_run.folder / "prompts.json").read_text())["kept"]
     used = {row[-1] for row in prompts.rows if row[3] == "used"}
     assert used == {own for part in kept.values() for ids in part.values() for own in ids}

@@ -66,7 +66,8 @@ def test_category_directions_come_from_kept_training_prompts(small_run):
 
 def test_what_is_detected_is_measured_on_prompts_that_no_estimate_saw(small_run):
     kept = json.loads((small_run.folder / "prompts.json").read_text())["kept"]
-    trained = {own for part in kept.values() for ids in part.values() for own in ids}
+    parts = [kept[part] for part in ("train", "validation")]
+    trained = {own for part in parts for ids in part.values() for own in ids}
     tested = set(small_run.replies["id"])
     for name in ("pca", "projections", "transfer"):
         prompts = set(small_run.results[name]["prompt"].values.tolist())
@@ -91,7 +92,8 @@ def test_maps_lie_at_the_chosen_place_and_have_intervals(small_run):
 def test_the_planted_direction_is_shared_by_all_categories(small_run):
     transfer = small_run.results["transfer"].sel(mode="ablate")
     assert set(transfer["block"].values.tolist()) == {1}
-    assert "1 causal block of 8 directions" in small_run.found["transfer"]
+    # Of one category the model refuses none of the few test prompts.
+    assert "1 causal block of 7 directions" in small_run.found["transfer"]
     assert "harmful against harmless: AUC 1.00" in small_run.found["pca"]
 
 

@@ -55,7 +55,7 @@ def test_the_direction_of_a_finished_run_is_taken(found, own_run, small_run):
     heads, folder, said = found
     assert folder == own_run / "heads" and not folder.exists()
     assert [line.split()[0] for line in said] == [
-        "loading", "patching", "screening", "growing", "attributing",
+        "loading", "test", "patching", "screening", "growing", "attributing",
     ]  # fmt: skip
     attribution = heads.results["head_attribution"]
     assert attribution.attrs["direction_layer"] == small_run.choice.layer

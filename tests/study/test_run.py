@@ -19,6 +19,7 @@ RESULTS = (
     "scores.safetensors",
     "direction.safetensors",
     "candidates.csv",
+    "held_out.safetensors",
     "replies.jsonl",
     "effects.safetensors",
     "controls.safetensors",

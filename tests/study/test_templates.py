@@ -12,8 +12,9 @@ from workbench.scores.refusal import refusal_score
 from workbench.study import thoughts
 from workbench.study.folder import check_model
 from workbench.study.heads import find_heads
+from workbench.study.keeping import keep_prompts
 from workbench.study.ledger import Ledger
-from workbench.study.prompts import keep_prompts, split_prompts
+from workbench.study.prompts import split_prompts
 from workbench.study.stages import open_run
 
 

@@ -289,7 +289,7 @@ def _summed(
         variables[f"{name}_interval"] = (("condition", "bound"), np.stack([low, high], -1), UNITS)
         variables[f"{name}_by_text"] = (("condition", "text"), sums / n, UNITS)
     made = xr.Dataset(variables, {"bound": ["low", "high"]})
-    made["perplexity"] = np.exp(made["loss"]).assign_attrs(units="exp(nats per token)")
+    made["perplexity"] = xr.DataArray(np.exp(made["loss"]), attrs={"units": "exp(nats per token)"})
     made["perplexity_interval"] = np.exp(made["loss_interval"])
     made["n_tokens"] = ("text", n.astype(np.int64), {"units": "tokens"})
     return made

@@ -9,6 +9,7 @@ from workbench.figures.controls import control_effects
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosine_pair import cosine_pair
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
+from workbench.figures.cosmic import cosmic
 from workbench.figures.effects import effects
 from workbench.figures.features import sae_features
 from workbench.figures.gallery import GALLERY, GalleryEntry, RunLike
@@ -16,6 +17,7 @@ from workbench.figures.head_attention import head_attention
 from workbench.figures.head_board import head_board
 from workbench.figures.head_maps import head_attribution, head_map
 from workbench.figures.head_set import head_set
+from workbench.figures.held_out import held_out
 from workbench.figures.losses import losses
 from workbench.figures.pca import pca
 from workbench.figures.projections import projections
@@ -38,12 +40,14 @@ __all__ = [
     "cosine_map",
     "cosine_maps_by_layer",
     "cosine_pair",
+    "cosmic",
     "effects",
     "head_attention",
     "head_attribution",
     "head_board",
     "head_map",
     "head_set",
+    "held_out",
     "layer_bands",
     "losses",
     "pca",

@@ -17,11 +17,13 @@ from workbench.figures.concept import concept_or_words
 from workbench.figures.controls import control_effects
 from workbench.figures.cosine_layers import cosine_by_layer
 from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
+from workbench.figures.cosmic import cosmic
 from workbench.figures.effects import effects
 from workbench.figures.head_attention import head_attention
 from workbench.figures.head_board import head_board
 from workbench.figures.head_maps import head_attribution, head_map
 from workbench.figures.head_set import head_set
+from workbench.figures.held_out import held_out
 from workbench.figures.losses import losses
 from workbench.figures.pca import pca
 from workbench.figures.projections import projections
@@ -90,7 +92,8 @@ class GalleryEntry:
 
 
 def _has(run: RunLike, name: str) -> bool:
-    return _controls(run) is not None if name == "controls" else name in run.results
+    """Whether a run has a result; what of the main ones may be missing is an attribute of it."""
+    return name in run.results or getattr(run, name, None) is not None
 
 
 def _controls(run: RunLike) -> xr.Dataset | None:
@@ -108,10 +111,11 @@ GALLERY = (
         name="sweep",
         question="Where does intervening with a direction change refusal?",
         caption="Each line is a token position, each point the candidate of one layer, the star "
-        "the selected one. Bypass should be low, induce high and KL small at once. "
-        "Candidates next to each other often differ by less than their bands, so the star "
-        "is one of several. Grey is what random vectors of that length do: only what leaves it is "
-        "the direction's own.",
+        "the selected one. Bypass should be low, induce high and KL small at once. The "
+        "validation prompts chose it, so it looks better here than it is: the figure held_out has "
+        "the test prompts. Candidates next to each other often differ by less than their bands, so "
+        "the star is one of several.. Grey is what random vectors of that "
+        "length do: only what leaves it is the direction's own.",
         answers="Arditi et al. 2024, selection scores by layer and position",
         needs="",
         figure=lambda run: sweep(run.scores, run.choice, _controls(run)),
@@ -127,6 +131,18 @@ GALLERY = (
         needs="",
         figure=lambda run: selection_plane(run.scores, run.choice),
         data=numbers.candidates,
+    ),
+    GalleryEntry(
+        name="held_out",
+        question="What does the chosen direction do on prompts that did not choose it?",
+        caption="Filled marks are the claim: test prompts, of which the selection saw none. "
+        "Hollow marks are the validation prompts that chose; where they lie further to the good "
+        "side than the filled ones, the winner was lucky there. The other rows are its "
+        "runners-up, not controls.",
+        answers="",
+        needs="held_out",
+        figure=lambda run: held_out(run.held_out),  # pyright: ignore[reportAttributeAccessIssue]
+        data=numbers.held_out,
     ),
     GalleryEntry(
         name="effects",
@@ -166,6 +182,19 @@ GALLERY = (
         needs="losses",
         figure=lambda run: losses(run.results["losses"]),
         data=numbers.losses,
+    ),
+    GalleryEntry(
+        name="cosmic",
+        question="Which direction turns activations into those of the other prompts?",
+        caption="A second opinion that looks at no output: how far adding a candidate makes "
+        "harmless prompts look harmful, and ablating it harmful ones harmless, in the few layers "
+        "where they differ most; 2 would be entirely. The star is COSMIC's pick, the diamond the "
+        "rule's. They are scored on the same validation prompts, which chose both. A candidate "
+        "that does nothing stands on the dashed line, not at zero.",
+        answers="Siu et al. 2025, COSMIC's scores by layer and position",
+        needs="cosmic",
+        figure=lambda run: cosmic(run.results["cosmic"]),
+        data=numbers.cosmic,
     ),
     GalleryEntry(
         name="projections",

@@ -23,6 +23,7 @@ from workbench.figures.theme import (
     require,
     themed,
 )
+from workbench.kept import kept_line
 
 _PARTS = {
     "pre_instruction": "template before",
@@ -85,6 +86,7 @@ def head_attention(view: xr.Dataset, prompts: str | Sequence[str] | None = None)
         model_of(view.attrs),
         f"attention from position {number(view.attrs['position'])}",
         f"n = {counts} prompts",
+        kept_line(view.attrs.get("test_prompts")),
         f"bars: means with {interval_name(view)}",
         f"on the very first token: up to {100 * float(first.max()):.0f} %, on hover",
     ]

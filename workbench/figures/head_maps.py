@@ -35,6 +35,7 @@ from workbench.figures.theme import (
     require,
     themed,
 )
+from workbench.kept import kept_line
 
 _GAP = 74
 """Pixels between rows of panels, for ticks and titles."""
@@ -205,6 +206,7 @@ def describe_patching(patching: xr.Dataset) -> list[str]:
         + (f" to {attrs['direction']} refusal" if attrs.get("direction") else "")
         + (f", along {attrs['along']} only" if attrs.get("along") else ""),
         _counted(patching),
+        kept_line(attrs.get("test_prompts")),
         ", ".join(scores),
     ]
 
@@ -218,6 +220,7 @@ def describe_attribution(at: xr.Dataset, group: str) -> list[str]:
         f"direction {attrs['direction']!r} of layer {attrs['direction_layer']}",
         f"input of layer {attrs['end_layer']}, position {position_text(attrs['position'])}",
         f"{who}, {_group_count(at)}",
+        kept_line(attrs.get("test_prompts")),
     ]
 
 

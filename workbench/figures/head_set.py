@@ -27,6 +27,7 @@ from workbench.figures.theme import (
     translucent,
 )
 from workbench.heads import head_label, head_labels
+from workbench.kept import kept_line
 
 _PANEL, _GAP = 230, 58
 """Height of a panel and of what stands between them, in pixels."""
@@ -223,6 +224,7 @@ def _describe(curve: xr.Dataset) -> list[str]:
         f"z at position {positions} replaced by its mean on source prompts",
         f"set {heads or 'empty'}, threshold {attrs['threshold']:.0%} {reached}",
         _counted(curve),
+        kept_line(attrs.get("test_prompts")),
         _judged_on(attrs),
         f"judge: {attrs['judge']}" if attrs.get("judge") else "judge not recorded",
         f"random sets of that size: mean rate {random:.0%}, grey dots"

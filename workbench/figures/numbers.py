@@ -24,6 +24,17 @@ def candidates(run: Any) -> xr.Dataset:
     return drawn(run.scores, "bypass", "induce", "kl").assign(singles)
 
 
+def held_out(run: Any) -> xr.Dataset:
+    """The chosen candidate and its runners-up on test prompts, and what chose them."""
+    names = ("bypass", "induce", "kl")
+    return drawn(run.held_out, *names, *(f"chosen_by_{name}" for name in names))
+
+
+def cosmic(run: Any) -> xr.Dataset:
+    """COSMIC's scores of every candidate."""
+    return drawn(run.results["cosmic"], "score", "refuse", "comply", "kl")
+
+
 def rates(run: Any) -> xr.Dataset:
     """Refusal rates by condition."""
     return drawn(run.effects, "refusal_rate", "n")

@@ -11,6 +11,7 @@ from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.heat import ROW, cells, dividers, labels, printed, with_interval
 from workbench.figures.theme import interval_name, model_of, number, position_text, require, themed
+from workbench.kept import kept_line
 
 _TITLES = {
     "ablate": "What ablating each direction does to each category",
@@ -138,6 +139,7 @@ def layer_bands(matrix: xr.Dataset, direction: str | None = None) -> go.Figure:
         f"ablating {what} inside one window of layers, mean change of the refusal score",
         "works anywhere between where the direction is written and where it is read",
         _counts(at),
+        kept_line(at.attrs.get("test_prompts")),
         _plain(at.sel(category=list(dict.fromkeys(category for _, category in pairs)))),
         f"on hover: {interval_name(at)}",
     ]
@@ -188,6 +190,8 @@ def _hover(at: xr.Dataset, direction: str, category: str) -> str:
     if "p_value" in cell:
         lines.append(f"one-sided p among random vectors {float(cell['p_value']):.2g}")
     lines.append(f"plain {number(float(cell['plain_score']))}, n = {int(cell['n'])}")
+    if int(cell.get("n_dropped", 0)):
+        lines.append(f"{int(cell['n_dropped'])} dropped: not treated as their label says")
     return "<br>".join(lines)
 
 
@@ -214,6 +218,7 @@ def _describe(at: xr.Dataset, same_place: bool, quantity: str) -> list[str]:
         model_of(attrs),
         where,
         _counts(at),
+        kept_line(attrs.get("test_prompts")),
         _plain(at, quantity),
         f"judge: {attrs['judge']}" if attrs.get("judge") else "by first-token score, no judge",
         ("1 block" if blocks == 1 else f"{blocks} blocks, lines between")

@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterator
 
 import numpy as np
+import xarray as xr
 
 from workbench.figures.theme import number, position_label, position_text
 from workbench.models.organisms import organism_names
@@ -87,10 +88,20 @@ def _controls(run: Run) -> Iterator[str]:
 def _costs(run: Run) -> Iterator[str]:
     """What the ablation does to harmless prompts, and how strong the direction is before a reply.
 
-    In nats, of the chosen candidate.
+    In nats, of the chosen candidate, on test prompts where it was measured on them.
     """
-    cell = run.scores.sel(layer=run.choice.layer, position=run.choice.position)
-    attrs = run.scores.attrs
+    if run.held_out is not None:
+        cell, attrs = run.held_out.sel(candidate=0), run.held_out.attrs
+        where = f"On {attrs['n_harmful']} harmful and {attrs['n_harmless']} harmless test prompts"
+        chose = (
+            f" The validation prompts, which chose it, had a KL of {number(_seen(cell, 'kl'))} and "
+            f"scores of {number(_seen(cell, 'bypass'))} and {number(_seen(cell, 'induce'))} nats."
+        )
+    else:
+        cell = run.scores.sel(layer=run.choice.layer, position=run.choice.position)
+        attrs = run.scores.attrs
+        where = "On the validation prompts, which chose it and so flatter it"
+        chose = " Too few test prompts were kept to measure it again."
 
     def score(name: str) -> str:
         value = number(float(cell[name]))
@@ -100,7 +111,7 @@ def _costs(run: Run) -> Iterator[str]:
         return f"{value} nats [{number(low)}, {number(high)}]"
 
     yield (
-        f"Ablating it moves the next-token distribution on harmless prompts by a KL of "
+        f"{where}, ablating it moves the next-token distribution of harmless ones by a KL of "
         f"{score('kl')} (at most {number(run.study.kl_cap)} was allowed)."
     )
     if "harmful_baseline" in attrs and "harmless_baseline" in attrs:
@@ -108,13 +119,18 @@ def _costs(run: Run) -> Iterator[str]:
             f"The refusal score of harmful prompts goes from "
             f"{number(attrs['harmful_baseline'])} nats to {score('bypass')} when it is ablated, "
             f"that of harmless prompts from {number(attrs['harmless_baseline'])} nats to "
-            f"{score('induce')} when it is added."
+            f"{score('induce')} when it is added.{chose}"
         )
     if run.planted_cosine is not None:
         yield (
             f"Its cosine with the direction that was planted in this model is "
             f"{number(run.planted_cosine)}."
         )
+
+
+def _seen(cell: xr.Dataset, name: str) -> float:
+    """What the selection saw."""
+    return float(cell[f"chosen_by_{name}"])
 
 
 def _limits(run: Run) -> Iterator[str]:

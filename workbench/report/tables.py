@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from workbench.errors import StudyError
 from workbench.figures.theme import number
@@ -69,21 +70,47 @@ def replies_table(run: Run) -> Table:
 def candidates_table(run: Run) -> Table:
     """Every candidate direction, best first, and why it was not chosen."""
     rows = []
+    again = {} if run.held_out is None else _measured_again(run.held_out)
     for rank, row in enumerate(run.choice.table.to_dict("records")):
         scores = [_with_interval(row, name) for name in ("bypass", "induce", "kl")]
         verdict = "chosen" if rank == 0 else row["dropped"] or "runner-up"
-        rows.append([number(row["layer"]), number(row["position"]), *scores, str(verdict)])
+        place = row["layer"], row["position"]
+        tested = again.get(place, ["", "", ""]) if again else []
+        rows.append([*map(number, place), *tested, *scores, str(verdict)])
     confidence = f"{run.study.confidence:.0%}"
+    tests = ["bypass ↓ (test)", "induce ↑ (test)", "KL ↓ (test)"] if again else []
     return Table(
         name="candidates",
         title="Candidate directions",
-        about=f"One row per layer and position, best first, with {confidence} intervals over the "
-        "validation prompts; all scores in nats.",
-        columns=["layer", "position", "bypass ↓", "induce ↑", "KL ↓", "outcome"],
-        kinds=["number", "number", "number", "number", "number", "value"],
+        about="One row per layer and position, best first, with "
+        f"{confidence} intervals over prompts; all scores in nats. The validation prompts chose, "
+        f"which flatters the winner: {_claim(run)}",
+        columns=["layer", "position", *tests, "bypass ↓", "induce ↑", "KL ↓", "outcome"],
+        kinds=[*(["number"] * (5 + len(tests))), "value"],
         filters=[0, 1],
         rows=rows,
     )
+
+
+def _measured_again(scores: xr.Dataset) -> dict[tuple[int, int], list[str]]:
+    """The scores on test prompts of each candidate that has them, by layer and position."""
+    found = {}
+    for rank in range(scores.sizes["candidate"]):
+        cell = scores.isel(candidate=rank)
+        row: dict[str, Any] = {}
+        for name in ("bypass", "induce", "kl"):
+            row[name] = float(cell[name])
+            row[f"{name}_low"], row[f"{name}_high"] = cell[f"{name}_interval"].values.tolist()
+        place = int(cell["layer"]), int(cell["position"])
+        found[place] = [_with_interval(row, name) for name in ("bypass", "induce", "kl")]
+    return found
+
+
+def _claim(run: Run) -> str:
+    """Which of the scores are to be quoted."""
+    if run.held_out is None:
+        return "this run measured nothing again on test prompts, of which too few were kept."
+    return "quote the test prompts, on which it and its runners-up were measured again."
 
 
 def prompts_table(run: Run) -> Table:
@@ -99,7 +126,8 @@ def prompts_table(run: Run) -> Table:
             for label, ids in by_label.items():
                 passed = set(ids)
                 for name, (text, category) in texts[part, label].items():
-                    outcome = "used" if name in passed else f"dropped: {_MISTREATED[label]}"
+                    dropped = "counts in rates only" if part == "test" else "dropped"
+                    outcome = "used" if name in passed else f"{dropped}: {_MISTREATED[label]}"
                     rows.append([part, label, text, outcome, category, name])
     else:
         rows = [
@@ -110,9 +138,10 @@ def prompts_table(run: Run) -> Table:
         ]
     return Table(
         name="prompts",
-        title="Prompts of the estimate and of the selection",
-        about="Directions are estimated on the train prompts and scored on the validation prompts. "
-        "A prompt that the model does not treat as its label says is dropped." + missing,
+        title="Prompts of the estimate, the selection and the tests",
+        about="Directions are estimated on the train prompts, chosen on the validation prompts and "
+        "measured on the test prompts. A prompt that the model does not treat as its label says is "
+        "dropped, but for refusal rates, which are about all test prompts." + missing,
         columns=["part", "label", "prompt", "outcome", "category", "id"],
         kinds=["value", "value", "text", "value", "value", "value"],
         filters=[0, 1, 3, 4],
@@ -135,7 +164,7 @@ def _texts(run: Run) -> tuple[Texts, str]:
     return {
         (part, label): {own.id: (own.text, own.category) for own in split[label][part]}
         for label in ("harmful", "harmless")
-        for part in ("train", "validation")
+        for part in ("train", "validation", "test")
     }, ""
 
 
@@ -145,7 +174,8 @@ def _kept(run: Run) -> dict[str, dict[str, list[str]]]:
     Raises:
         StudyError: the file is not the run's any more.
     """
-    return read_kept(run.path(PROMPTS))["kept"]
+    kept = read_kept(run.path(PROMPTS))["kept"]
+    return {part: ids for part, ids in kept.items() if ids is not None}
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str:

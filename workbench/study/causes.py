@@ -3,12 +3,15 @@
 import numpy as np
 import xarray as xr
 
+from workbench.analysis.cosmic import cosmic_scores
+from workbench.analysis.cosmic_selection import select_by_cosmic
 from workbench.analysis.losses import losses_with_and_without
-from workbench.analysis.transfer import transfer_matrix
+from workbench.analysis.transfer import HARMLESS, transfer_matrix
 from workbench.artifact import load_dataset
 from workbench.prompts.passages import plain_passages
 from workbench.study import names
 from workbench.study.controls import N_CONTROLS
+from workbench.study.keeping import check_kept
 from workbench.study.material import Material
 from workbench.study.thoughts import check_scored_after_prompt
 
@@ -16,8 +19,38 @@ _MOST_WINDOWS = 12
 """Windows of layers that are tried, however many layers there are."""
 
 
+def cosmic(material: Material) -> dict[str, xr.Dataset]:
+    """COSMIC's scores of all candidates, on the prompts that the rule chose by, and its pick."""
+    study = material.study
+    scores = cosmic_scores(
+        material.model,
+        material.directions,
+        harmful=material.validation["harmful"],
+        harmless=material.validation["harmless"],
+        confidence=study.confidence,
+        seed=study.seed,
+        system=study.system,
+    )
+    pick = select_by_cosmic(scores, kl_cap=study.kl_cap, skip_last=study.skip_last)
+    at_rule = (pick.table["layer"] == material.layer) & (
+        pick.table["position"] == material.position
+    )
+    own = material.directions.at(layer=pick.layer, position=pick.position).unit().vector
+    cosine = float(own.double() @ material.direction.unit().vector.double())
+    return {
+        "cosmic": scores.assign_attrs(
+            pick=[pick.layer, pick.position],
+            rule=[material.layer, material.position],
+            rule_dropped=str(pick.table.loc[at_rule, "dropped"].item()),
+            cosine=cosine,
+            kl_cap=study.kl_cap,
+            skip_last=study.skip_last,
+        )
+    }
+
+
 def transfer(material: Material) -> dict[str, xr.Dataset]:
-    """Every category's direction ablated and added on every category's test prompts.
+    """Every category's direction ablated and added on every category's kept test prompts.
 
     By first-token scores: replies under every edit would take longer than the run itself.
     """
@@ -32,13 +65,17 @@ def transfer_rates(material: Material) -> dict[str, xr.Dataset]:
 
 
 def _transfer(material: Material, judge: str | None, windows: list[list[int]] | None) -> xr.Dataset:
-    """The directions of all tested categories on all test prompts."""
-    study = material.study
-    return transfer_matrix(
+    """The directions of all tested categories on the test prompts that are refused or answered.
+
+    Of a prompt that the model answers anyway there is no refusal to remove.
+    """
+    study, kept = material.study, material.kept_test
+    check_kept(material.treatment, "transfer")
+    found = transfer_matrix(
         material.model,
-        material.tested_directions.at(layer=material.layer),
-        material.test["harmful"],
-        harmless=material.test["harmless"],
+        material.directions_of(kept["harmful"]).at(layer=material.layer),
+        kept["harmful"],
+        harmless=kept["harmless"],
         windows=windows,
         refusal_tokens=material.refusal_tokens,
         judge=judge,
@@ -48,6 +85,18 @@ def _transfer(material: Material, judge: str | None, windows: list[list[int]] | 
         confidence=study.confidence,
         seed=study.seed,
     )
+    n = [_n_dropped(material, str(category)) for category in found["category"].values]
+    dropped = ("category", n, {"units": "prompts", "long_name": "not treated as labelled"})
+    return found.assign(n_dropped=dropped).assign_attrs(test_prompts=dict(material.treatment))
+
+
+def _n_dropped(material: Material, category: str) -> int:
+    """How many test prompts of a column the model does not treat as their label says."""
+    label, only = ("harmless", None) if category == HARMLESS else ("harmful", category)
+    every, kept = material.test[label], material.kept_test[label]
+    if only is None:
+        return len(every) - len(kept)
+    return every.categories.count(only) - kept.categories.count(only)
 
 
 def losses(material: Material) -> dict[str, xr.Dataset]:

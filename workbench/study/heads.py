@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -21,11 +21,13 @@ from workbench.artifact import save_dataset, write_text
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError, WorkbenchError
 from workbench.heads import largest_cells
+from workbench.kept import kept_line
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_card, organism_names
 from workbench.prompts.promptset import PromptSet
 from workbench.study import names
 from workbench.study.analyses import Found
+from workbench.study.keeping import check_kept
 from workbench.study.ledger import Ledger, delete_figure, holds_run
 from workbench.study.material import Material
 from workbench.study.occupied import occupied
@@ -299,7 +301,8 @@ def find_heads(
 
     Whatever of the run is in its folder is read from there; what is missing up to the direction is
     made and saved as `run_study` does, which can go on from it. The heads of the set are chosen on
-    validation prompts and judged on test prompts; all else is measured on test prompts.
+    validation prompts and judged on test prompts; all else is measured on test prompts. Of either,
+    only those count that the model refuses (harmful) or answers (harmless).
 
     Args:
         study: the settings.
@@ -318,7 +321,8 @@ def find_heads(
         What was found, and the folder for it; nothing is written there yet.
 
     Raises:
-        StudyError: the folder holds another study, or nothing passes the selection.
+        StudyError: the folder holds another study, nothing passes the selection, or too few test
+            prompts are refused or answered.
         AxisError: positions or layers that are not there, or a metric or aim that is none.
     """
     # All that can be wrong is said before the model is loaded and the direction searched.
@@ -334,7 +338,9 @@ def find_heads(
         directions = stages.directions()
         choice = choose(study, stages.scores(directions))
         direction = stages.direction(directions, choice)
-        tests = {kind: stages.prompts[kind]["test"] for kind in ("harmful", "harmless")}
+        told, tests = stages.treatment(), stages.all_kept("test")
+        check_kept(told, "patching of heads")
+        say(kept_line(told))
         if positions is None:
             positions = stages.model.tokens(tests["harmful"], study.system).post_instruction
         found = study_heads(
@@ -350,7 +356,7 @@ def find_heads(
             threshold=threshold,
             max_heads=max_heads,
             n_random=n_random,
-            chosen_on=stages.validation,
+            chosen_on=stages.all_kept("validation"),
             judge=study.judge,
             max_new_tokens=study.max_new_tokens,
             system=study.system,
@@ -359,19 +365,21 @@ def find_heads(
             say=say,
         )
         origin = {name: stages.ledger.digest(name) for name in names.PLACE}
-    return replace(found, made_from=origin), stages.folder / names.HEADS_FOLDER
+    results = _of_kept(found.results, told)
+    return replace(found, results=results, made_from=origin), stages.folder / names.HEADS_FOLDER
 
 
 def heads(material: Material) -> Found:
     """Every head patched where the reply begins, and the chosen direction attributed."""
     study = material.study
     check_scored_after_prompt(study, "patching of heads")
+    check_kept(material.treatment, "patching of heads")
     tests, choosing = (
         {
             kind: own[kind].sample(min(N_PROMPTS, len(own[kind])), seed=study.seed)
             for kind in ("harmful", "harmless")
         }
-        for own in (material.test, material.validation)
+        for own in (material.kept_test, material.validation)
     )
     found = study_heads(
         material.model,
@@ -388,7 +396,14 @@ def heads(material: Material) -> Found:
         seed=study.seed,
     )
     reasons = [f"{name}: {reason}" for name, reason in found.skipped.items()]
-    return Found(dict(found.results), "; ".join(reasons))
+    return Found(_of_kept(found.results, material.treatment), "; ".join(reasons))
+
+
+def _of_kept(
+    results: Mapping[str, xr.Dataset], told: Mapping[str, Mapping[str, Any]]
+) -> dict[str, xr.Dataset]:
+    """The results, each with how many of the test prompts the model treats as labelled."""
+    return {name: own.assign_attrs(test_prompts=dict(told)) for name, own in results.items()}
 
 
 def strongest(patching: xr.Dataset, n: int) -> list[tuple[int, int, int]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -31,7 +32,8 @@ class Material:
     """A run's model, prompts and main results, and what several analyses share.
 
     Directions are estimated on ``train``, the training prompts that the model treats as their label
-    says; whatever is detected, separated or changed is measured on ``test``, which no estimate saw.
+    says; whatever is detected or separated is measured on ``test``, which no estimate saw, and
+    what is said of refusals on ``kept_test``, those of them that the model treats so.
 
     Attributes:
         folder: of the run.
@@ -39,7 +41,10 @@ class Material:
         study: the settings.
         train: kept training prompts by label.
         test: test prompts by label, borderline ones too where there are any.
-        validation: the prompts that the direction was selected on, by label.
+        kept_test: kept test prompts, ``harmful`` and ``harmless``.
+        validation: kept validation prompts by label, on which the direction was selected.
+        treatment: how many test prompts are kept, and what the others do; see
+            `keeping.treatment`.
         directions: every candidate of the study.
         direction: the chosen one; its layer and position are where the analyses look.
         refusal_tokens: ids of the first tokens of refusals.
@@ -53,7 +58,9 @@ class Material:
     study: Study
     train: Mapping[str, PromptSet]
     test: Mapping[str, PromptSet]
+    kept_test: Mapping[str, PromptSet]
     validation: Mapping[str, PromptSet]
+    treatment: Mapping[str, Mapping[str, Any]]
     directions: Directions
     direction: Directions
     refusal_tokens: tuple[int, ...]
@@ -146,14 +153,13 @@ class Material:
         directions.save(self.folder / name)
         self.ledger.keep(name, made_from)
 
-    @cached_property
-    def tested_directions(self) -> Directions:
-        """The categories' directions at the chosen position, of categories with test prompts.
+    def directions_of(self, prompts: PromptSet) -> Directions:
+        """The categories' directions at the chosen position, of categories with such prompts.
 
         Raises:
             StudyError: fewer than two.
         """
-        tested = set(self.test["harmful"].categories)
+        tested = set(prompts.categories)
         names = [name for name in self.category_directions.names if name in tested]
         if len(names) < 2:
             raise StudyError(

@@ -36,7 +36,7 @@ def concept(material: Material) -> dict[str, xr.Dataset]:
     return {
         "concept": concept_or_words(
             material.model,
-            material.tested_directions,
+            material.directions_of(material.test["harmful"]),
             together(material.test_activations),
             material.refusal_tokens,
             confidence=material.study.confidence,

@@ -10,6 +10,7 @@ DIRECTION = "direction.safetensors"
 CANDIDATES = "candidates.csv"
 REPLIES = "replies.jsonl"
 EFFECTS = "effects.safetensors"
+HELD_OUT = "held_out.safetensors"
 CONTROLS = "controls.safetensors"
 FIGURES = "figures"
 FIGURE_KINDS = ("html", "json", "png")
@@ -27,6 +28,7 @@ MADE_FROM = {
     SCORES: (PROMPTS, DIRECTIONS),
     DIRECTION: (DIRECTIONS, SCORES),
     CANDIDATES: (SCORES,),
+    HELD_OUT: (PROMPTS, DIRECTIONS, SCORES, DIRECTION),
     REPLIES: (PROMPTS, DIRECTION),
     EFFECTS: (PROMPTS, DIRECTION, REPLIES),
     CONTROLS: (PROMPTS, DIRECTIONS, DIRECTION, REPLIES, EFFECTS),
@@ -56,7 +58,7 @@ UNTOUCHED_BY = {
 }
 """Results that do not hang on a setting or, of the provenance, the prompts; others hang on all."""
 
-SELECTED = frozenset({TEXTS, DIRECTION, CANDIDATES})
+SELECTED = frozenset({TEXTS, DIRECTION, CANDIDATES, HELD_OUT})
 """Results that are made again in no time, so that they lock no setting."""
 
 

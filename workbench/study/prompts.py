@@ -2,27 +2,18 @@
 
 import itertools
 import reprlib
-import warnings
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from workbench.errors import PromptError, StudyError
 from workbench.intake.limits import allowing
-from workbench.models.generate import check_fits
-from workbench.models.hooked import HookedModel, Prompts
-from workbench.models.tokens import Tokens
 from workbench.prompts.presets import BY_PATH
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import NOTES, Reading, has_labels
 from workbench.prompts.sources import Opened, open_source
 from workbench.prompts.table import Table
 from workbench.prompts.taxonomy import OWN_CATEGORIES, OWN_LABELS
-from workbench.scores.refusal import refusal_score, refusal_tokens
-from workbench.study.fewest import FEWEST, too_few
 from workbench.study.settings import Study
-from workbench.study.thoughts import Thoughts, think, tokens_after
 
 Split = dict[str, dict[str, PromptSet]]
 """Prompts by label and part: ``split["harmful"]["train"]``."""
@@ -228,122 +219,3 @@ def _told_apart(loaded: dict[str, PromptSet]) -> dict[str, PromptSet]:
         )
         for label, prompts in loaded.items()
     }
-
-
-def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, Any]:
-    """Ids of the training and validation prompts that the model treats as their label says.
-
-    A harmful prompt stays if its refusal score is above zero, a harmless one if it is not.
-
-    Returns:
-        ``kept``, ids by part and label, the refusal tokens that decided, and special tokens that
-        were typed inside prompts. Where answers are scored after the model's thinking, that too:
-        ``thoughts``, and prompts whose thinking does not end are not kept.
-
-    Raises:
-        StudyError: too few are left.
-
-    Source: Arditi et al. 2024, appendix A.
-    """
-    typed, shared = read_tokens(model, study, split)  # first: others would warn of each
-    asked, thoughts = _asked(model, study, split)
-    tokens = _refusal_tokens(model, study, asked["train"])
-    kept: dict[str, dict[str, list[str]]] = {"train": {}, "validation": {}}
-    for part, by_label in kept.items():
-        for label, (ids, prompts) in asked[part].items():
-            system = None if isinstance(prompts, Tokens) else study.system
-            logits = model.logits(prompts, system)
-            refuses, first = refusal_score(logits, tokens) > 0, logits.argmax(-1)
-            wanted = refuses if label == "harmful" else ~refuses
-            by_label[label] = [own for own, keep in zip(ids, wanted.tolist(), strict=True) if keep]
-            n, n_all = len(by_label[label]), len(split[label][part])
-            if n < min(FEWEST, n_all):
-                told = f"{n} of {n_all} {label} {part} prompts"
-                if thoughts:
-                    told += f" ({n_all - len(ids)} of them end inside its thinking)"
-                raise too_few(model, study, label, part, told, tokens, first)
-    found: dict[str, Any] = {
-        "kept": kept,
-        "typed_specials": typed,
-        "shared_t_inst": shared,
-        "refusal_tokens": list(tokens),
-        "refusal_token_texts": [model.tokenizer.decode([token]) for token in tokens],
-    }
-    if thoughts:
-        found["thoughts"] = thoughts
-    return found
-
-
-Asked = dict[str, dict[str, tuple[Sequence[str], Prompts]]]
-"""Ids of prompts, and the prompts as they are scored, by part and label."""
-
-
-def _asked(
-    model: HookedModel, study: Study, split: Split
-) -> tuple[Asked, dict[str, dict[str, Thoughts]]]:
-    """The prompts that decide, and where they are scored after it, what the model thinks of them.
-
-    Raises:
-        StudyError: the model closes its thinking about too few.
-    """
-    asked: Asked = {"train": {}, "validation": {}}
-    thoughts: dict[str, dict[str, Thoughts]] = {}
-    for part, by_label in asked.items():
-        for label in ("harmful", "harmless"):
-            prompts = split[label][part]
-            if study.score_after == "prompt":
-                by_label[label] = prompts.ids, prompts
-                continue
-            own = think(model, study, prompts)
-            if len(own) < min(FEWEST, len(prompts)):
-                raise StudyError(
-                    f"{model.name} closes its thinking about only {len(own)} of {len(prompts)} "
-                    f"{label} {part} prompts within {study.max_thinking_tokens} tokens. Raise "
-                    "max_thinking_tokens, or score after the prompt where it does not think."
-                )
-            thoughts.setdefault(part, {})[label] = own
-            closed = PromptSet(tuple(each for each in prompts if each.id in own), prompts.name)
-            by_label[label] = closed.ids, tokens_after(model, study, closed, own)
-    return asked, thoughts
-
-
-def _refusal_tokens(
-    model: HookedModel, study: Study, train: dict[str, tuple[Sequence[str], Prompts]]
-) -> tuple[int, ...]:
-    """Ids that begin refusals: of the words that were given, or found on training prompts."""
-    if study.refusal_words:
-        return refusal_tokens(
-            model,
-            words=[word.strip() for word in study.refusal_words.split(",")],
-            system=study.system,
-            after=study.score_after,  # pyright: ignore[reportArgumentType]
-            max_thinking_tokens=study.max_thinking_tokens,
-        )
-    system = study.system if study.score_after == "prompt" else None
-    return refusal_tokens(model, train["harmful"][1], train["harmless"][1], system=system)
-
-
-def read_tokens(
-    model: HookedModel, study: Study, split: Split
-) -> tuple[dict[str, int], dict[str, int]]:
-    """What is odd about the tokens of the study's prompts, test prompts included.
-
-    Returns:
-        How often special tokens are typed inside them; and which tokens at the end of how many
-        instructions hold characters of the template, too.
-
-    Raises:
-        PromptError: a test prompt and its reply are longer than the model can read.
-    """
-    found: Counter[str] = Counter()
-    shared: Counter[str] = Counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the run says it once, for all of them
-        for parts in split.values():
-            for part, prompts in parts.items():
-                tokens = model.tokens(prompts, study.system)
-                found.update(tokens.typed_specials)
-                shared.update(model.template.shared_tokens(tokens))
-                if part == "test":  # said before the sweep, not after it
-                    check_fits(model, int(tokens.lengths.max()), study.max_new_tokens)
-    return dict(sorted(found.items())), dict(sorted(shared.items()))

@@ -68,6 +68,9 @@ class Run:
         results: what the analyses found, by the name of each result; a name that is not there is a
             `StudyError` that says which are, and what makes it.
         skipped: why an analysis was not made, by its name.
+        held_out: the chosen candidate and its runners-up on test prompts, which did not choose; see
+            `measure_held_out`. None where the model treats too few of those as their label says,
+            or an earlier version made the run.
         verification: what `verify_model` found of the model; None only in what is put together by
             hand.
         ledger: what the folder held when the run was read; None in the same case.
@@ -84,6 +87,7 @@ class Run:
     planted_cosine: float | None
     results: Mapping[str, xr.Dataset] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    held_out: xr.Dataset | None = None
     verification: xr.Dataset | None = None
     controls: xr.Dataset | None = None
     ledger: Ledger | None = field(default=None, repr=False)
@@ -208,6 +212,8 @@ def read_run(folder: Path, heads: bool) -> Run:
         verification = load_dataset(folder / names.VERIFICATION, kind="verification")
         path = folder / names.CONTROLS
         controls = check(load_dataset(path, kind="controls")) if path.is_file() else None
+        again = folder / names.HELD_OUT
+        held_out = load_dataset(again, kind="held_out") if again.is_file() else None
         results = {
             name: load_dataset(result_path(folder, name), kind=name)
             for each in ANALYSES
@@ -228,6 +234,7 @@ def read_run(folder: Path, heads: bool) -> Run:
         planted_cosine=effects.attrs.get("planted_cosine"),
         results=AnalysisResults(results, skipped),
         skipped=skipped,
+        held_out=held_out,
         verification=verification,
         controls=controls,
         ledger=ledger,

@@ -7,6 +7,7 @@ from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.models.hooked import HookedModel
 from workbench.study import names
+from workbench.study.held_out import held_out
 from workbench.study.ledger import delete_figure
 from workbench.study.results import Run, choose, read_run
 from workbench.study.settings import Study
@@ -25,13 +26,13 @@ def run_study(
     """Finds a model's refusal direction and measures what it does.
 
     Split prompts; keep those that the model refuses (harmful) or answers (harmless); collect
-    activations; estimate candidates; sweep them; select one; answer test prompts plainly, with the
-    direction ablated and with it added; do the same with random directions; analyse; draw. Every
-    result is saved when it is done: a run that was stopped goes on where it stopped, and ends with
-    the same numbers. A result that is damaged, or was made from something else than the run has by
-    now, is made again with what hangs on it, and that is said. Nobody else can write into the
-    folder meanwhile. An analysis for which something is missing is skipped, and `Run.skipped` says
-    why.
+    activations; estimate candidates; sweep them; select one; measure it again on prompts that did
+    not choose it; answer test prompts plainly, with the direction ablated and with it added; do the
+    same with random directions; analyse; draw. Every result is saved when it is done: a run that
+    was stopped goes on where it stopped, and ends with the same numbers. A result that is damaged,
+    or was made from something else than the run has by now, is made again with what hangs on it,
+    and that is said. Nobody else can write into the folder meanwhile. An analysis for which
+    something is missing is skipped, and `Run.skipped` says why.
 
     Args:
         study: the settings; the defaults run on the shipped model.
@@ -52,6 +53,7 @@ def run_study(
         scores = stages.scores(directions)
         choice = choose(study, scores)
         direction = stages.direction(directions, choice)
+        held_out(stages, directions, choice)
         effects = stages.effects(direction, stages.replies(direction))
         stages.controls(directions, direction, effects)
         stages.analyses(directions, direction)

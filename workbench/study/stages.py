@@ -19,6 +19,7 @@ from workbench.directions.direction import Directions
 from workbench.errors import ModelError
 from workbench.intake.limits import MAX_ARTIFACT_BYTES, allowing
 from workbench.interventions import mean_projection
+from workbench.kept import kept_line
 from workbench.models.hooked import HookedModel
 from workbench.models.load import load_model
 from workbench.models.thinking import answer_after_thinking
@@ -29,11 +30,12 @@ from workbench.prompts.promptset import PromptSet
 from workbench.study import names
 from workbench.study.controls import measure_controls
 from workbench.study.folder import check_model, check_unused, open_folder, recorded_day
+from workbench.study.keeping import keep_prompts, kept_of, treatment
 from workbench.study.ledger import Ledger, holds_run
 from workbench.study.making import make_analyses
 from workbench.study.material import Material
 from workbench.study.occupied import occupied
-from workbench.study.prompts import Split, keep_prompts, reading_notes, split_prompts
+from workbench.study.prompts import Split, reading_notes, split_prompts
 from workbench.study.settings import Study
 from workbench.study.stored import read_kept, read_replies
 from workbench.study.texts import write_texts
@@ -51,7 +53,7 @@ class Stages:
         self._kept: dict[str, Any] | None = None
         self._material: Material | None = None
 
-    def _stands(self, name: str) -> bool:
+    def stands(self, name: str) -> bool:
         """Whether a result can be read; says so where it is there and has to be made again."""
         fault = self.ledger.fault(name)
         if fault is not None and self.ledger.odd(name):
@@ -69,7 +71,7 @@ class Stages:
             ModelError: something that would be read is not.
         """
         path = self.folder / names.VERIFICATION
-        stands = self._stands(names.VERIFICATION)
+        stands = self.stands(names.VERIFICATION)
         found = load_dataset(path, kind="verification") if stands else None
         # Other versions may compute something else, and what was wrong may have been mended.
         if (
@@ -92,21 +94,22 @@ class Stages:
 
     def texts(self) -> None:
         """The texts of the prompts, so that looking at the run needs no source of them."""
-        if not self._stands(names.TEXTS):
+        if not self.stands(names.TEXTS):
             write_texts(self.folder / names.TEXTS, self.prompts)
             self._keep(names.TEXTS)
 
     def kept(self, part: str, kind: str) -> PromptSet:
-        """Training or validation prompts that the model treats as their label says."""
-        chosen = set(self._selection()["kept"][part][kind])
-        prompts = self.prompts[kind][part]
-        ids = [row for row, own in enumerate(prompts.ids) if own in chosen]
-        return PromptSet(tuple(prompts[row] for row in ids), name=prompts.name)
+        """Training, validation or test prompts that the model treats as their label says."""
+        return kept_of(self.prompts[kind][part], self._selection()["kept"][part][kind])
 
-    @property
-    def validation(self) -> dict[str, PromptSet]:
-        """The prompts that the direction is selected on."""
-        return {kind: self.prompts[kind]["validation"] for kind in ("harmful", "harmless")}
+    def all_kept(self, part: str) -> dict[str, PromptSet]:
+        """Those of either label."""
+        return {kind: self.kept(part, kind) for kind in ("harmful", "harmless")}
+
+    def treatment(self, replies: pd.DataFrame | None = None) -> dict[str, dict[str, Any]]:
+        """How many test prompts are kept, and what the others do; see `keeping.treatment`."""
+        tests = {kind: parts["test"] for kind, parts in self.prompts.items()}
+        return treatment(self._selection(), tests, replies)
 
     def refusal_tokens(self) -> tuple[int, ...]:
         """Ids of the first tokens of this model's refusals."""
@@ -115,8 +118,14 @@ class Stages:
     def _selection(self) -> dict[str, Any]:
         """Refusal tokens, and the prompts that pass the filter."""
         path = self.folder / names.PROMPTS
-        if self._kept is None and self._stands(names.PROMPTS):
+        if self._kept is None and self.stands(names.PROMPTS):
             self._kept = read_kept(path)
+            if not self._kept["kept"].get("test"):
+                self.say(
+                    f"{names.PROMPTS} does not say which test prompts the model treats as their "
+                    "label says, as earlier versions wrote it, so it is made again"
+                )
+                self._kept = None
         if self._kept is None:
             self.say("answering a few prompts to see how this model refuses")
             self._kept = keep_prompts(self.model, self.study, self.prompts)
@@ -127,6 +136,7 @@ class Stages:
                 self.say(self._shared(shared))
             write_text(path, json.dumps(self._kept, indent=1, sort_keys=True))
             self._keep(names.PROMPTS)
+            self.say(kept_line(self.treatment()))
         return self._kept
 
     def _shared(self, shared: Mapping[str, int]) -> str:
@@ -146,9 +156,9 @@ class Stages:
         """Candidates at every layer and post-instruction position."""
         self._selection()  # made from it
         path = self.folder / names.DIRECTIONS
-        if self._stands(names.DIRECTIONS):
+        if self.stands(names.DIRECTIONS):
             return Directions.load(path)
-        train = {kind: self.kept("train", kind) for kind in ("harmful", "harmless")}
+        train = self.all_kept("train")
         self.say(
             f"collecting {self.study.site} on {len(train['harmful'])} harmful and "
             f"{len(train['harmless'])} harmless prompts"
@@ -173,7 +183,7 @@ class Stages:
     def scores(self, directions: Directions) -> xr.Dataset:
         """The sweep on the validation prompts."""
         path = self.folder / names.SCORES
-        if self._stands(names.SCORES):
+        if self.stands(names.SCORES):
             return load_dataset(path, kind="sweep")
         harmful, harmless = (self.kept("validation", kind) for kind in ("harmful", "harmless"))
         self.say(
@@ -183,8 +193,8 @@ class Stages:
         scores = sweep_directions(
             self.model,
             directions,
-            harmful=self._scored(harmful, "harmful"),
-            harmless=self._scored(harmless, "harmless"),
+            harmful=self.scored("validation", "harmful"),
+            harmless=self.scored("validation", "harmless"),
             refusal_tokens=self.refusal_tokens(),
             confidence=self.study.confidence,
             seed=self.study.seed,
@@ -193,20 +203,21 @@ class Stages:
         self._keep(names.SCORES)
         return scores
 
-    def _scored(self, prompts: PromptSet, label: str) -> Tokens:
-        """Validation prompts, up to where answers are scored."""
+    def scored(self, part: str, label: str) -> Tokens:
+        """Kept prompts, up to where answers are scored."""
+        prompts = self.kept(part, label)
         if self.study.score_after == "prompt":
             return self.model.tokens(prompts, self.study.system)
-        thoughts = self._selection()["thoughts"]["validation"][label]
+        thoughts = self._selection()["thoughts"][part][label]
         return tokens_after(self.model, self.study, prompts, thoughts)
 
     def direction(self, directions: Directions, choice: Choice) -> Directions:
         """The selected direction, saved on its own, and the table it was selected from."""
         chosen = directions.at(layer=choice.layer, position=choice.position)
-        if not self._stands(names.DIRECTION):
+        if not self.stands(names.DIRECTION):
             chosen.save(self.folder / names.DIRECTION)
             self._keep(names.DIRECTION)
-        if not self._stands(names.CANDIDATES):
+        if not self.stands(names.CANDIDATES):
             write_text(self.folder / names.CANDIDATES, choice.table.to_csv(index=False))
             self._keep(names.CANDIDATES)
         return chosen
@@ -214,7 +225,7 @@ class Stages:
     def replies(self, direction: Directions) -> pd.DataFrame:
         """Test prompts answered under every condition, and judged."""
         path = self.folder / names.REPLIES
-        if self._stands(names.REPLIES):
+        if self.stands(names.REPLIES):
             return read_replies(path)
         tests = {kind: parts["test"] for kind, parts in self.prompts.items()}
         n = sum(map(len, tests.values()))
@@ -256,7 +267,7 @@ class Stages:
     def effects(self, direction: Directions, replies: pd.DataFrame) -> xr.Dataset:
         """Refusal rates by prompt set and condition, with binomial intervals."""
         path = self.folder / names.EFFECTS
-        if self._stands(names.EFFECTS):
+        if self.stands(names.EFFECTS):
             return load_dataset(path, kind="effects")
         effects = refusal_rates(replies, self.study.confidence)
         effects.attrs |= {
@@ -278,12 +289,10 @@ class Stages:
 
     def controls(self, directions: Directions, direction: Directions, effects: xr.Dataset) -> None:
         """What vectors without signal do beside the direction; see `measure_controls`."""
-        if self._stands(names.CONTROLS):
+        if self.stands(names.CONTROLS):
             return
         self.say("measuring what random directions of that length do")
-        validation = {
-            kind: self._scored(self.kept("validation", kind), kind) for kind in self.validation
-        }
+        validation = {kind: self.scored("validation", kind) for kind in ("harmful", "harmless")}
         found = measure_controls(
             self.material(directions, direction), validation, effects.attrs["projection"]
         )
@@ -309,17 +318,20 @@ class Stages:
         return self._material
 
     def _gather(self, directions: Directions, direction: Directions) -> Material:
+        replies = read_replies(self.folder / names.REPLIES)
         return Material(
             folder=self.folder,
             model=self.model,
             study=self.study,
-            train={kind: self.kept("train", kind) for kind in ("harmful", "harmless")},
+            train=self.all_kept("train"),
             test={kind: parts["test"] for kind, parts in self.prompts.items()},
-            validation=self.validation,
+            kept_test=self.all_kept("test"),
+            validation=self.all_kept("validation"),
+            treatment=self.treatment(replies),
             directions=directions,
             direction=direction,
             refusal_tokens=self.refusal_tokens(),
-            replies=read_replies(self.folder / names.REPLIES),
+            replies=replies,
             ledger=self.ledger,
             say=self.say,
         )

@@ -62,6 +62,7 @@ class _Labels:
 class _Parts:
     train: _Labels
     validation: _Labels
+    test: _Labels | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class _Kept:
     typed_specials: dict[str, int] = field(default_factory=dict)
     shared_t_inst: dict[str, int] = field(default_factory=dict)
     thoughts: dict[str, dict[str, dict[str, list[int]]]] = field(default_factory=dict)
+    scores: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

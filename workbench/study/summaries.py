@@ -8,6 +8,7 @@ import numpy as np
 from workbench.few import n_averaged, too_few
 from workbench.figures.pairs import with_interval
 from workbench.heads import head_labels
+from workbench.kept import kept_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,6 +79,22 @@ def overlap_line(at: "xr.Dataset") -> str:
     return f"{text}; not measured: {', '.join(map(str, lacking))}" if len(lacking) else text
 
 
+def cosmic(results: Results, layer: int, position: int) -> str:
+    """What COSMIC picks, and how near it is to what the rule chose."""
+    found = results["cosmic"]
+    own, rule = found.attrs["pick"], found.attrs["rule"]
+    score = _value(found.sel(layer=own[0], position=own[1]), "score")
+    text = f"COSMIC picks layer {own[0]}, position {own[1]} (score {score}, 2 at most)"
+    if own == rule:
+        return f"{text}, as the rule does"
+    other = _value(found.sel(layer=rule[0], position=rule[1]), "score")
+    cosine = float(found.attrs["cosine"])
+    text += f"; the rule layer {rule[0]}, position {rule[1]} (score {other}"
+    if why := found.attrs["rule_dropped"]:
+        text += f", dropped by COSMIC: {why}"
+    return f"{text}); cosine of the two {cosine:.2f}"
+
+
 def transfer(results: Results, layer: int, position: int) -> str:
     """How many causal blocks there are, and whether effects are symmetric."""
     at = results["transfer"].sel(mode="ablate")
@@ -93,7 +110,7 @@ def transfer(results: Results, layer: int, position: int) -> str:
         text += f"; asymmetry {_value(at, 'asymmetry')}"
         noise = float(at["asymmetry_noise"])
         text += f", by chance up to {noise:.2f}" if noise == noise else ", by chance not known"
-    return text
+    return text + _kept(at)
 
 
 def transfer_rates(results: Results, layer: int, position: int) -> str:
@@ -107,7 +124,7 @@ def transfer_rates(results: Results, layer: int, position: int) -> str:
     if "harmless" in found["category"].values:
         added = found["rate"].sel(mode="add", category="harmless", drop=True)
         text += f"; of harmless prompts with a direction added {_span(added, 'direction', '.0%')}"
-    return text
+    return text + _kept(found)
 
 
 def vocabulary(results: Results, layer: int, position: int) -> str:
@@ -177,7 +194,7 @@ def heads(results: Results, layer: int, position: int) -> str:
     screen = results["head_screen"].isel(compared_position=-1)
     return (
         f"largest effects {', '.join(top)} {patching['effect'].attrs['units']}; {set_line(curve)}; "
-        f"{screen_line(screen)}"
+        f"{screen_line(screen)}{_kept(patching)}"
     )
 
 
@@ -214,6 +231,12 @@ def judged_on(curve: "xr.Dataset") -> str:
     if curve.attrs["held_out"]:
         return f"judged on {n} prompts, chosen on {curve.attrs['n_chosen_on']} others"
     return f"chosen and judged on the same {n} prompts, which flatters the set"
+
+
+def _kept(found: "xr.Dataset") -> str:
+    """How many test prompts are treated as their label says, where the result says it."""
+    line = kept_line(found.attrs.get("test_prompts"))
+    return f"; {line}" if line else ""
 
 
 def _span(values: "xr.DataArray", axis: str, form: str) -> str:

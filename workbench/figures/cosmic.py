@@ -1,0 +1,130 @@
+"""COSMIC's score of every candidate direction, and its pick beside the rule's."""
+
+import plotly.graph_objects as go
+import xarray as xr
+
+from workbench.arguments import checked
+from workbench.figures.bands import band
+from workbench.figures.candidates import mark, position_name
+from workbench.figures.heat import with_interval
+from workbench.figures.theme import (
+    INK,
+    SHADE,
+    interval_name,
+    legend_below,
+    model_of,
+    number,
+    require,
+    themed,
+    translucent,
+)
+
+_HOVER = (
+    "layer %{customdata[0]}, position %{customdata[1]}<br>score %{customdata[2]}"
+    "<br>refuse %{customdata[3]}<br>comply %{customdata[4]}<br>KL %{customdata[5]}<extra></extra>"
+)
+_PICKS = (("pick", "COSMIC's pick", "star", 17), ("rule", "the rule's", "diamond-open", 15))
+
+
+@checked
+def cosmic(scores: xr.Dataset) -> go.Figure:
+    """COSMIC's score by layer, one line per position.
+
+    Draws, where the dataset has them, ``pick`` and ``rule`` of its ``attrs``, (layer, position).
+
+    Args:
+        scores: as `cosmic_scores` returns them.
+
+    Raises:
+        StudyError: not such scores, or nothing in them was measured.
+    """
+    require(scores, "result of cosmic_scores", ("score", "refuse", "comply"), ("layer", "position"))
+    scores = scores.sortby(["layer", "position"])
+    figure = go.Figure()
+    layers = scores["layer"].values.tolist()
+    for index, position in enumerate(scores["position"].values.tolist()):
+        at = scores.sel(position=position)
+        colour, symbol = mark(index)
+        low, high = at["score_interval"].transpose("bound", "layer").values
+        group = {"legendgroup": str(position), "showlegend": False}
+        figure.add_trace(band(layers, low, high, translucent(colour), **group))
+        figure.add_trace(
+            go.Scatter(
+                x=layers,
+                y=at["score"].values.tolist(),
+                mode="lines+markers",
+                name=position_name(scores, position),
+                legendgroup=str(position),
+                line={"color": colour, "width": 2},
+                marker={"symbol": symbol, "size": 7},
+                customdata=_hover(at, position),
+                hovertemplate=_HOVER,
+            )
+        )
+    attrs = scores.attrs
+    for key, name, symbol, size in _PICKS:
+        if key in attrs:
+            figure.add_trace(_mark(scores, attrs[key], name, symbol, size))
+    figure.add_hline(2 * float(attrs["plain"]), line={"color": INK, "dash": "dash", "width": 1.3})
+    last = layers[-1]
+    note = ""
+    if "skip_last" in attrs:
+        first = int((1 - attrs["skip_last"]) * attrs["n_layers"] + 1e-9)
+        if first <= last:
+            shade = {"fillcolor": SHADE, "line_width": 0, "layer": "below"}
+            figure.add_vrect(first - 0.5, last + 0.5, **shade)
+            note = f" (shaded: {first} and up are left out)"
+    figure.update_xaxes(title_text=f"layer{note}", range=[layers[0] - 0.5, last + 0.5])
+    figure.update_yaxes(title_text="refuse + comply (sum of two cosines)")
+    read = ", ".join(map(str, attrs["read_layers"]))
+    parts = [
+        model_of(attrs),
+        f"n = {attrs['n_harmful']} harmful and {attrs['n_harmless']} harmless prompts",
+        f"activations compared at the input of layer {read}, last token",
+        f"dashed: no intervention, {number(2 * float(attrs['plain']))}",
+        f"cosine of the two picks {number(float(attrs['cosine']))}" if "cosine" in attrs else "",
+        f"the rule's is dropped by COSMIC: {attrs['rule_dropped']}"
+        if attrs.get("rule_dropped")
+        else "",
+        f"bands: {interval_name(scores)}",
+    ]
+    themed(figure, "COSMIC: candidates by what they do to activations", parts, height=380)
+    return legend_below(figure, "position")
+
+
+def _hover(at: xr.Dataset, position: int) -> list[list[str]]:
+    """All scores of one position, layer by layer."""
+    return [
+        [
+            str(layer),
+            number(position),
+            *(_value(at.sel(layer=layer), name) for name in ("score", "refuse", "comply")),
+            number(float(at["kl"].sel(layer=layer))),
+        ]
+        for layer in at["layer"].values.tolist()
+    ]
+
+
+def _value(cell: xr.Dataset, name: str) -> str:
+    return with_interval(float(cell[name]), cell[f"{name}_interval"].values)
+
+
+def _mark(scores: xr.Dataset, place: list[int], name: str, symbol: str, size: int) -> go.Scatter:
+    """One of the picks."""
+    layer, position = (int(own) for own in place)
+    at = scores.sel(position=position)
+    row = at["layer"].values.tolist().index(layer)
+    return go.Scatter(
+        x=[layer],
+        y=[float(at["score"].sel(layer=layer))],
+        mode="markers",
+        name=f"{name}: layer {layer}, {number(position)}",
+        marker={
+            "symbol": symbol,
+            "size": size,
+            "color": "#FFD400" if symbol == "star" else INK,
+            "line": {"color": INK, "width": 1.5},
+        },
+        customdata=[_hover(at, position)[row]],
+        hovertemplate=_HOVER,
+    )

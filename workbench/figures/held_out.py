@@ -1,0 +1,128 @@
+"""What the chosen direction does on prompts that did not choose it, beside what chose it."""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from workbench.arguments import checked
+from workbench.figures.candidates import SCORES
+from workbench.figures.theme import (
+    INK,
+    MUTED,
+    PALETTE,
+    interval_name,
+    legend_below,
+    model_of,
+    number,
+    require,
+    themed,
+)
+from workbench.kept import kept_line
+
+_TITLES = {
+    "bypass": "<b>Bypass ↓</b>: harmful, ablated",
+    "induce": "<b>Induce ↑</b>: harmless, added",
+    "kl": "<b>KL ↓</b>: harmless, ablated",
+}
+_SERIES = (
+    ("chosen_by_", "validation prompts, which chose", MUTED, "circle-open", 0.18),
+    ("", "test prompts, which did not", PALETTE[2], "circle", -0.18),
+)
+
+
+@checked
+def held_out(scores: xr.Dataset) -> go.Figure:
+    """Scores of the chosen candidate and its runners-up on test prompts, and those that chose.
+
+    One row per candidate, the chosen one on top; hollow marks are what the selection saw.
+
+    Args:
+        scores: as `measure_held_out` returns them.
+
+    Raises:
+        StudyError: not such scores.
+    """
+    require(scores, "measurement on held-out prompts", SCORES, ("candidate",))
+    figure = make_subplots(
+        cols=3,
+        shared_yaxes=True,
+        horizontal_spacing=0.05,
+        subplot_titles=[_TITLES[name] for name in SCORES],
+    )
+    figure.update_annotations(font={"size": 12, "color": INK})
+    rows = np.arange(scores.sizes["candidate"], dtype=float)
+    for column, name in enumerate(SCORES, start=1):
+        for prefix, label, colour, symbol, offset in _SERIES:
+            figure.add_trace(
+                _marks(scores, f"{prefix}{name}", rows + offset, label, colour, symbol).update(
+                    showlegend=column == 1
+                ),
+                1,
+                column,
+            )
+        units = scores[name].attrs.get("units", "nats")
+        figure.update_xaxes(exponentformat="e", col=column)
+        figure.update_xaxes(title_text=f"{'KL' if name == 'kl' else 'score'} ({units})", col=column)
+    names = [
+        f"{'★ ' if rank == 0 else ''}layer {int(layer)}, {number(int(position))}"
+        for rank, (layer, position) in enumerate(
+            zip(scores["layer"].values, scores["position"].values, strict=True)
+        )
+    ]
+    figure.update_yaxes(
+        tickvals=rows.tolist(), ticktext=names, range=[len(rows) - 0.5, -0.5], showgrid=False
+    )
+    attrs = scores.attrs
+    parts = [
+        model_of(attrs),
+        f"n = {attrs.get('n_harmful', '?')} harmful and {attrs.get('n_harmless', '?')} harmless "
+        "test prompts",
+        kept_line(attrs.get("test_prompts")),
+        "scored by first-token refusal score, no judge",
+        "★ chosen, then its runners-up; they are not random directions",
+        f"bars: {interval_name(scores)}",
+    ]
+    title = "What the chosen direction does on prompts that did not choose it"
+    themed(figure, title, parts, height=110 + 44 * len(rows))
+    return legend_below(figure, "")
+
+
+def _marks(
+    scores: xr.Dataset, name: str, rows: np.ndarray, label: str, colour: str, symbol: str
+) -> go.Scatter:
+    """One score of every candidate on one set of prompts."""
+    values = scores[name].values
+    settings: dict[str, Any] = {}
+    texts = [number(value) for value in values]
+    if f"{name}_interval" in scores:
+        low, high = scores[f"{name}_interval"].transpose("bound", "candidate").values
+        settings["error_x"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": (high - values).tolist(),
+            "arrayminus": (values - low).tolist(),
+            "color": colour,
+            "thickness": 1.5,
+            "width": 3,
+        }
+        ends = zip(texts, low, high, strict=True)
+        texts = [f"{text} [{number(one)}, {number(other)}]" for text, one, other in ends]
+    return go.Scatter(
+        x=values.tolist(),
+        y=rows.tolist(),
+        mode="markers",
+        name=label,
+        legendgroup=label,
+        marker={
+            "color": colour,
+            "symbol": symbol,
+            "size": 9,
+            "line": {"color": colour, "width": 2},
+        },
+        customdata=texts,
+        hovertemplate=f"{label}<br>%{{customdata}}<extra></extra>",
+        **settings,
+    )
