@@ -62,7 +62,7 @@ def measure_held_out(
     scores that chose.
     """
     top = choice.top
-    places = [(int(row.layer), int(row.position)) for row in top.itertuples()]
+    places = [*zip(top["layer"].tolist(), top["position"].tolist(), strict=True)]
     layers = sorted({layer for layer, _ in places})
     positions = sorted({position for _, position in places})
     grid = directions.at(layer=layers, position=positions)
