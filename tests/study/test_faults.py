@@ -244,7 +244,7 @@ def test_thresholds_may_change_until_replies_hang_on_them(pocket, tmp_path):
     wb.run_study(replace(strict, kl_cap=0.1), tmp_path, model=pocket)
     assert (tmp_path / "scores.safetensors").read_bytes() == swept
     wb.run_study(replace(strict, kl_cap=0.1, top_k=2), tmp_path, model=pocket)
-    with pytest.raises(wb.StudyError, match=r"another study: kl_cap differ\. On that hang replies"):
+    with pytest.raises(wb.StudyError, match=r"another study: kl_cap differs\. On that hang replies"):
         wb.run_study(replace(strict, kl_cap=0.2), tmp_path, model=pocket)
 
 
@@ -253,7 +253,7 @@ def test_settings_are_locked_while_anything_hangs_on_them(whole, pocket, tmp_pat
     (folder / "replies.jsonl").unlink()
     strict = replace(STUDY, kl_cap=0.2)
     message = (
-        r"another study: kl_cap differ\. On that hang effects\.safetensors, .* and \d+ more\. "
+        r"another study: kl_cap differs\. On that hang effects\.safetensors, .* and \d+ more\. "
     )
     with pytest.raises(wb.StudyError, match=message):
         wb.run_study(strict, folder, model=pocket)
