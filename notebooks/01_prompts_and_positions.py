@@ -119,9 +119,10 @@ display(
 In `{MODEL}`, with {len(harmful)} harmful and {len(harmless)} harmless prompts:
 
 - at `t_inst` ({tokens.t_inst}) harmful and harmless separate with an AUC of at least 0.9
-  **{first_layer(tokens.t_inst)}** (best {float(auc.sel(position=tokens.t_inst).max()):.2f});
+  **{first_layer(tokens.t_inst)}** (highest {float(auc.sel(position=tokens.t_inst).max()):.2f});
 - at `t_post` ({tokens.t_post}) they do **{first_layer(tokens.t_post)}**
-  (best {float(auc.sel(position=tokens.t_post).max()):.2f}, layer {best});
+  (highest {float(auc.sel(position=tokens.t_post).max()):.2f}, layer {best}; the highest of
+  {auc.sizes["layer"]} layers flatters itself a little);
 - at layer {best}, the direction at `t_inst` and the one at `t_post` have a cosine of
   **{float(pair["cosine"]):.2f}** [{low:.2f}, {high:.2f}].
 

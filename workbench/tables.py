@@ -289,6 +289,8 @@ def show_comparison(found: "Comparison") -> None:
     screen.tell(" and ".join(found.sources), style="bold")
     for line in found.read:
         screen.tell(f"read: {in_options(line, _READING)}")
+    if found.shown:
+        screen.tell(f"shown: {'; '.join(found.shown)} (--layer, --position)")
     if found.estimated:
         screen.show(f"directions {found.estimated}")
     if len(found.sources) == 2:
@@ -313,7 +315,7 @@ def show_comparison(found: "Comparison") -> None:
         )
     if few := too_few(found.cosines):
         screen.tell(few)
-    if "p_one_direction" in found.at:
+    if "p_one_direction" in found.at and found.over == "name" and len(found.sources) == 1:
         screen.tell(
             "p, one direction: of the two being one, whatever their lengths; corrected by Holm "
             "over the pairs of a layer and position"

@@ -74,15 +74,56 @@ def test_two_runs_have_intervals_where_both_were_resampled(small_run):
     assert found.no_intervals == ""
     assert found.cosines["layer"].values.tolist() == [choice.layer]
     assert found.cosines["position"].values.tolist() == [choice.position]
-    assert float(at["reliability"].min()) > 0
     own = small_run.results["cosines"].sel(layer=choice.layer, position=choice.position)
     for name in ("cosine", "reliability", "disattenuated"):
         np.testing.assert_allclose(at[name].values, own[name].values, atol=1e-5)
+    # The small run has five or six prompts a category, too few for intervals, and says so.
+    assert set(found.cosines.attrs["too_few"]) == set(at["name"].values.tolist())
+    resampled = wb.Directions.load(small_run.folder / "category_directions_resampled.safetensors")
+    assert resampled.resampled.permuted is None
+    counted = {**resampled.provenance, "n_by_name": dict.fromkeys(resampled.names, 8)}
+    at = compare_directions(*[replace(resampled, provenance=counted)] * 2).at
+    assert float(at["reliability"].min()) > 0
     low, high = at["cosine_interval"].transpose("bound", ...).values
     pairs = ~np.eye(len(low), dtype=bool)
     assert (low < high)[pairs].all()
-    file = small_run.folder / "category_directions_resampled.safetensors"
-    assert wb.Directions.load(file).resampled.permuted is None
+
+
+def test_files_of_a_run_are_shown_where_the_run_chose(small_run, tmp_path):
+    file = small_run.folder / "category_directions.safetensors"
+    for sources in ((file,), (file, file)):
+        found = compare_directions(*sources)
+        assert (found.layer, found.position) == (small_run.choice.layer, small_run.choice.position)
+        assert f"layer {found.layer}, chosen in {file}" in found.shown[0]
+    alone = compare_directions(shutil.copy(file, tmp_path))
+    assert alone.layer == alone.cosines["layer"].values[alone.cosines.sizes["layer"] // 2]
+    assert "the middle one: it is not known which was chosen" in alone.shown[0]
+    # Two that chose differently: the first one's place, and that the other has another.
+    layer = small_run.choice.layer - 1
+    (tmp_path / "other").mkdir()
+    for name in ("study.json", "category_directions.safetensors"):
+        shutil.copy(small_run.folder / name, tmp_path / "other")
+    small_run.directions.at(layer=layer, position=-1).save(tmp_path / "other/direction.safetensors")
+    other = tmp_path / "other/category_directions.safetensors"
+    found = compare_directions(file, other)
+    assert found.layer == small_run.choice.layer
+    assert found.shown[0].endswith(f"{other} chose {layer}")
+
+
+def test_runs_of_other_seeds_resample_alike(small_run, tmp_path):
+    own = wb.Directions.load(small_run.folder / "category_directions_resampled.safetensors")
+    assert small_run.study.seed != 0 or own.resampled.seed == 0
+    # One that was resampled with a seed of its own says what makes it alike.
+    other = replace(own, resampled=replace(own.resampled, seed=3))
+    found = compare_directions(own, other)
+    assert "collect both with one n_resamples= and one seed=" in found.no_intervals
+    folder = tmp_path / "run"
+    shutil.copytree(small_run.folder, folder)
+    other.save(folder / "category_directions_resampled.safetensors")
+    seal_run(folder)
+    found = compare_directions(small_run, folder)
+    file = folder / "analyses" / "cosines.safetensors"
+    assert f"{folder}: delete {file} and run the same study again" in found.no_intervals
 
 
 def test_two_runs_at_another_layer_have_none_and_say_why(small_run):
@@ -212,7 +253,7 @@ def test_everything_that_was_found_is_saved(small_run, tmp_path):
     row = row[row.layer == found.layer].iloc[0]
     cell = found.at.sel(name="drugs", name_other="fraud")
     assert row.cosine == float(cell["cosine"])
-    assert [row.cosine_low, row.cosine_high] == cell["cosine_interval"].values.tolist()
+    np.testing.assert_array_equal([row.cosine_low, row.cosine_high], cell["cosine_interval"])
 
 
 def test_the_least_alike_pairs_come_first(small_run):

@@ -309,7 +309,8 @@ def _missing(a: Directions, b: Directions) -> str:
     if (one.n_resamples, one.seed) != (two.n_resamples, two.seed):
         return (
             f"the two sets were resampled differently ({one.n_resamples} times with seed "
-            f"{one.seed}, {two.n_resamples} times with seed {two.seed})"
+            f"{one.seed}, {two.n_resamples} times with seed {two.seed}): collect both with one "
+            "n_resamples= and one seed="
         )
     return ""
 

@@ -173,7 +173,9 @@ def _describe(plane: xr.Dataset, high: float) -> list[str]:
     return [
         model_of(attrs),
         f"site {attrs['site']}" if attrs.get("site") else "",
-        f"n = {attrs['n']} prompts" if "n" in attrs else "n not recorded",
+        f"n = {attrs['n']} prompts, none of them behind the directions"
+        if "n" in attrs
+        else "n not recorded",
         f"refusal tokens {shown}" if tokens else "",
         f"grey: a random direction (up to {high:.2f})" if np.isfinite(high) else "",
         "lines run through the layers to the last",

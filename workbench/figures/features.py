@@ -27,7 +27,8 @@ _MANY = 5000
 
 _HOVER = (
     "feature %{customdata[0]}<br>cosine %{x:.3f}<br>difference %{y:.3g}<br>fires on "
-    "%{customdata[1]:.0%} against %{customdata[2]:.0%}<br>AUC %{customdata[3]:.2f}<extra></extra>"
+    "%{customdata[1]:.0%} against %{customdata[2]:.0%}<br>AUC on the prompts that "
+    "rank it %{customdata[3]:.2f}<extra></extra>"
 )
 
 

@@ -17,6 +17,7 @@ from workbench.errors import ArtifactError
 from workbench.positions import Position
 from workbench.study import names, results
 from workbench.study.ledger import holds_run
+from workbench.study.material import N_RESAMPLES, RESAMPLING_SEED
 from workbench.study.results import Run, load_run
 
 Comparable = str | Path | Run | Directions
@@ -112,6 +113,18 @@ class Source:
         return (
             f"{self.label} has no {names.RESAMPLED_DIRECTIONS}: delete {file} and run the same "
             "study again"
+        )
+
+    def resampled_otherwise(self) -> str:
+        """How an older run comes to resample as others do; "" if it does already."""
+        if self.run is None or self.resampled is None or self.resampled.resampled is None:
+            return ""
+        own = self.resampled.resampled
+        if (own.n_resamples, own.seed) == (N_RESAMPLES, RESAMPLING_SEED):
+            return ""
+        file = results.result_path(self.run.folder, "cosines")
+        return (
+            f"{self.label}: delete {file} and run the same study again, which resamples as others"
         )
 
     @property
@@ -230,8 +243,19 @@ def _own(source: Comparable) -> Source | None:
     if holds_run(path):
         return _from_run(load_run(path))
     if path.is_file() and path.suffix == ".safetensors" and is_ours(path):
-        return _from_directions(str(path), Directions.load(path))
+        source = _from_directions(str(path), Directions.load(path))
+        layer, position = _chosen_beside(path)
+        return replace(source, layer=layer, position=position)
     return None
+
+
+def _chosen_beside(path: Path) -> tuple[int | None, int | None]:
+    """The layer and position that the run chose in whose folder a file of directions lies."""
+    chosen = path.parent / names.DIRECTION
+    if not holds_run(path.parent) or not chosen.is_file() or not is_ours(chosen):
+        return None, None
+    direction = Directions.load(chosen)
+    return direction.layers[0], direction.positions[0]
 
 
 def _all_known(label: str, given: Mapping[str, Any]) -> dict[str, LabelKnown]:

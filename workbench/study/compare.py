@@ -40,6 +40,7 @@ class Comparison:
         no_intervals: why nothing has an interval, or "".
         left_out: names that take no part, since they are no category beside the others.
         read: how files that do not say where their vectors belong were read, one line each.
+        shown: why the layer and the position are looked at, where they were not asked for.
     """
 
     cosines: xr.Dataset
@@ -51,6 +52,7 @@ class Comparison:
     no_intervals: str = ""
     left_out: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
     @property
     def at(self) -> xr.Dataset:
@@ -205,18 +207,24 @@ def compare_directions(
         reason = ""
     elif baselines and not reason:
         reason = baselines.removeprefix("none: ")
+        older = [each.resampled_otherwise() for each in sources]
+        reason = "; ".join([reason, *filter(None, older)])
     if left_out:
         cosines = cosines.assign_attrs(left_out=list(left_out))
+    both = [each for each in (one, other) if each is not None]
+    at_layer, why_layer = _place(cosines, "layer", layer, both)
+    at_position, why_position = _place(cosines, "position", position, both)
     return Comparison(
         cosines=cosines,
         over=over,
-        sources=tuple(each.label for each in (one, other) if each is not None),
-        layer=_place(cosines, "layer", layer, one.layer),
-        position=_place(cosines, "position", position, one.position),
+        sources=tuple(each.label for each in both),
+        layer=at_layer,
+        position=at_position,
         angles=angles,
         no_intervals=reason,
         left_out=left_out,
         read=tuple(f"{each.label}: {each.how}" for each in sources if each.how),
+        shown=tuple(filter(None, (why_layer, why_position))),
     )
 
 
@@ -310,8 +318,10 @@ def _check_names(directions: Directions, over: Axis, alone: bool) -> None:
         )
 
 
-def _place(cosines: xr.Dataset, axis: str, asked: int | None, chosen: Position | None) -> Any:
-    """The label that is asked for, else the chosen one, else the middle layer or last position.
+def _place(
+    cosines: xr.Dataset, axis: str, asked: int | None, sources: Sequence[Source]
+) -> tuple[Any, str]:
+    """The label to look at, and in words why: asked for, chosen, or the middle layer or last token.
 
     Raises:
         AxisError: the one that is asked for is not there.
@@ -320,10 +330,17 @@ def _place(cosines: xr.Dataset, axis: str, asked: int | None, chosen: Position |
     if asked is not None:
         if asked not in known:
             raise AxisError(f"no {axis} {asked} in this comparison: {known}.")
-        return asked
-    if chosen in known:
-        return chosen
-    return known[len(known) // 2] if axis == "layer" else max(known, key=position_order)
+        return asked, ""
+    chosen = {each.label: getattr(each, axis) for each in sources}
+    at = next((own for own in chosen.values() if own in known), None)
+    if at is not None:
+        by = [label for label, own in chosen.items() if own == at]
+        rest = [f"{label} chose {own}" for label, own in chosen.items() if own not in (at, None)]
+        return at, "; ".join([f"{axis} {at}, chosen in {' and '.join(by)}", *rest])
+    at = known[len(known) // 2] if axis == "layer" else max(known, key=position_order)
+    which = "the middle one" if axis == "layer" else "the last one"
+    unsaid = "it is not known which was chosen"
+    return at, f"{axis} {at}, {which}: {unsaid}" if len(known) > 1 else ""
 
 
 def with_reference(comparison: Comparison) -> xr.Dataset:

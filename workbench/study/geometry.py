@@ -14,7 +14,7 @@ from workbench.directions.direction import Directions
 from workbench.directions.estimate import mean_difference
 from workbench.directions.subspaces import subspace_overlaps
 from workbench.study import names
-from workbench.study.material import N_RESAMPLES, Material, in_categories
+from workbench.study.material import N_RESAMPLES, RESAMPLING_SEED, Material, in_categories
 
 
 def pca(material: Material) -> dict[str, xr.Dataset]:
@@ -44,15 +44,18 @@ def cosines(material: Material) -> dict[str, xr.Dataset]:
 
     All of mean differences, whatever the study's estimator: they alone can be resampled in one
     pass. Each map holds the resampled vectors of its own place only: all of them together would
-    take hundreds of times the room of the directions.
+    take hundreds of times the room of the directions. Runs of any seed resample alike, so that they
+    can be compared with each other.
     """
-    study, confidence = material.study, material.study.confidence
+    confidence = material.study.confidence
     categories, whole = material.categories, material.train_activations
 
     def resampled(
         pair: Mapping[str, Activations], by: Literal["category"] | None = None
     ) -> Directions:
-        drawn = {name: own.with_resamples(N_RESAMPLES, study.seed) for name, own in pair.items()}
+        drawn = {
+            name: own.with_resamples(N_RESAMPLES, RESAMPLING_SEED) for name, own in pair.items()
+        }
         return mean_difference(drawn["harmful"], drawn["harmless"], by=by)
 
     sorted_out = {**whole, "harmful": in_categories(whole["harmful"], categories)}

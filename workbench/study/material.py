@@ -23,6 +23,10 @@ from workbench.study.settings import Study
 N_RESAMPLES = 200
 """Replicates behind the intervals of cosines."""
 
+RESAMPLING_SEED = 0
+"""Of those replicates in every run, whatever its own seed: only sets that were resampled alike have
+intervals of the cosines between them, since a prompt of both has to weigh the same in both."""
+
 _FEWEST = 2
 """A category of fewer kept prompts cannot be split, so nothing is known of its noise."""
 
