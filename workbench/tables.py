@@ -31,17 +31,18 @@ def show_run(finished: Any) -> None:
         padding=(0, 0, 0, 1),
         pad_edge=False,
         caption=f"nats, with {finished.study.confidence:.0%} intervals over {harmful} harmful and "
-        f"{harmless} harmless prompts",
+        f"{harmless} harmless prompts; of the KL the mean and the largest of any prompt",
     )
     dropped = []
-    for name in ("", "layer", "pos.", "bypass ↓", "induce ↑", "KL ↓"):
+    for name in ("", "layer", "pos.", "bypass ↓", "induce ↑", "KL ↓ (max)"):
         table.add_column(name, justify="right", no_wrap=True)
     for rank, row in enumerate(choice.table.head(choice.top_k).itertuples(), start=1):
         table.add_row(
             "★" if rank == 1 else str(rank),
             str(row.layer),
             str(row.position),
-            *(_with_interval(row, name) for name in ("bypass", "induce", "kl")),
+            *(_with_interval(row, name) for name in ("bypass", "induce")),
+            _with_largest(row),
             style="bold" if rank == 1 else "dim" if row.dropped else None,
         )
         if row.dropped:
@@ -72,11 +73,18 @@ def _analyses_table(finished: Any) -> Table:
 
 
 def _with_interval(row: Any, name: str) -> str:
-    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
+    value, low, high = (getattr(row, f"{name}{end}", np.nan) for end in ("", "_low", "_high"))
     if value != value:  # a skipped candidate has no scores
         return ""
-    digits = 3 if name == "kl" else 1
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]" if low == low else f"{value:.1f}"
+
+
+def _with_largest(row: Any) -> str:
+    """The mean KL, and the largest of any prompt where it is known."""
+    if row.kl != row.kl:
+        return ""
+    largest = getattr(row, "kl_max", np.nan)
+    return f"{row.kl:.3f} ({largest:.3f})" if largest == largest else f"{row.kl:.3f}"
 
 
 def _rates_table(effects: Any) -> Table:
@@ -86,7 +94,7 @@ def _rates_table(effects: Any) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
         caption=f"judge {effects.attrs['judge']}; {effects.attrs['confidence']:.0%} Wilson "
-        "intervals",
+        f"intervals{_compared(effects)}",
     )
     table.add_column("prompts")
     table.add_column("n", justify="right")
@@ -99,11 +107,30 @@ def _rates_table(effects: Any) -> Table:
             "[{:.0f}, {:.0f}]".format(
                 *cells["refusal_rate_interval"].sel(condition=condition).values
             )
+            + _star(effects.sel(prompt_set=kind, condition=condition), effects)
             for condition in effects["condition"].values
         ]
         n = int(effects["n"].sel(prompt_set=kind))
         table.add_row(str(kind), str(n), *rates)
     return table
+
+
+def _compared(effects: Any) -> str:
+    """What a star at a rate says."""
+    n = effects.attrs.get("n_compared", 0)
+    if not n:
+        return ""
+    level = 1 - effects.attrs["confidence"]
+    return (
+        f"; * told apart from plain on the same prompts, p < {level:.2g} (McNemar's, exact, Holm "
+        f"over {n})"
+    )
+
+
+def _star(cell: Any, effects: Any) -> str:
+    """Marks a rate that is told apart from the plain one."""
+    p = float(cell["p_holm"]) if "p_holm" in cell else np.nan
+    return "*" if p < 1 - effects.attrs["confidence"] else ""
 
 
 _STYLES = {"exact": "green", "slower": "yellow", "lacking": "dim", "wrong": "bold red"}

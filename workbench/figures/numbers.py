@@ -26,7 +26,9 @@ def candidates(run: Any) -> xr.Dataset:
 
 def rates(run: Any) -> xr.Dataset:
     """Refusal rates by condition."""
-    return drawn(run.effects, "refusal_rate", "n")
+    return drawn(
+        run.effects, "refusal_rate", "n", "difference", "gained", "lost", "p_value", "p_holm"
+    )
 
 
 def projections(run: Any) -> xr.Dataset:
