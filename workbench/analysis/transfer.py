@@ -18,6 +18,7 @@ from workbench.models.tokens import Tokens, TokenSubset
 from workbench.progress import track
 from workbench.prompts.inputs import as_prompt_set
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.intervals import MEAN_INTERVAL
 from workbench.scores.judges import judge as judge_replies
 from workbench.scores.refusal import refusal_score
 from workbench.scores.refusal import refusal_tokens as derive_refusal_tokens
@@ -144,7 +145,7 @@ def transfer_matrix(
             "coefficient": coefficient,
             "judge": judge,
             "confidence": confidence,
-            "interval": "bootstrap over prompts; Wilson for rates",
+            "interval": f"{MEAN_INTERVAL}; Wilson for rates",
             "seed": seed,
             "refusal_tokens": list(refusal_tokens),
             "refusal_token_texts": [model.tokenizer.decode([token]) for token in refusal_tokens],

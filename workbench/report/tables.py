@@ -70,7 +70,7 @@ def candidates_table(run: Run) -> Table:
     """Every candidate direction, best first, and why it was not chosen."""
     rows = []
     for rank, row in enumerate(run.choice.table.to_dict("records")):
-        scores = [_with_interval(row, name) for name in ("bypass", "induce", "kl")]
+        scores = [*(_with_interval(row, name) for name in ("bypass", "induce")), _kl(row)]
         verdict = "chosen" if rank == 0 else row["dropped"] or "runner-up"
         rows.append([number(row["layer"]), number(row["position"]), *scores, str(verdict)])
     confidence = f"{run.study.confidence:.0%}"
@@ -78,7 +78,8 @@ def candidates_table(run: Run) -> Table:
         name="candidates",
         title="Candidate directions",
         about=f"One row per layer and position, best first, with {confidence} intervals over the "
-        "validation prompts; all scores in nats.",
+        "validation prompts; all scores in nats. Of the KL the mean, in brackets the median and "
+        "the largest of any prompt: a few prompts make its mean, so that has no interval.",
         columns=["layer", "position", "bypass ↓", "induce ↑", "KL ↓", "outcome"],
         kinds=["number", "number", "number", "number", "number", "value"],
         filters=[0, 1],
@@ -153,3 +154,11 @@ def _with_interval(row: dict[str, Any], name: str) -> str:
     if not np.isfinite(row[name]) or not np.isfinite(ends).all():
         return number(row[name])
     return f"{number(row[name])} [{number(ends[0])}, {number(ends[1])}]"
+
+
+def _kl(row: dict[str, Any]) -> str:
+    """The mean KL with what else is known of the prompts' own."""
+    middle, largest = (row.get(f"kl_{name}", np.nan) for name in ("median", "max"))
+    if not np.isfinite([row["kl"], middle, largest]).all():
+        return _with_interval(row, "kl")
+    return f"{number(row['kl'])} (median {number(middle)}, max {number(largest)})"
