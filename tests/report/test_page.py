@@ -271,7 +271,7 @@ def test_a_change_that_all_prompts_agree_on_is_one_though_intervals_overlap(smal
     before = ["refused"] * 59 + ["complied"] * 5
     text = " ".join(summary(compared(small_run, before, ["complied"] * 9 + before[9:])))
     assert re.search(
-        r"falls from 92% to 78% \[66%, 8.%\] \(-14 points \[-25, -8\], p = 0.0039", text
+        r"falls from 92% to 78% \[67%, 86%\] \(-14 points \[-25, -8\], p = 0.0039", text
     )
     assert "corrected for 1 comparison after Holm" in text
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.stats import binomtest, norm
 
 from workbench.arguments import checked
@@ -113,6 +113,9 @@ def _tango(gained: int, lost: int, n: int, confidence: float) -> tuple[float, fl
 
     found, edge = (gained - lost) / n, 1 - 1e-12
     # At an end of the scale there is nothing beyond, and just beside the value itself no score.
-    low = -1.0 if lost == n else brentq(lambda x: score(x) - z, -edge, found - 1e-12)
-    high = 1.0 if gained == n else brentq(lambda x: score(x) + z, found + 1e-12, edge)
+    low, high = -1.0, 1.0
+    if lost < n:
+        low = root_scalar(lambda x: score(x) - z, bracket=(-edge, found - 1e-12)).root
+    if gained < n:
+        high = root_scalar(lambda x: score(x) + z, bracket=(found + 1e-12, edge)).root
     return float(low), float(high)
