@@ -50,6 +50,8 @@ _HOMES = {
     "refusal_tokens": "scores.refusal",
     "judge": "scores.judges",
     "judge_agreement": "scores.agreement",
+    "paired_difference": "scores.paired",
+    "PairedDifference": "scores.paired",
     "refusal_rate": "scores.judges",
     "pca_projection": "analysis.pca",
     "sweep_directions": "analysis.sweep",
@@ -149,6 +151,8 @@ if TYPE_CHECKING:
     from workbench.scores.agreement import judge_agreement as judge_agreement
     from workbench.scores.judges import judge as judge
     from workbench.scores.judges import refusal_rate as refusal_rate
+    from workbench.scores.paired import PairedDifference as PairedDifference
+    from workbench.scores.paired import paired_difference as paired_difference
     from workbench.scores.refusal import refusal_score as refusal_score
     from workbench.scores.refusal import refusal_tokens as refusal_tokens
     from workbench.study.compare import compare_directions as compare_directions

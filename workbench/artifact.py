@@ -44,7 +44,8 @@ WITH_GAPS = frozenset(
         "wording",
     }
 )  # fmt: skip
-"""Kinds in which NaN says that something was not measured; in all others every number is finite."""
+"""Kinds in which NaN says that something was not measured. In all others every number is
+finite, but for ends of intervals: of few prompts no mean has one."""
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
@@ -167,6 +168,8 @@ def _check_numbers(arrays: Mapping[str, np.ndarray], kind: str, where: str) -> N
     finite = {name: np.isfinite(own) for name, own in floats.items()}
     if kind not in WITH_GAPS:
         for name, known in finite.items():
+            if name.endswith("_interval"):
+                known = known | np.isnan(floats[name])
             if lost := int((~known).sum()):
                 raise ArtifactError(
                     f"{where} {lost} of {known.size} numbers of {name!r} are NaN or infinite, and "

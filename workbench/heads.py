@@ -27,10 +27,17 @@ def head_labels(heads: Iterable[Sequence[int]]) -> str:
     return ", ".join(head_label(layer, head) for layer, head in heads)
 
 
+def has_intervals(interval: "xr.DataArray | None") -> bool:
+    """Whether there is an interval at all: with few prompts means have none."""
+    return interval is not None and bool(np.isfinite(interval.values).any())
+
+
 def largest_cells(
     values: "xr.DataArray", interval: "xr.DataArray | None", n: int, dims: Sequence[str]
 ) -> list[tuple[int, ...]]:
     """Labels of the largest values of either sign whose intervals leave zero out, largest first.
+
+    Where no value has an interval, for want of prompts, every value that is not zero counts.
 
     Args:
         values: over ``dims``.
@@ -40,7 +47,7 @@ def largest_cells(
     """
     array = values.transpose(*dims).values
     sizes = np.where(np.isfinite(array), np.abs(array), 0.0)
-    if interval is not None:
+    if interval is not None and has_intervals(interval):
         low, high = interval.transpose("bound", *dims).sel(bound=["low", "high"]).values
         sizes = np.where((low > 0) | (high < 0), sizes, 0.0)
     order = np.argsort(-sizes, axis=None, kind="stable")[:n]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from workbench.study.compare import Comparison
     from workbench.study.heads import Heads
 
+_SIGNED = ("bypass", "induce")
+"""Scores of a candidate that have an interval."""
 _PAIRS = 10
 """Most pairs that are listed."""
 
@@ -40,20 +42,20 @@ def show_run(finished: Any) -> None:
             "validation prompts, which chose and so flatter the first: none is measured on others"
             if again is None
             else "kept test prompts, none of which chose; last, the bypass that chose"
-        ),
+        )
+        + "; of the KL the mean and the largest of any prompt",
     )
     dropped = []
-    for name in ("", "layer", "pos.", "bypass ↓", "induce ↑", "KL ↓"):
+    for name in ("", "layer", "pos.", "bypass ↓", "induce ↑", "KL ↓ (max)"):
         table.add_column(name, justify="right", no_wrap=True)
     if again is not None:
         table.add_column("chose", justify="right", no_wrap=True)
     tested = [] if again is None else _again(again)
     for rank, row in enumerate(choice.table.head(choice.top_k).itertuples(), start=1):
-        names = ("bypass", "induce", "kl")
-        cells = [_with_interval(row, name) for name in names]
+        shown = row if again is None else tested[rank - 1] if rank <= len(tested) else None
+        cells = [] if shown is None else [_with_interval(shown, own) for own in _SIGNED]
+        cells = ["", "", ""] if shown is None else [*cells, _with_largest(shown)]
         if again is not None:
-            shown = tested[rank - 1] if rank <= len(tested) else None
-            cells = ["", "", ""] if shown is None else [_with_interval(shown, own) for own in names]
             cells.append("" if row.bypass != row.bypass else f"{row.bypass:.1f}")
         table.add_row(
             "★" if rank == 1 else str(rank),
@@ -98,6 +100,7 @@ def _again(scores: "xr.Dataset") -> list[Any]:
         columns[name] = scores[name]
         for end in ("low", "high"):
             columns[f"{name}_{end}"] = scores[f"{name}_interval"].sel(bound=end, drop=True)
+    columns["kl_max"] = scores["kl_max"]
     found = {name: own.values for name, own in columns.items()}
     return [
         SimpleNamespace(**{name: own[rank] for name, own in found.items()})
@@ -106,11 +109,18 @@ def _again(scores: "xr.Dataset") -> list[Any]:
 
 
 def _with_interval(row: Any, name: str) -> str:
-    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
+    value, low, high = (getattr(row, f"{name}{end}", np.nan) for end in ("", "_low", "_high"))
     if value != value:  # a skipped candidate has no scores
         return ""
-    digits = 3 if name == "kl" else 1
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]" if low == low else f"{value:.1f}"
+
+
+def _with_largest(row: Any) -> str:
+    """The mean KL, and the largest of any prompt where it is known."""
+    if row.kl != row.kl:
+        return ""
+    largest = getattr(row, "kl_max", np.nan)
+    return f"{row.kl:.3f} ({largest:.3f})" if largest == largest else f"{row.kl:.3f}"
 
 
 def _rates_table(effects: Any) -> Table:
@@ -120,7 +130,7 @@ def _rates_table(effects: Any) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
         caption=f"judge {effects.attrs['judge']}; {effects.attrs['confidence']:.0%} Wilson "
-        "intervals",
+        f"intervals{_compared(effects)}",
     )
     table.add_column("prompts")
     table.add_column("n", justify="right")
@@ -133,6 +143,7 @@ def _rates_table(effects: Any) -> Table:
             "[{:.0f}, {:.0f}]".format(
                 *cells["refusal_rate_interval"].sel(condition=condition).values
             )
+            + _star(effects.sel(prompt_set=kind, condition=condition), effects)
             for condition in effects["condition"].values
         ]
         n = int(effects["n"].sel(prompt_set=kind))
@@ -157,6 +168,24 @@ def _controls_table(controls: "xr.Dataset") -> Table:
     for row in control_lines.rows(controls):
         table.add_row(*row, style="dim" if row[3] == "within" else None)
     return table
+
+
+def _compared(effects: Any) -> str:
+    """What a star at a rate says."""
+    n = effects.attrs.get("n_compared", 0)
+    if not n:
+        return ""
+    level = 1 - effects.attrs["confidence"]
+    return (
+        f"; * told apart from plain on the same prompts, p < {level:.2g} (McNemar's, exact, Holm "
+        f"over {n})"
+    )
+
+
+def _star(cell: Any, effects: Any) -> str:
+    """Marks a rate that is told apart from the plain one."""
+    p = float(cell["p_holm"]) if "p_holm" in cell else np.nan
+    return "*" if p < 1 - effects.attrs["confidence"] else ""
 
 
 _STYLES = {"exact": "green", "slower": "yellow", "lacking": "dim", "wrong": "bold red"}

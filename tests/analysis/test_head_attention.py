@@ -58,8 +58,7 @@ def test_groups_have_means_and_intervals(zoo):
     assert found["head"].values.tolist() == ["2.1", "0.3", "2.0"]
     means = found["mass_by_prompt"][:2].mean("prompt") - found["mass_by_prompt"][2:].mean("prompt")
     np.testing.assert_allclose(found["mass"].sel(group="difference"), means)
-    low, high = (found["mass_interval"].sel(bound=bound) for bound in ("low", "high"))
-    assert ((low <= found["mass"] + 1e-9) & (found["mass"] <= high + 1e-9)).all()
+    assert found["mass_interval"].isnull().all(), "two prompts of a label are too few"
 
 
 def test_pockets_planted_heads_look_elsewhere_when_a_request_is_harmful(pocket):

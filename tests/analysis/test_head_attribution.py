@@ -7,6 +7,7 @@ import torch
 import workbench as wb
 from workbench.analysis.head_attribution import attribute_heads
 from workbench.models.organisms import organism_card, organism_path
+from workbench.scores.intervals import bootstrap_interval, difference_interval
 
 TEXTS = {"harmful": ["abc def", "kk", "a much longer one"], "harmless": ["ab cd", "zk x"]}
 
@@ -87,9 +88,27 @@ def test_groups_are_labels_and_their_difference(zoo):
         np.testing.assert_allclose(found["contribution"].sel(group=label), own.mean("prompt"))
     difference = rows[:3].mean("prompt") - rows[3:].mean("prompt")
     np.testing.assert_allclose(found["contribution"].sel(group="difference"), difference)
-    ends = found["contribution_interval"]
-    assert (ends.sel(bound="low") <= found["contribution"] + 1e-9).all()
-    assert (found["contribution"] <= ends.sel(bound="high") + 1e-9).all()
+    assert found["contribution_interval"].isnull().all(), "three prompts are too few"
+
+
+def test_intervals_are_those_of_the_labels_and_of_their_difference(zoo):
+    sets = [
+        wb.PromptSet.from_texts([f"{word} {n}" for n in range(30)], label, name=label)
+        for label, word in (("harmful", "abc"), ("harmless", "a longer"))
+    ]
+    found = attribute_heads(zoo["llama"].model, sets[0] + sets[1], random_direction())
+    rows = found["contribution_by_prompt"].values
+    means, ends = found["contribution"], found["contribution_interval"]
+    sides = []
+    for index, (label, own) in enumerate((("harmful", rows[:30]), ("harmless", rows[30:]))):
+        expected = bootstrap_interval(np.moveaxis(own, 0, -1), seed=index)
+        np.testing.assert_array_equal(ends.sel(group=label), np.stack(expected, -1))
+        sides.append((own.mean(0), *expected))
+    np.testing.assert_allclose(
+        ends.sel(group="difference"), np.stack(difference_interval(*sides), -1)
+    )
+    assert np.isfinite(ends).mean() > 0.9
+    assert ((ends.sel(bound="low") <= means + 1e-9) | ends.sel(bound="low").isnull()).all()
 
 
 def test_texts_without_labels_are_one_group(zoo):

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from scipy.stats import t
 
 import workbench as wb
 from workbench.analysis.head_patching import patch_heads, patch_sites
 from workbench.artifact import load_dataset, save_dataset
 from workbench.errors import AxisError, StudyError
+from workbench.scores.intervals import bootstrap_interval
 from workbench.scores.refusal import refusal_score
 
 REFUSAL = (17, 40)
@@ -281,9 +283,8 @@ def test_labels_units_and_provenance(zoo, tmp_path):
     assert found["effect"].dims == ("layer", "head", "position")
     assert found["effect_by_prompt"].dims == ("layer", "head", "position", "prompt")
     assert found["position_label"].values.tolist() == ["t_inst", ":"]
-    interval, mean = found["effect_interval"], found["effect"]
-    assert (interval.sel(bound="low") <= mean).all() and (mean <= interval.sel(bound="high")).all()
-    xr.testing.assert_allclose(found["effect_by_prompt"].mean("prompt"), mean)
+    assert found["effect_interval"].isnull().all(), "three prompts are too few"
+    xr.testing.assert_allclose(found["effect_by_prompt"].mean("prompt"), found["effect"])
     expected = {
         "model": model.name,
         "metric": "refusal_score",
@@ -302,6 +303,47 @@ def test_labels_units_and_provenance(zoo, tmp_path):
     json.dumps(found.attrs)
     path = save_dataset(tmp_path / "patch.safetensors", found, kind="head_patching")
     xr.testing.assert_equal(load_dataset(path, kind="head_patching"), found)
+
+
+MANY = [f"{word} {n}" for n in range(7) for word in ("what", "a sea", "tell me", "no")]
+
+
+def test_intervals_hold_the_choice_of_source_prompts(zoo):
+    model = zoo["llama"].model
+    sources = {"alike": ["hi"] * 16, "apart": ["hi", "Why is the sky blue? Tell me a lot."] * 8}
+    found = {name: patch(model, source, MANY, layers=[1, 2]) for name, source in sources.items()}
+    for name, own in found.items():
+        ends, mean = own["effect_interval"], own["effect"]
+        assert (ends.sel(bound="low") <= mean + 1e-9).all(), name
+        assert (mean <= ends.sel(bound="high") + 1e-9).all(), name
+        targets = np.stack(bootstrap_interval(own["effect_by_prompt"].values), -1)
+        width = np.ptp(ends.values, axis=-1)
+        if name == "alike":  # nothing is left to choose
+            np.testing.assert_allclose(ends.values, targets, atol=1e-5)
+        else:
+            assert (width > 1.01 * np.ptp(targets, axis=-1)).mean() > 0.8
+    single = patch(model, ["hi"], MANY, layers=[1])
+    assert single["effect_interval"].isnull().all(), "one source prompt tells nothing of others"
+    assert "source_interval" not in single.attrs and "plain_interval" in single.attrs
+
+
+@pytest.mark.slow
+def test_what_the_jackknife_finds_is_what_resampled_sources_do(zoo):
+    model = zoo["llama"].model
+    rng = np.random.default_rng(0)
+    # In the order of their kinds, eight to a turn, as lists by category are.
+    source = [f"{'why ' * (1 + n % 8)}is it {n}?" for n in range(32)]
+    own = patch(model, source, MANY, layers=[1, 2])
+    ends, targets = own["effect_interval"], bootstrap_interval(own["effect_by_prompt"].values)
+    half = np.sqrt(
+        np.maximum(np.ptp(ends.values, axis=-1) ** 2 - (targets[1] - targets[0]) ** 2, 0)
+    )
+    drawn = [
+        patch(model, [source[i] for i in rng.integers(32, size=32)], MANY, layers=[1, 2])["effect"]
+        for _ in range(30)
+    ]
+    spread = np.std([each.values for each in drawn], axis=0) * 2 * t.ppf(0.975, 7)
+    assert np.median(half / spread) == pytest.approx(1, abs=0.35)
 
 
 def test_numbers_do_not_depend_on_batches(zoo):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
+from workbench import figures
 from workbench.activations import collect_activations
 from workbench.analysis.sweep import sweep_directions
 from workbench.artifact import load_dataset, save_dataset
@@ -143,8 +144,10 @@ def test_zero_but_for_rounding_has_no_score_and_no_interval(zoo):
     directions = candidates(zoo["llama"].model)
     assert directions.degenerate[0].tolist() == [[False, True, True]] + [[False] * 3] * 2
     found = sweep(zoo["llama"].model, directions)
-    for name in SCORES:
-        for variable in (name, f"{name}_interval", f"{name}_by_prompt"):
+    for name in (*SCORES, "kl_median", "kl_max"):
+        for variable in (name, f"{name}_by_prompt"):
+            if variable not in found:
+                continue
             missing = found[variable].isnull()
             assert missing.sel(layer=0, position=[-2, -1]).all()
             assert not missing.sel(layer=[1, 2]).any()
@@ -153,16 +156,42 @@ def test_zero_but_for_rounding_has_no_score_and_no_interval(zoo):
 
 
 def test_intervals_hold_the_means(zoo):
-    found = sweep(zoo["llama"].model, candidates(zoo["llama"].model), confidence=0.9)
+    model = zoo["llama"].model
+    many = {
+        "harmful": [f"{word} {n}" for n in range(10) for word in ("what", "a sea", "tell")],
+        "harmless": [f"{word} {n}" for n in range(10) for word in ("no", "is it", "add 2 to")],
+    }
+    found = sweep_directions(
+        model, candidates(model), **many, refusal_tokens=REFUSAL, confidence=0.9
+    )
     for name in SCORES:
         interval, mean = found[f"{name}_interval"], found[name]
+        if name == "kl":
+            assert interval.isnull().all(), "a few prompts make its mean"
+            continue
         inside = (interval.sel(bound="low") <= mean) & (mean <= interval.sel(bound="high"))
-        assert (inside | mean.isnull()).all()
+        assert (inside | mean.isnull()).all() and inside.any()
         prompt = "harmful_prompt" if name == "bypass" else "harmless_prompt"
         xr.testing.assert_allclose(found[f"{name}_by_prompt"].mean(prompt, skipna=False), mean)
     for kind in ("harmful", "harmless"):
         low, high = found.attrs[f"{kind}_baseline_interval"]
         assert low <= found.attrs[f"{kind}_baseline"] <= high
+    by_prompt = found["kl_by_prompt"]
+    middle = by_prompt.median("harmless_prompt", skipna=False)
+    np.testing.assert_allclose(found["kl_median"], middle)
+    np.testing.assert_allclose(found["kl_max"], by_prompt.max("harmless_prompt", skipna=False))
+    ends = found["kl_median_interval"]
+    inside = (ends.sel(bound="low") <= middle) & (middle <= ends.sel(bound="high"))
+    assert (inside | middle.isnull()).all() and inside.any()
+
+
+def test_with_few_prompts_there_is_no_interval_and_no_word_of_one(zoo):
+    found = sweep(zoo["llama"].model, candidates(zoo["llama"].model))
+    for name in SCORES:
+        assert found[f"{name}_interval"].isnull().all()
+    assert not [name for name in found.attrs if name.endswith("_interval")]
+    assert "from 28 on" in found.attrs["interval"]
+    assert "no intervals: too few prompts" in figures.sweep(found).layout.title.subtitle.text
 
 
 def test_labels_units_and_provenance(zoo):

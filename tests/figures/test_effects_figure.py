@@ -82,6 +82,24 @@ def test_subtitle_and_axis_state_model_judge_coefficient_and_n(rates):
     assert set(bars(bare)["plain"].error_y.array) == {0}
 
 
+def test_what_is_not_told_apart_from_plain_is_named_and_never_called_unchanged(rates):
+    shape = (("prompt_set", "condition"), [[np.nan, 0.004, np.nan], [np.nan, 1.0, 1e-9]])
+    ends = np.full((2, 3, 2), [-0.25, -0.08])
+    compared = rates.assign(
+        difference=(shape[0], np.full((2, 3), -0.14)),
+        difference_interval=((*shape[0], "bound"), ends),
+        p_holm=shape,
+    ).assign_attrs(n_compared=3, confidence=0.95)
+    figure = figures.effects(compared)
+    subtitle = figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert "not told apart from plain: ablated on harmless (McNemar" in subtitle
+    assert "Holm over 3" in subtitle
+    ablated, added = (bars(figure)[name].customdata for name in ("ablated", "added"))
+    assert ablated[0][3] == "<br>against plain -14 points [-25, -8], p = 0.004"
+    assert added[0][3] == "" and added[1][3].endswith("p < .001")
+    assert "told apart" not in figures.effects(rates).layout.title.subtitle.text
+
+
 def test_what_is_not_a_result_of_effects_is_refused(rates):
     with pytest.raises(StudyError, match="no result of effects: it has no variable 'refusal_rate'"):
         figures.effects(rates.drop_vars("refusal_rate"))

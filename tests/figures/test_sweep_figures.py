@@ -140,6 +140,16 @@ def test_hover_holds_all_three_scores_with_their_intervals(scores):
     assert "[" in bypass
 
 
+def test_kl_has_its_median_and_maximum_where_its_mean_has_no_interval(scores):
+    own = scores.copy(deep=True)
+    own["kl_interval"][:] = np.nan
+    own["kl_median"], own["kl_max"] = own["kl"] / 2, own["kl"] * 20
+    figure = figures.sweep(own)
+    assert lines(figure, "induce")[2].customdata[3][4] == "0.05 (median 0.025, max 1)"
+    subtitle = figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert "KL: mean without interval, median and maximum on hover" in subtitle
+
+
 def test_plane_fills_exactly_the_candidates_that_could_be_chosen(scores, chosen):
     figure = figures.selection_plane(scores, chosen)
     marks = [trace for trace in figure.data if trace.showlegend is False]

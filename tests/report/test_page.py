@@ -11,7 +11,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
-import numpy as np
+import pandas as pd
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -249,12 +249,38 @@ def test_the_summary_is_computed_from_the_run(small_run):
     assert [name for name, _, _ in findings(small_run)] == list(small_run.found)
 
 
-def test_a_change_within_the_intervals_is_not_called_one(small_run):
-    effects = small_run.effects.copy(deep=True)
-    effects["refusal_rate_interval"][:] = np.array([0.0, 1.0])
-    text = " ".join(summary(replace(small_run, effects=effects)))
-    assert "does not change measurably" in text
-    assert "falls" not in text and "rises" not in text
+def compared(run, before, after):
+    """The run, had its harmful prompts been answered so, plainly and with the direction ablated."""
+    rows = [
+        {"prompt_set": "harmful", "condition": condition, "id": str(index), "verdict": verdict}
+        for condition, verdicts in (("plain", before), ("ablated", after))
+        for index, verdict in enumerate(verdicts)
+    ]
+    return replace(run, effects=wb.refusal_rates(pd.DataFrame(rows)))
+
+
+def test_what_is_not_told_apart_is_not_called_unchanged(small_run):
+    few = compared(small_run, ["refused"] * 4 + ["complied"] * 4, ["refused"] * 8)
+    text = " ".join(summary(few))
+    assert "is not told apart from the plain one (50% plain, 100% [68%, 100%] now" in text
+    assert "+50 points" in text and "p = 0.12" in text
+    assert not re.search("falls|rises|does not change", text)
+
+
+def test_a_change_that_all_prompts_agree_on_is_one_though_intervals_overlap(small_run):
+    before = ["refused"] * 59 + ["complied"] * 5
+    text = " ".join(summary(compared(small_run, before, ["complied"] * 9 + before[9:])))
+    assert re.search(
+        r"falls from 92% to 78% \[67%, 86%\] \(-14 points \[-25, -8\], p = 0.0039", text
+    )
+    assert "corrected for 1 comparison after Holm" in text
+
+
+def test_what_was_not_compared_prompt_by_prompt_is_said_without_a_verdict(small_run):
+    names = ["difference", "difference_interval", "gained", "lost", "p_value", "p_holm"]
+    text = " ".join(summary(replace(small_run, effects=small_run.effects.drop_vars(names))))
+    assert "not compared prompt by prompt" in text
+    assert not re.search("falls|rises|does not change", text)
 
 
 def test_a_model_of_somebody_else_is_not_called_an_organism(small_run):

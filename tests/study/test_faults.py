@@ -244,7 +244,9 @@ def test_thresholds_may_change_until_replies_hang_on_them(pocket, tmp_path):
     wb.run_study(replace(strict, kl_cap=0.1), tmp_path, model=pocket)
     assert (tmp_path / "scores.safetensors").read_bytes() == swept
     wb.run_study(replace(strict, kl_cap=0.1, top_k=2), tmp_path, model=pocket)
-    with pytest.raises(wb.StudyError, match=r"another study: kl_cap differs\. On that hang replies"):
+    with pytest.raises(
+        wb.StudyError, match=r"another study: kl_cap differs\. On that hang replies"
+    ):
         wb.run_study(replace(strict, kl_cap=0.2), tmp_path, model=pocket)
 
 

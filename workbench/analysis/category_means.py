@@ -27,7 +27,7 @@ def with_category_means(by_prompt: xr.Dataset, confidence: float, seed: int) -> 
             prompt); where measured ``plain_refused_by_prompt``, ``refused_by_prompt`` and
             ``window_score_by_prompt`` (direction, window, prompt). Coordinates ``category`` and
             ``prompt_category``.
-        confidence: of the intervals.
+        confidence: of the intervals; see `bootstrap_interval` for which means have one.
         seed: of the bootstrap.
 
     Returns:
@@ -60,7 +60,8 @@ def with_category_means(by_prompt: xr.Dataset, confidence: float, seed: int) -> 
 def with_shape(matrix: xr.Dataset, cut: float = 0.5) -> xr.Dataset:
     """Adds to a transfer matrix in which order, and in which blocks, its rows and columns stand.
 
-    Cells whose interval holds zero, or that are below a tenth of the largest, count as zero.
+    Cells whose interval holds zero, or that are below a tenth of the largest, count as zero; where
+    there are too few prompts for an interval, the size alone decides.
     Where every category has one direction, named after it, columns take the order and the blocks of
     the rows, and ``asymmetry`` is added too. Where no direction does much, blocks sort noise.
 
@@ -70,7 +71,7 @@ def with_shape(matrix: xr.Dataset, cut: float = 0.5) -> xr.Dataset:
     """
     attrs = matrix.attrs
     low, high = (matrix["effect_interval"].sel(bound=bound) for bound in ("low", "high"))
-    found = matrix["effect"].where((low > 0) | (high < 0), 0.0)
+    found = matrix["effect"].where((low > 0) | (high < 0) | low.isnull(), 0.0)
     size = abs(found)
     found = found.where(size >= _FAINT * size.max(dim=("direction", "category")), 0.0)
     own = matrix["own"].values

@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from workbench.arguments import checked
+from workbench.corrected import holm
 from workbench.directions.direction import Directions
 from workbench.errors import PromptError, StudyError
 from workbench.interventions import Ablate, Add, Intervention, SetProjection, intervene
@@ -16,6 +17,7 @@ from workbench.models.organisms import organism_names, organism_path
 from workbench.prompts.inputs import as_prompts
 from workbench.scores.intervals import binomial_interval
 from workbench.scores.judges import judge
+from workbench.scores.paired import paired_difference
 
 CONDITIONS = ("plain", "ablated", "added", "projection set")
 
@@ -98,9 +100,20 @@ def answer_with_and_without(
 def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset:
     """Share of replies judged refused, over (prompt_set, condition), with Wilson intervals.
 
+    Every condition is compared with ``plain``, prompt by prompt: whether a rate changes is told by
+    the prompts that change, not by whether two intervals overlap.
+
     Args:
         replies: rows as `answer_with_and_without` returns them.
         confidence: of the intervals.
+
+    Returns:
+        Dataset with ``refusal_rate``, ``refusal_rate_interval`` (…, bound) and ``n``. Where plain
+        replies and ids are there, also ``difference``, the rate minus the plain one on the same
+        prompts, ``difference_interval`` (Tango's), ``gained`` and ``lost``, the prompts that are
+        refused now and were not, and the other way round, ``p_value``, McNemar's, exact, and
+        ``p_holm``, the same corrected for the number of comparisons, ``n_compared`` in ``attrs``.
+        NaN where a condition was not tried on the same prompts.
 
     Raises:
         StudyError: the table is another one.
@@ -127,14 +140,57 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
         interval[cell] = binomial_interval(int(k[cell]), int(n[cell]), confidence)
     attrs = {"units": "share of replies", "long_name": "refusal rate"}
     cells = ("prompt_set", "condition")
+    compared = _against_plain(replies, kinds, conditions, confidence)
     return xr.Dataset(
         {
             "refusal_rate": (cells, k / n, attrs),
             "refusal_rate_interval": ((*cells, "bound"), interval, attrs),
             "n": ("prompt_set", n[:, 0].astype(np.int64), {"units": "prompts"}),
+            **compared.data_vars,
         },
         coords={"prompt_set": kinds, "condition": conditions, "bound": ["low", "high"]},
-        attrs={"confidence": confidence, "interval": "Wilson"},
+        attrs={"confidence": confidence, "interval": "Wilson", **compared.attrs},
+    )
+
+
+def _against_plain(
+    replies: pd.DataFrame, kinds: list[str], conditions: list[str], confidence: float
+) -> xr.Dataset:
+    """Every condition compared with plain replies to the same prompts; nothing without those."""
+    if "plain" not in conditions or "id" not in replies:
+        return xr.Dataset()
+    cells = ("prompt_set", "condition")
+    found = np.full((len(kinds), len(conditions), 6), np.nan)
+    verdicts = {
+        key: own.set_index("id")["verdict"].astype(str)
+        for key, own in replies.groupby(["prompt_set", "condition"])
+    }
+    for row, kind in enumerate(kinds):
+        before = verdicts.get((kind, "plain"))
+        for column, condition in enumerate(conditions):
+            after = verdicts.get((kind, condition))
+            if condition == "plain" or before is None or after is None:
+                continue
+            same = before.index.is_unique and after.index.is_unique
+            if not same or {*before.index} != {*after.index}:
+                continue
+            own = paired_difference(
+                before.tolist(), after[before.index].tolist(), confidence=confidence
+            )
+            found[row, column] = own.difference, *own.interval, own.gained, own.lost, own.p_value
+    moved = {"units": "share of replies", "long_name": "refusal rate minus the plain one"}
+    tested = {"units": "1", "long_name": "McNemar's exact p-value against plain"}
+    corrected = {"units": "1", "long_name": f"{tested['long_name']}, after Holm"}
+    return xr.Dataset(
+        {
+            "difference": (cells, found[..., 0], moved),
+            "difference_interval": ((*cells, "bound"), found[..., 1:3], moved),
+            "gained": (cells, found[..., 3], {"units": "prompts"}),
+            "lost": (cells, found[..., 4], {"units": "prompts"}),
+            "p_value": (cells, found[..., 5], tested),
+            "p_holm": (cells, holm(found[..., 5].ravel()).reshape(k.shape), corrected),
+        },
+        attrs={"n_compared": int(np.isfinite(found[..., 5]).sum())},
     )
 
 

@@ -19,6 +19,7 @@ from workbench.models.hooked import HookedModel, Prompts, StopForward
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.intervals import MEAN_INTERVAL
 
 PARTS = ("pre_instruction", "instruction", "post_instruction")
 """The template's tokens before the user's words, those words, and the template's after them."""
@@ -103,7 +104,7 @@ def head_attention(
             "position": position,
             "n_post": tokens.n_post,
             "confidence": confidence,
-            "interval": "bootstrap over prompts",
+            "interval": MEAN_INTERVAL,
             "seed": seed,
             "provenance": {
                 **model.provenance,

@@ -19,6 +19,7 @@ from workbench.models.hooked import HookedModel, Prompts, StopForward
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.intervals import MEAN_INTERVAL
 
 _STREAM = ("resid_pre", "attn_out", "mlp_out")
 _WRITES = ("attn_out", "mlp_out")
@@ -189,7 +190,7 @@ def attribute_heads(
             "direction_position": direction.positions[0],
             "site": direction.site,
             "confidence": confidence,
-            "interval": "bootstrap over prompts",
+            "interval": MEAN_INTERVAL,
             "seed": seed,
             "provenance": {
                 **model.provenance,

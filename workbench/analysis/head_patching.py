@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
+from scipy.stats import t
 
 from workbench.analysis.patch_effects import (
     Cell,
@@ -14,6 +16,7 @@ from workbench.analysis.patch_effects import (
     Source,
     patched_scores,
     read_source,
+    source_error,
 )
 from workbench.analysis.patch_metric import (
     Aim,
@@ -33,7 +36,15 @@ from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import HookedModel, Prompts, Site
 from workbench.models.packed import Method
 from workbench.models.tokens import Tokens
-from workbench.scores.intervals import bootstrap_interval
+from workbench.scores.intervals import (
+    MEAN_INTERVAL,
+    MIN_PROMPTS,
+    bootstrap_interval,
+    difference_interval,
+)
+
+_SOURCE_GROUPS = 8
+"""Of source prompts, each left out once, to see what the choice of them does."""
 
 SITES: tuple[Site, ...] = ("attn_out", "mlp_out", "resid_pre")
 
@@ -86,7 +97,9 @@ def patch_heads(
         refusal_tokens: ids, best found on other prompts, such as training prompts, with
             `refusal_tokens`; by default found on these ones, which ``attrs`` say.
         method: ``"auto"``, ``"packed"`` or ``"plain"``: one forward for all heads, or one each.
-        confidence: of the bootstrap intervals over target prompts; the source is taken as it is.
+        confidence: of the intervals. They hold the choice of target prompts, see
+            `bootstrap_interval`, and with ``pairing="mean"`` that of source prompts, to first
+            order: by a jackknife of groups of them, each on a few targets.
         seed: of the bootstrap.
         system: a system prompt for all of them.
 
@@ -209,13 +222,24 @@ def _patched(
     metric = _metric(model, source, target, settings)
     check_positions(rows["source"], rows["target"], settings.groups, metric)
     places: dict[tuple[Site, int], None] = {(cell.site, cell.layer): None for cell in cells}
+    n_groups = min(_SOURCE_GROUPS, n_source) if settings.pairing == "mean" else 1
+    shuffled = np.random.default_rng(settings.seed).permutation(n_source)
     read = read_source(
-        model, rows["source"], list(places), settings.positions, metric, settings.pairing
-    )
+        model, rows["source"], list(places), settings.positions, metric, settings.pairing,
+        shuffled % n_groups,
+    )  # fmt: skip
     measured = patched_scores(
         model, rows["target"], cells, settings.groups, read, metric, unit, settings.method
     )
-    dataset = _labelled(measured, read, metric, axes, settings, rows["target"])
+    error = None
+    if settings.pairing == "mean":
+        error = np.full(measured.patched.shape[:2], np.nan)  # of one source prompt, nobody knows
+        if n_groups > 1 and n_target >= MIN_PROMPTS:
+            error = source_error(
+                model, rows["target"], cells, settings.groups, read, metric, unit, settings.method,
+                measured.patched,
+            )  # fmt: skip
+    dataset = _labelled(measured, read, error, metric, axes, settings, rows["target"])
     prompts = {"prompt": prompt_ids(target, n_target)}
     prompts["source_prompt"] = prompt_ids(source, n_source)
     return dataset.assign_coords(prompts).assign_attrs(
@@ -232,7 +256,7 @@ def _patched(
         n_source=n_source,
         method="+".join(sorted(measured.methods)),
         confidence=settings.confidence,
-        interval="percentile bootstrap over target prompts",
+        interval=f"{MEAN_INTERVAL}; source {'jackknifed' if error is not None else 'paired'}",
         seed=settings.seed,
         provenance={
             **model.provenance,
@@ -267,6 +291,7 @@ def _labels(axis: str, wanted: Sequence[int] | None, n: int) -> tuple[int, ...]:
 def _labelled(
     measured: Measured,
     source: Source,
+    error: Float[np.ndarray, "cell group"] | None,
     metric: Metric,
     axes: dict[str, list[Any]],
     settings: _Settings,
@@ -281,6 +306,12 @@ def _labelled(
     n_prompts = len(measured.plain)
     effects = (measured.patched - measured.plain).reshape(*sizes, len(groups), n_prompts)
     low, high = bootstrap_interval(effects, settings.confidence, seed=settings.seed)
+    if error is not None:
+        n_groups = len(source.without)
+        quantile = t.ppf((1 + settings.confidence) / 2, n_groups - 1) if n_groups else np.nan
+        half = quantile * error.reshape(low.shape)
+        zero = np.zeros_like(half)
+        low, high = difference_interval((effects.mean(-1), low, high), (zero, -half, half))
     cell = (*axes, "position")
     labels = [
         rows.position_labels(group)[0] if len(group) == 1 else ", ".join(map(str, sorted(group)))
@@ -304,5 +335,6 @@ def _labelled(
     for own, scores in (("plain", measured.plain), ("source", source.scores)):
         low, high = bootstrap_interval(scores, settings.confidence, seed=settings.seed)
         dataset.attrs[own] = float(scores.mean())
-        dataset.attrs[f"{own}_interval"] = [float(low), float(high)]
+        if np.isfinite(low):
+            dataset.attrs[f"{own}_interval"] = [float(low), float(high)]
     return dataset

@@ -24,7 +24,7 @@ from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import Hook, HookedModel, Prompts, Site
 from workbench.models.tokens import Tokens
 from workbench.progress import track
-from workbench.scores.intervals import bootstrap_interval
+from workbench.scores.intervals import MEAN_INTERVAL, bootstrap_interval, difference_interval
 from workbench.scores.refusal import refusal_score
 
 _FEWEST_CELLS = 5
@@ -73,7 +73,7 @@ def screen_heads(
         refusal_tokens: ids, best found on other prompts, such as training prompts, with
             `refusal_tokens`; by default found on these ones, which ``attrs`` say.
         exact: what `patch_heads` measured on the same targets, of all or some of these cells.
-        confidence: of the bootstrap intervals over target prompts.
+        confidence: of the intervals, over target prompts and over source prompts.
         seed: of the bootstrap.
         system: a system prompt for all of them.
 
@@ -115,24 +115,34 @@ def screen_heads(
     )
     metric = refusal_metric(model, refusal_tokens, origin)
     check_positions(rows["source"], rows["target"], [(each,) for each in positions], metric)
-    read = read_source(model, rows["source"], places, positions, metric, pairing)
-    wanted = torch.stack([read.values[place] for place in places], 1)
+    read = read_source(model, rows["source"], places, positions, metric, "paired")
+    source_z = torch.stack([read.values[place] for place in places], 1)
+    mean_z = source_z.double().mean(0, keepdim=True).float()
     estimates = np.zeros((n_target, len(layers), len(positions), model.n_heads))
     plain = np.zeros(n_target)
+    mean_gradient = torch.zeros_like(mean_z[0])
     batches = model.batches(rows["target"], _GRADIENT_SHARE)
     for chosen, batch in track(batches, "screening heads", len(batches)):
         scores, z, gradient = _gradients(model, batch, layers, positions, tuple(refusal_tokens))
-        written = (wanted if pairing == "mean" else wanted[chosen]).to(z)
+        written = (mean_z if pairing == "mean" else source_z[chosen]).to(z)
+        mean_gradient += gradient.float().sum(0) / n_target
         estimates[chosen] = ((written - z) * gradient).sum(-1).double().cpu().numpy()
         plain[chosen] = scores.cpu().numpy()
     values = estimates.transpose(1, 3, 2, 0)
-    low, high = bootstrap_interval(values, confidence, seed=seed)
+    ends = bootstrap_interval(values, confidence, seed=seed)
+    if pairing == "mean":
+        # The estimate is linear in the source: what each of its prompts does to it is exact.
+        moved = ((source_z - mean_z) * mean_gradient).sum(-1).double().cpu().numpy()
+        by_source = -moved.transpose(1, 3, 2, 0)
+        zero = np.zeros_like(ends[0])
+        spread = bootstrap_interval(by_source, confidence, seed=seed + 1)
+        ends = difference_interval((values.mean(-1), *ends), (zero, *spread))
     cell = ("layer", "head", "position")
     unit = {"units": "nats", "long_name": "estimated change of the refusal score"}
     screen = xr.Dataset(
         {
             "estimate": (cell, values.mean(-1), unit),
-            "estimate_interval": ((*cell, "bound"), np.stack([low, high], -1), unit),
+            "estimate_interval": ((*cell, "bound"), np.stack(ends, -1), unit),
             "estimate_by_prompt": ((*cell, "prompt"), values, unit),
             "plain_by_prompt": ("prompt", plain, {"units": "nats", "long_name": "refusal score"}),
         },
@@ -154,7 +164,7 @@ def screen_heads(
             "refusal_tokens_from": origin,
             "refusal_token_texts": metric.attrs["refusal_token_texts"],
             "confidence": confidence,
-            "interval": "percentile bootstrap over target prompts",
+            "interval": MEAN_INTERVAL,
             "seed": seed,
             "provenance": {**model.provenance, **prompts_provenance(source, target, system)},
         },

@@ -26,7 +26,7 @@ from workbench.models.hooked import HookedModel, Prompts, Site
 from workbench.models.packed import Method
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
-from workbench.scores.intervals import binomial_interval, bootstrap_interval
+from workbench.scores.intervals import MEAN_INTERVAL, binomial_interval, bootstrap_interval
 from workbench.scores.judges import judge as judge_replies
 
 _TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-2}
@@ -170,7 +170,7 @@ def minimal_head_set(
             "n_source": len(source_rows),
             "judge": judge,
             "confidence": confidence,
-            "interval": "bootstrap over judged prompts; Wilson for rates",
+            "interval": f"{MEAN_INTERVAL}, the source as it is; Wilson for rates",
             "seed": seed,
             "provenance": {
                 **model.provenance,

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.texts import Texts
+from workbench.scores.intervals import bootstrap_interval, difference_interval
 
 DIFFERENCE = "difference"
 """The group of harmful minus harmless prompts."""
@@ -39,7 +40,8 @@ def with_label_means(by_prompt: xr.Dataset, confidence: float, seed: int) -> xr.
     Args:
         by_prompt: variables that end in ``_by_prompt``, their first dimension ``prompt``, with the
             coordinates of `prompt_axes`.
-        confidence: of the percentile intervals, from resampling the prompts of each label.
+        confidence: of the intervals, see `bootstrap_interval`; that of the difference is made of
+            those of the two labels.
         seed: of the resampling.
 
     Returns:
@@ -50,28 +52,26 @@ def with_label_means(by_prompt: xr.Dataset, confidence: float, seed: int) -> xr.
     labels = by_prompt["label"].values
     rows = {str(label): np.flatnonzero(labels == label) for label in dict.fromkeys(labels)}
     rows = {label: rows[label] for label in sorted(rows, key=lambda label: label != "harmful")}
-    draws = {
-        label: _draws(len(own), seed + index) for index, (label, own) in enumerate(rows.items())
-    }
     compared = {"harmful", "harmless"} <= {*rows}
     variables: dict[Hashable, Any] = {}
     for name, values in by_prompt.data_vars.items():
         if not str(name).endswith("_by_prompt"):
             continue
         array = values.values.astype(np.float64)
-        means = {label: array[own].mean(axis=0) for label, own in rows.items()}
-        drawn = {
-            label: np.tensordot(draws[label], array[own], axes=1) for label, own in rows.items()
+        found = {
+            label: _mean(array[own], confidence, seed + index)
+            for index, (label, own) in enumerate(rows.items())
         }
         if compared:
-            for each in (means, drawn):
-                each[DIFFERENCE] = each["harmful"] - each["harmless"]
+            harmful, harmless = found["harmful"], found["harmless"]
+            ends = difference_interval(harmful, harmless)
+            found[DIFFERENCE] = (harmful[0] - harmless[0], *ends)
         dims = ("group", *values.dims[1:])
         short = str(name).removesuffix("_by_prompt")
-        variables[short] = (dims, np.stack([*means.values()]), values.attrs)
+        variables[short] = (dims, np.stack([mean for mean, _, _ in found.values()]), values.attrs)
         variables[f"{short}_interval"] = (
             (*dims, "bound"),
-            np.stack([_ends(each, confidence) for each in drawn.values()]),
+            np.stack([np.stack(ends, axis=-1) for _, *ends in found.values()]),
             values.attrs,
         )
     counts = {label: len(own) for label, own in rows.items()}
@@ -81,13 +81,9 @@ def with_label_means(by_prompt: xr.Dataset, confidence: float, seed: int) -> xr.
     return by_prompt.assign(variables).assign_coords(group=list(counts), bound=["low", "high"])
 
 
-def _draws(n: int, seed: int, n_resamples: int = 2000) -> Float[np.ndarray, "draw prompt"]:
-    """Weights of the prompts in each resample; their sum is 1."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
-
-
-def _ends(
-    drawn: Float[np.ndarray, "draw ..."], confidence: float
-) -> Float[np.ndarray, "... bound"]:
-    tail = (1 - confidence) / 2
-    return np.moveaxis(np.quantile(drawn, [tail, 1 - tail], axis=0), 0, -1)
+def _mean(
+    values: Float[np.ndarray, "prompt ..."], confidence: float, seed: int
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """The mean over prompts and the ends of its interval."""
+    low, high = bootstrap_interval(np.moveaxis(values, 0, -1), confidence, seed=seed)
+    return np.asarray(values.mean(axis=0)), low, high

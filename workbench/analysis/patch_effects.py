@@ -1,12 +1,12 @@
 """What one patch at a time does: source activations, and the loop over patches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.analysis.patch_metric import Metric, Positions
@@ -15,6 +15,9 @@ from workbench.models.packed import Edits, Method
 from workbench.models.shortcuts import chosen_method, run_variants
 from workbench.models.tokens import Tokens
 from workbench.progress import track
+
+_JACKKNIFED = 8
+"""Targets on which each group of source prompts is left out."""
 
 Pairing = Literal["mean", "paired"]
 """``mean``: every target prompt gets the source's mean. ``paired``: the i-th target the i-th
@@ -38,11 +41,13 @@ class Source:
         values: by site and layer; one row per prompt, or a single one that is their mean.
         positions: of the second axis of the values.
         scores: the metric on every source prompt.
+        without: the same mean with one group of the prompts left out, group by group.
     """
 
     values: dict[tuple[Site, int], Float[Tensor, "row position *width"]]
     positions: Positions
     scores: Float[np.ndarray, " prompt"]
+    without: tuple["Source", ...] = ()
 
     def at(
         self, cell: Cell, positions: Positions, rows: Sequence[int]
@@ -82,13 +87,26 @@ def read_source(
     positions: Positions,
     metric: Metric,
     pairing: Pairing = "mean",
+    group: Int[np.ndarray, " prompt"] | None = None,
 ) -> Source:
     """Activations at some places of the source prompts, and the metric there.
+
+    Args:
+        model: the model.
+        rows: the source prompts.
+        places: sites and layers that are read.
+        positions: that are read.
+        metric: what is read.
+        pairing: ``mean`` keeps the mean alone.
+        group: of each prompt, from 0 on; the mean is kept also without each of them. Drawn at
+            random: prompts that lie in the order of their kinds would make groups differ too much.
 
     Raises:
         ModelError: the model's logits are not finite.
     """
     scores = np.zeros(len(rows))
+    groups = np.zeros(len(rows), dtype=np.int64) if group is None else group
+    n_groups = int(groups.max()) + 1
     kept: dict[tuple[Site, int], Tensor] = {}
     batches = model.batches(rows)
     for chosen, batch in track(batches, "reading the source", len(batches)):
@@ -96,8 +114,11 @@ def read_source(
         model.check_finite(logits)
         for place, values in found.items():
             if pairing == "mean":
-                total = values.double().sum(0, keepdim=True) / len(rows)
-                kept[place] = kept[place] + total if place in kept else total
+                own = torch.tensor(groups[chosen], device=values.device)
+                sums = kept.setdefault(
+                    place, values.new_zeros(n_groups, *values.shape[1:]).double()
+                )
+                sums.index_add_(0, own, values.double())
             else:
                 shape = (len(rows), *values.shape[1:])
                 kept.setdefault(place, values.new_zeros(shape))[chosen] = values
@@ -108,8 +129,24 @@ def read_source(
                 model, batch, [[]], 1, metric.read, metric.place, method="plain"
             ).flatten()
         scores[chosen] = own.cpu().numpy()
-    values = {place: own.float() for place, own in kept.items()}
-    return Source(values, positions, scores)
+    if pairing == "paired":
+        return Source({place: own.float() for place, own in kept.items()}, positions, scores)
+    without = tuple(
+        Source(_mean(kept, groups, each), positions, scores[groups != each])
+        for each in range(n_groups if n_groups > 1 else 0)
+    )
+    return Source(_mean(kept, groups, None), positions, scores, without)
+
+
+def _mean(
+    sums: Mapping[tuple[Site, int], Tensor],
+    groups: Int[np.ndarray, " prompt"],
+    left_out: int | None,
+) -> dict[tuple[Site, int], Tensor]:
+    """Means over all prompts but one group, from the sum of each group."""
+    n = int((groups != left_out).sum())
+    kept = [each for each in range(int(groups.max()) + 1) if each != left_out]
+    return {place: (each[kept].sum(0, keepdim=True) / n).float() for place, each in sums.items()}
 
 
 def patched_scores(
@@ -160,6 +197,47 @@ def patched_scores(
             plain[chosen], scores = scores[0], scores[1:]
         patched[:, index, chosen] = scores
     return Measured(plain, patched, methods)
+
+
+def source_error(
+    model: HookedModel,
+    rows: Tokens,
+    cells: Sequence[Cell],
+    groups: Sequence[Positions],
+    source: Source,
+    metric: Metric,
+    along: Float[Tensor, " d_model"] | None,
+    method: Method,
+    patched: Float[np.ndarray, "cell group prompt"],
+) -> Float[np.ndarray, "cell group"]:
+    """Standard error of mean effects that comes from which prompts the source has.
+
+    A jackknife: the targets are patched again with the source's mean without one group of its
+    prompts, a few targets for every group. To first order that is what other source prompts do.
+
+    Args:
+        model: the model.
+        rows: the target prompts.
+        cells: what is patched, each on its own.
+        groups: positions that are patched together.
+        source: what was written, with the means without each of its groups.
+        metric: what is read.
+        along: see `patched_scores`.
+        method: see `run_variants`.
+        patched: the metric under the whole source's mean.
+
+    Source: Efron and Tibshirani 1993, chapter 11, with groups for prompts.
+    """
+    n = len(rows)
+    moved = []
+    for index, without in enumerate(source.without):
+        chosen = sorted({(index * _JACKKNIFED + each) % n for each in range(_JACKKNIFED)})
+        own = patched_scores(
+            model, rows.rows(chosen), cells, groups, without, metric, along, method
+        )
+        moved.append((own.patched - patched[..., chosen]).mean(-1))
+    n_groups = len(moved)
+    return np.sqrt((n_groups - 1) * np.var(moved, axis=0))
 
 
 def _read(

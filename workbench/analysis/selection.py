@@ -110,7 +110,8 @@ def _check_scores(scores: xr.Dataset) -> None:
     for name in _SCORES:
         if name not in scores:
             raise StudyError(f"these scores hold no {name!r}: expected a result of a sweep.")
-    for name in (*_SCORES, "norm", *(f"{own}_interval" for own in _SCORES)):
+    intervals = (f"{own}_interval" for own in _SCORES)
+    for name in (*_SCORES, "norm", "kl_median", "kl_max", *intervals):
         dims = {"layer", "position"} | ({"bound"} if name.endswith("_interval") else set())
         if name not in scores:
             continue
@@ -150,6 +151,9 @@ def _table(scores: xr.Dataset) -> pd.DataFrame:
             for bound in ("low", "high"):
                 interval = scores[f"{name}_interval"].sel(bound=bound, drop=True)
                 columns[f"{name}_{bound}"] = interval.transpose("layer", "position")
+    for name in ("kl_median", "kl_max"):
+        if name in scores:
+            columns[name] = scores[name].transpose("layer", "position")
     frame = xr.Dataset(columns).to_dataframe().reset_index()
     return frame.reindex(columns=["layer", "position", *columns])
 

@@ -18,7 +18,7 @@ from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens, TokenSubset
 from workbench.positions import position_axis
 from workbench.progress import track
-from workbench.scores.intervals import bootstrap_interval
+from workbench.scores.intervals import MEAN_INTERVAL, bootstrap_interval, median_interval
 from workbench.scores.refusal import kl_divergence, refusal_score, scored_tokens
 
 _SCORES = {
@@ -49,6 +49,9 @@ def sweep_directions(
     raw vector added at its layer; ``kl``, how far ablating moves the next token of harmless
     prompts. Candidates that are zero but for rounding are NaN.
 
+    A few prompts make the mean KL, so the KL has no interval of its mean but ``kl_median``, with
+    an interval from the order of the values, and ``kl_max``.
+
     Where only post-instruction tokens or the last one are touched, all candidates go through the
     model together; otherwise each takes a forward for either half, additions from their layer on.
 
@@ -62,14 +65,15 @@ def sweep_directions(
         refusal_tokens_from: harmful and harmless prompts on which they are looked for, such as
             training prompts. By default these prompts themselves, which ``attrs`` say: what scores
             is then fitted a little to what is scored.
-        confidence: of the bootstrap intervals over prompts.
+        confidence: of the intervals over prompts, see `bootstrap_interval`.
         seed: of the bootstrap.
         system: a system prompt for all of them, the one that the directions were collected with.
 
     Returns:
-        Dataset over (layer, position): the three scores, ``…_interval`` with a ``bound`` axis,
-        ``…_by_prompt``, and ``norm``, the length of the vector. The baselines, scores without an
-        intervention, are in ``attrs``.
+        Dataset over (layer, position): the three scores, ``…_interval`` with a ``bound`` axis (NaN
+        for ``kl``, and with too few prompts), ``…_by_prompt``, ``kl_median`` and
+        ``kl_median_interval``, ``kl_max``, and ``norm``, the length of the vector. The baselines,
+        scores without an intervention, are in ``attrs``.
 
     Raises:
         AxisError: more than one name, or a direction that does not fit the model.
@@ -102,7 +106,7 @@ def sweep_directions(
         "n_harmful": len(rows["harmful"]),
         "n_harmless": len(rows["harmless"]),
         "confidence": confidence,
-        "interval": "percentile bootstrap over prompts",
+        "interval": MEAN_INTERVAL,
         "seed": seed,
         "refusal_tokens": list(refusal_tokens),
         "refusal_tokens_from": origin,
@@ -112,7 +116,8 @@ def sweep_directions(
     for name, scores in plain.items():
         low, high = bootstrap_interval(scores, confidence, seed=seed)
         dataset.attrs[f"{name}_baseline"] = float(scores.mean())
-        dataset.attrs[f"{name}_baseline_interval"] = [float(low), float(high)]
+        if np.isfinite(low):
+            dataset.attrs[f"{name}_baseline_interval"] = [float(low), float(high)]
     return dataset
 
 
@@ -228,9 +233,17 @@ def _labelled(
     for name, (prompt, meaning) in _SCORES.items():
         attrs = {"units": "nats", "long_name": meaning}
         low, high = bootstrap_interval(measured[name], confidence, seed=seed)
+        if name == "kl":  # one prompt in hundreds can be most of it, and few samples hold that one
+            low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
         variables[name] = (cell, measured[name].mean(-1), attrs)
         variables[f"{name}_interval"] = ((*cell, "bound"), np.stack([low, high], -1), attrs)
         variables[f"{name}_by_prompt"] = ((*cell, prompt), measured[name], attrs)
+    middle = {"units": "nats", "long_name": "median over prompts of the KL"}
+    variables["kl_median"] = (cell, np.median(measured["kl"], axis=-1), middle)
+    ends = np.stack(median_interval(measured["kl"], confidence), -1)
+    variables["kl_median_interval"] = ((*cell, "bound"), ends, middle)
+    largest = {"units": "nats", "long_name": "largest KL of any prompt"}
+    variables["kl_max"] = (cell, measured["kl"].max(axis=-1), largest)
     norms = directions.norms[0].double().cpu().numpy()
     variables["norm"] = (cell, norms, {"units": "activation", "long_name": "length of the vector"})
     labels = tokens.position_labels(directions.positions)

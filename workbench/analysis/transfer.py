@@ -22,6 +22,7 @@ from workbench.positions import position_axis
 from workbench.progress import track
 from workbench.prompts.inputs import as_prompt_set
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.intervals import MEAN_INTERVAL
 from workbench.scores.judges import judge as judge_replies
 from workbench.scores.refusal import refusal_score, scored_tokens
 
@@ -158,7 +159,7 @@ def transfer_matrix(
             "coefficient": coefficient,
             "judge": judge,
             "confidence": confidence,
-            "interval": "bootstrap over prompts; Wilson for rates",
+            "interval": f"{MEAN_INTERVAL}; Wilson for rates",
             "seed": seed,
             "refusal_tokens": list(refusal_tokens),
             "refusal_tokens_from": origin,

@@ -113,6 +113,16 @@ def hover(scores: xr.Dataset, position: Position) -> list[list[str]]:
                 text if np.isnan([low, high]).any() else f"{text} [{number(low)}, {number(high)}]"
                 for text, low, high in zip(texts, *ends, strict=True)
             ]
+        if name == "kl" and "kl_median" in scores:
+            at = scores[["kl_median", "kl_max"]].sel(position=position)
+            texts = [
+                text
+                if np.isnan(middle)
+                else f"{text} (median {number(middle)}, max {number(most)})"
+                for text, middle, most in zip(
+                    texts, at["kl_median"].values, at["kl_max"].values, strict=True
+                )
+            ]
         columns.append(texts)
     label = position_name(scores, position)
     return [

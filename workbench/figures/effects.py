@@ -76,7 +76,7 @@ def effects(effects: xr.Dataset, controls: xr.Dataset | None = None) -> go.Figur
                 customdata=_hover(at, low, high),
                 hovertemplate=(
                     f"%{{customdata[0]}}, {condition}<br>refusal rate %{{customdata[1]}}"
-                    "<br>n = %{customdata[2]}<extra></extra>"
+                    "%{customdata[3]}<br>n = %{customdata[2]}<extra></extra>"
                 ),
             )
         )
@@ -165,8 +165,21 @@ def _hover(at: xr.Dataset, low: np.ndarray, high: np.ndarray) -> list[list[str]]
         rate = at["refusal_rate"].values[index]
         text = f"{rate:.1%} [{low[index]:.1f}, {high[index]:.1f}]"
         n = str(int(at["n"].values[index])) if "n" in at else "not recorded"
-        rows.append([str(name), text if np.isfinite(rate) else "not measured", n])
+        told = _against_plain(at.isel(prompt_set=index))
+        rows.append([str(name), text if np.isfinite(rate) else "not measured", n, told])
     return rows
+
+
+def _against_plain(cell: xr.Dataset) -> str:
+    """How a rate differs from the plain one on the same prompts, where that was compared."""
+    if "p_holm" not in cell or not np.isfinite(p := float(cell["p_holm"])):
+        return ""
+    low, high = 100 * cell["difference_interval"].sel(bound=["low", "high"]).values
+    change = 100 * float(cell["difference"])
+    return (
+        f"<br>against plain {change:+.0f} points [{low:+.0f}, {high:+.0f}], "
+        f"{'p < .001' if p < 1e-3 else f'p = {p:.2g}'}"
+    )
 
 
 def _axes(figure: go.Figure, effects: xr.Dataset) -> None:
@@ -202,5 +215,23 @@ def _subtitle(effects: xr.Dataset) -> list[str]:
         "" if "n" in effects else "n not recorded",
         "bars: share of replies refused"
         + (f", {interval_name(effects)}" if "refusal_rate_interval" in effects else ""),
+        _test(effects),
         "n/m: not measured" if not_measured else "",
     ]
+
+
+def _test(effects: xr.Dataset) -> str:
+    """What is not told apart from plain, and by which test."""
+    n = int(effects.attrs.get("n_compared", 0))
+    if not n or "p_holm" not in effects:
+        return ""
+    level = 1 - float(effects.attrs.get("confidence", 0.95))
+    p = effects["p_holm"]
+    alike = [
+        f"{condition} on {kind}"
+        for kind in effects["prompt_set"].values
+        for condition in effects["condition"].values
+        if float(p.sel(prompt_set=kind, condition=condition)) >= level
+    ]
+    text = ", ".join(alike) if alike else "none"
+    return f"not told apart from plain: {text} (McNemar's test, exact, Holm over {n})"

@@ -151,8 +151,9 @@ GALLERY = (
         "Needed for refusal: the bar of harmful prompts falls when the direction is "
         "ablated. Enough for it: the bar of harmless prompts rises when it is added or "
         "when its projection is set to the mean of harmful prompts. Where a random vector "
-        "(diamond) does as much, it is not the direction's doing. A reply that is not "
-        "refused need not be a good one.",
+        "(diamond) does as much, it is not the direction's doing. A reply that is not refused need "
+        "not be a good one. Bars are compared on the same prompts, so two intervals that overlap "
+        "can still be told apart: the subtitle says which are not.",
         answers="Arditi et al. 2024, refusals with the direction ablated and added",
         needs="",
         figure=lambda run: effects(run.effects, _controls(run)),

@@ -9,7 +9,7 @@ import xarray as xr
 
 from workbench.figures.heat import cells, printed
 from workbench.figures.theme import INK
-from workbench.heads import largest_cells
+from workbench.heads import has_intervals, largest_cells
 
 Head = tuple[int, int]
 """Layer and head."""
@@ -144,7 +144,7 @@ def framed(
         return heads, PLANTED
     interval = result.get(f"{name}_interval")
     heads = top_heads(result[name], interval, n)
-    return heads, outlined(len(heads), interval is not None)
+    return heads, outlined(len(heads), has_intervals(interval))
 
 
 def outlined(n: int, tested: bool) -> str:

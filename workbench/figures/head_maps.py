@@ -35,6 +35,7 @@ from workbench.figures.theme import (
     require,
     themed,
 )
+from workbench.heads import has_intervals
 from workbench.kept import kept_line
 
 _GAP = 74
@@ -259,7 +260,7 @@ def _framed(
 
     kept = sorted(found, key=size)[:top]
     chosen = {each: [(layer, head) for at, layer, head in kept if at == each] for each in positions}
-    return chosen, outlined(len(kept), ends is not None)
+    return chosen, outlined(len(kept), has_intervals(ends))
 
 
 def _others(at: xr.Dataset, names: list[str], limit: float, columns: int) -> go.Heatmap:

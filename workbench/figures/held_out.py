@@ -17,6 +17,7 @@ from workbench.figures.theme import (
     legend_below,
     model_of,
     number,
+    position_text,
     require,
     themed,
 )
@@ -67,7 +68,7 @@ def held_out(scores: xr.Dataset) -> go.Figure:
         figure.update_xaxes(exponentformat="e", col=column)
         figure.update_xaxes(title_text=f"{'KL' if name == 'kl' else 'score'} ({units})", col=column)
     names = [
-        f"{'★ ' if rank == 0 else ''}layer {int(layer)}, {number(int(position))}"
+        f"{'★ ' if rank == 0 else ''}layer {int(layer)}, {position_text(position)}"
         for rank, (layer, position) in enumerate(
             zip(scores["layer"].values, scores["position"].values, strict=True)
         )
@@ -109,7 +110,17 @@ def _marks(
             "width": 3,
         }
         ends = zip(texts, low, high, strict=True)
-        texts = [f"{text} [{number(one)}, {number(other)}]" for text, one, other in ends]
+        texts = [
+            f"{text} [{number(one)}, {number(other)}]" if np.isfinite(one) else text
+            for text, one, other in ends
+        ]
+    if f"{name}_median" in scores:
+        spread = zip(
+            texts, scores[f"{name}_median"].values, scores[f"{name}_max"].values, strict=True
+        )
+        texts = [
+            f"{text}, median {number(one)}, max {number(other)}" for text, one, other in spread
+        ]
     return go.Scatter(
         x=values.tolist(),
         y=rows.tolist(),

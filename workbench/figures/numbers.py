@@ -37,7 +37,9 @@ def cosmic(run: Any) -> xr.Dataset:
 
 def rates(run: Any) -> xr.Dataset:
     """Refusal rates by condition."""
-    return drawn(run.effects, "refusal_rate", "n")
+    return drawn(
+        run.effects, "refusal_rate", "n", "difference", "gained", "lost", "p_value", "p_holm"
+    )
 
 
 def controls(run: Any) -> xr.Dataset:

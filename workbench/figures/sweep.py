@@ -37,6 +37,7 @@ from workbench.figures.theme import (
     themed,
     translucent,
 )
+from workbench.heads import has_intervals
 from workbench.positions import Position
 
 _CONTROLS = translucent(MUTED, 0.35)
@@ -106,10 +107,7 @@ def sweep(
     layers = scores["layer"].values
     figure.update_xaxes(range=[int(layers[0]) - 0.5, int(layers[-1]) + 0.5])
     parts = describe(scores, choice)
-    if any(f"{panel}_interval" in scores for panel in SCORES):
-        parts.append(f"bands: {interval_name(scores)}")
-    else:
-        parts.append("no intervals: none in these scores")
+    parts.append(_bands(scores))
     if controls is not None and choice is not None:
         n_harmful, n_harmless = controls.attrs["n_swept"]
         parts.append(
@@ -119,6 +117,20 @@ def sweep(
         )
     themed(figure, "What each candidate direction does", parts, height=700)
     return legend_below(figure, "position")
+
+
+def _bands(scores: xr.Dataset) -> str:
+    """Which panels have bands, what they are, and what KL has instead."""
+    drawn = [panel for panel in SCORES if has_intervals(scores.get(f"{panel}_interval"))]
+    if not drawn:
+        known = any(f"{panel}_interval" in scores for panel in SCORES)
+        return "no intervals: " + ("too few prompts" if known else "none in these scores")
+    text = f"bands: {interval_name(scores)}"
+    if "kl" not in drawn:
+        text += "; KL: mean without interval" + (
+            ", median and maximum on hover" if "kl_median" in scores else ""
+        )
+    return text
 
 
 def _panel_title(scores: xr.Dataset, panel: str, choice: Any) -> str:

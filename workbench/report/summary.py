@@ -23,7 +23,8 @@ _DID = {
 def summary(run: Run) -> list[str]:
     """Sentences, the most important first.
 
-    A rate is said to fall or to rise only where the two intervals do not overlap.
+    A rate is said to fall or to rise where McNemar's test tells it from the plain one on the same
+    prompts, corrected for the number of comparisons; else the two are not told apart.
     """
     return [
         *_plain(run),
@@ -77,6 +78,12 @@ def _effects(run: Run) -> Iterator[str]:
         ]
         if said:
             yield f"{words}, the refusal rate {_listed(said)}."
+    n = int(run.effects.attrs.get("n_compared", 0))
+    if n:
+        yield (
+            f"A rate is compared with the plain one on the same prompts: p is McNemar's, exact, "
+            f"corrected for {n} {'comparison' if n == 1 else 'comparisons'} after Holm."
+        )
 
 
 def _controls(run: Run) -> Iterator[str]:
@@ -107,12 +114,16 @@ def _costs(run: Run) -> Iterator[str]:
         value = number(float(cell[name]))
         if f"{name}_interval" not in cell:
             return f"{value} nats"
-        low, high = cell[f"{name}_interval"].values
-        return f"{value} nats [{number(low)}, {number(high)}]"
+        low, high = cell[f"{name}_interval"].sel(bound=["low", "high"]).values
+        return f"{value} nats" + (f" [{number(low)}, {number(high)}]" if low == low else "")
 
+    spread = ""
+    if "kl_median" in cell:
+        spread = f", median {number(float(cell['kl_median']))}, largest of any prompt "
+        spread += number(float(cell["kl_max"]))
     yield (
-        f"{where}, ablating it moves the next-token distribution of harmless ones by a KL of "
-        f"{score('kl')} (at most {number(run.study.kl_cap)} was allowed)."
+        f"{where}, ablating it moves the next-token distribution of harmless ones by a mean KL of "
+        f"{score('kl')}{spread} (a mean of at most {number(run.study.kl_cap)} was allowed)."
     )
     if "harmful_baseline" in attrs and "harmless_baseline" in attrs:
         yield (
@@ -153,18 +164,21 @@ def _measured(run: Run, condition: str) -> list[str]:
 
 
 def _moved(run: Run, kind: str, condition: str) -> str:
-    """How a rate compares with the plain one, by their intervals."""
-    before, after = (
-        run.effects["refusal_rate_interval"].sel(prompt_set=kind, condition=each).values
-        for each in ("plain", condition)
-    )
-    rate = _rate(run, kind, condition)
-    plain = f"{float(_cell(run, kind, 'plain')):.0%}"
-    if after[1] < before[0]:
-        return f"falls from {plain} to {rate}"
-    if after[0] > before[1]:
-        return f"rises from {plain} to {rate}"
-    return f"does not change measurably ({plain} before, {rate} now)"
+    """How a rate compares with the plain one on the same prompts."""
+    at = run.effects.sel(prompt_set=kind, condition=condition)
+    rate, plain = _rate(run, kind, condition), f"{float(_cell(run, kind, 'plain')):.0%}"
+    if not np.isfinite(float(at.get("p_holm", np.nan))):
+        return f"is {rate} (plain {plain}, not compared prompt by prompt)"
+    low, high = 100 * at["difference_interval"].sel(bound=["low", "high"]).values
+    change, p = 100 * float(at["difference"]), float(at["p_holm"])
+    told = f"{change:+.0f} points [{low:+.0f}, {high:+.0f}], {_p(p)}"
+    if p >= 1 - float(run.effects.attrs["confidence"]):
+        return f"is not told apart from the plain one ({plain} plain, {rate} now, {told})"
+    return f"{'rises' if change > 0 else 'falls'} from {plain} to {rate} ({told})"
+
+
+def _p(p: float) -> str:
+    return "p < .001" if p < 1e-3 else f"p = {p:.2g}"
 
 
 def _rate(run: Run, kind: str, condition: str) -> str:

@@ -72,7 +72,7 @@ def candidates_table(run: Run) -> Table:
     rows = []
     again = {} if run.held_out is None else _measured_again(run.held_out)
     for rank, row in enumerate(run.choice.table.to_dict("records")):
-        scores = [_with_interval(row, name) for name in ("bypass", "induce", "kl")]
+        scores = [*(_with_interval(row, name) for name in ("bypass", "induce")), _kl(row)]
         verdict = "chosen" if rank == 0 else row["dropped"] or "runner-up"
         place = row["layer"], row["position"]
         tested = again.get(place, ["", "", ""]) if again else []
@@ -84,7 +84,8 @@ def candidates_table(run: Run) -> Table:
         title="Candidate directions",
         about="One row per layer and position, best first, with "
         f"{confidence} intervals over prompts; all scores in nats. The validation prompts chose, "
-        f"which flatters the winner: {_claim(run)}",
+        f"which flatters the winner: {_claim(run)} Of the KL the mean, in brackets the median and "
+        "the largest of any prompt: a few prompts make its mean, so that has no interval.",
         columns=["layer", "position", *tests, "bypass ↓", "induce ↑", "KL ↓", "outcome"],
         kinds=[*(["number"] * (5 + len(tests))), "value"],
         filters=[0, 1],
@@ -101,8 +102,9 @@ def _measured_again(scores: xr.Dataset) -> dict[tuple[int, int], list[str]]:
         for name in ("bypass", "induce", "kl"):
             row[name] = float(cell[name])
             row[f"{name}_low"], row[f"{name}_high"] = cell[f"{name}_interval"].values.tolist()
+        row |= {name: float(cell[name]) for name in ("kl_median", "kl_max")}
         place = int(cell["layer"]), int(cell["position"])
-        found[place] = [_with_interval(row, name) for name in ("bypass", "induce", "kl")]
+        found[place] = [*(_with_interval(row, name) for name in ("bypass", "induce")), _kl(row)]
     return found
 
 
@@ -183,3 +185,11 @@ def _with_interval(row: dict[str, Any], name: str) -> str:
     if not np.isfinite(row[name]) or not np.isfinite(ends).all():
         return number(row[name])
     return f"{number(row[name])} [{number(ends[0])}, {number(ends[1])}]"
+
+
+def _kl(row: dict[str, Any]) -> str:
+    """The mean KL with what else is known of the prompts' own."""
+    middle, largest = (row.get(f"kl_{name}", np.nan) for name in ("median", "max"))
+    if not np.isfinite([row["kl"], middle, largest]).all():
+        return _with_interval(row, "kl")
+    return f"{number(row['kl'])} (median {number(middle)}, max {number(largest)})"

@@ -103,10 +103,12 @@ def losses(material: Material) -> dict[str, xr.Dataset]:
     """Cross-entropy of plain prose and of the model's own replies to harmless test prompts."""
     effects = load_dataset(material.folder / names.EFFECTS, kind="effects")
     plain = material.replies[material.replies["condition"] == "plain"]
-    own = plain[(plain["prompt_set"] == "harmless") & (plain["reply"].str.strip() != "")]
+    own = plain[plain["prompt_set"] == "harmless"]
+    pairs = zip(own["prompt"].tolist(), own["reply"].tolist(), strict=True)
+    said = [(prompt, reply) for prompt, reply in pairs if reply.strip()]
     texts: dict[str, object] = {"plain text": list(plain_passages())}
-    if len(own):
-        texts["own replies"] = (own["prompt"].tolist(), own["reply"].tolist())
+    if said:
+        texts["own replies"] = ([prompt for prompt, _ in said], [reply for _, reply in said])
     found = losses_with_and_without(
         material.model,
         material.direction,

@@ -176,9 +176,10 @@ def read_sources(
     position: Position | None = place["position"]
     if position is None:
         known = [each for each in found if not each.open_position]
-        chosen = [each.position for each in known if each.position is not None]
-        only = [own for each in known for own in each.directions.positions]
-        position = chosen[0] if chosen else only[0] if len(only) == 1 else None
+        only: list[Position] = [own for each in known for own in each.directions.positions]
+        only = only if len(only) == 1 else []
+        chosen: list[Position] = [each.position for each in known if each.position is not None]
+        position = next(iter([*chosen, *only]), None)
     return [each.at_position(position) for each in found]
 
 
@@ -243,13 +244,13 @@ def _own(source: Comparable) -> Source | None:
     if holds_run(path):
         return _from_run(load_run(path))
     if path.is_file() and path.suffix == ".safetensors" and is_ours(path):
-        source = _from_directions(str(path), Directions.load(path))
+        found = _from_directions(str(path), Directions.load(path))
         layer, position = _chosen_beside(path)
-        return replace(source, layer=layer, position=position)
+        return replace(found, layer=layer, position=position)
     return None
 
 
-def _chosen_beside(path: Path) -> tuple[int | None, int | None]:
+def _chosen_beside(path: Path) -> tuple[int | None, Position | None]:
     """The layer and position that the run chose in whose folder a file of directions lies."""
     chosen = path.parent / names.DIRECTION
     if not holds_run(path.parent) or not chosen.is_file() or not is_ours(chosen):
