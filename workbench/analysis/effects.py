@@ -188,7 +188,7 @@ def _against_plain(
             "gained": (cells, found[..., 3], {"units": "prompts"}),
             "lost": (cells, found[..., 4], {"units": "prompts"}),
             "p_value": (cells, found[..., 5], tested),
-            "p_holm": (cells, holm(found[..., 5].ravel()).reshape(k.shape), corrected),
+            "p_holm": (cells, holm(found[..., 5].ravel()).reshape(found.shape[:2]), corrected),
         },
         attrs={"n_compared": int(np.isfinite(found[..., 5]).sum())},
     )

@@ -179,7 +179,8 @@ def read_sources(
         only: list[Position] = [own for each in known for own in each.directions.positions]
         only = only if len(only) == 1 else []
         chosen: list[Position] = [each.position for each in known if each.position is not None]
-        position = next(iter([*chosen, *only]), None)
+        likely: list[Position] = [*chosen, *only]
+        position = likely[0] if likely else None
     return [each.at_position(position) for each in found]
 
 
