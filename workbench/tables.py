@@ -120,7 +120,7 @@ def _with_largest(row: Any) -> str:
     if row.kl != row.kl:
         return ""
     largest = getattr(row, "kl_max", np.nan)
-    return f"{row.kl:.3f} ({largest:.3f})" if largest == largest else f"{row.kl:.3f}"
+    return f"{row.kl:.2g} ({largest:.2g})" if largest == largest else f"{row.kl:.2g}"
 
 
 def _rates_table(effects: Any) -> Table:

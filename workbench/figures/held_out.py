@@ -98,7 +98,7 @@ def _marks(
     values = scores[name].values
     settings: dict[str, Any] = {}
     texts = [number(value) for value in values]
-    if f"{name}_interval" in scores:
+    if f"{name}_interval" in scores and np.isfinite(scores[f"{name}_interval"]).any():
         low, high = scores[f"{name}_interval"].transpose("bound", "candidate").values
         settings["error_x"] = {
             "type": "data",

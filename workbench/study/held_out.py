@@ -35,7 +35,9 @@ def held_out(stages: "Stages", directions: Directions, choice: Choice) -> xr.Dat
         if _places(found) == [*zip(choice.top["layer"], choice.top["position"], strict=True)]:
             return found
     kept = {label: stages.scored("test", label) for label in ("harmful", "harmless")}
-    stages.say(f"measuring the chosen direction and {len(choice.top) - 1} others on test prompts")
+    others = len(choice.top) - 1
+    also = f" and {others} that passed, too," if others else ""
+    stages.say(f"measuring the chosen direction{also} on test prompts, which did not choose it")
     found = measure_held_out(
         stages.model,
         directions,

@@ -173,7 +173,8 @@ def losses(results: Results, layer: int, position: int) -> str:
         own = at.sel(condition="ablated")
         low, high = own["change_interval"].sel(bound=["low", "high"]).values
         text = f"{name} {float(at['loss'].sel(condition='plain')):.3g} nats per token, ablated "
-        text += f"{float(own['change']):+.2g} [{low:.2g}, {high:.2g}]"
+        text += f"{float(own['change']):+.2g} "
+        text += f"[{low:.2g}, {high:.2g}]" if low == low else "(no interval)"
         if "random ablated" in at["condition"].values:
             text += f", random {float(at['change'].sel(condition='random ablated')):+.2g}"
         told.append(text)
