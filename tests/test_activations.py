@@ -253,7 +253,8 @@ def test_save_and_load_are_inverse(zoo, tmp_path, per_prompt):
 
 def test_activations_are_not_read_from_another_kind(zoo, tmp_path):
     acts = collect_activations(zoo["llama"].model, ["hi"])
-    path = wb.mean_difference(acts, acts).save(tmp_path / "directions.safetensors")
+    others = collect_activations(zoo["llama"].model, ["no"])
+    path = wb.mean_difference(acts, others).save(tmp_path / "directions.safetensors")
     with pytest.raises(ArtifactError, match="is of kind 'directions', not 'activations'"):
         Activations.load(path)
 

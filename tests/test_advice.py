@@ -46,6 +46,8 @@ OF_FUNCTIONS_ONLY = {
     "tokenizer": "load_model, of a model that is loaded already",
     "positions": "collect_activations; a run reads such a t_inst by its name",
     "gguf_file": "transformers' own from_pretrained",
+    "refusal_tokens": "sweep_directions and its kind; a run finds them on training prompts",
+    "refusal_tokens_from": "sweep_directions; a run finds them on training prompts",
     "path": "load_prompts; a study says NAME=FILE instead",
 }
 

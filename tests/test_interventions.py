@@ -50,6 +50,7 @@ def columns(tokens, subset, width):
             "instruction": (start + tokens.n_pre, prompt - tokens.n_post),
             "post_instruction": (prompt - tokens.n_post, prompt),
             "last": (prompt - 1, prompt),
+            "t_inst": (prompt - tokens.n_post - 1, prompt - tokens.n_post),
             "generated": (prompt, width),
         }[subset]
         chosen[row, first:last] = True

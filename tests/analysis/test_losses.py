@@ -42,8 +42,7 @@ def test_plain_losses_are_hugging_faces(zoo, name, batch_tokens, monkeypatch):
     whole = sum(loss for loss, _ in expected) / sum(n for _, n in expected)
     np.testing.assert_allclose(float(found["loss"]), whole, rtol=1e-5)
     np.testing.assert_allclose(float(found["perplexity"]), np.exp(whole), rtol=1e-4)
-    low, high = found["loss_interval"].values
-    assert low < float(found["loss"]) < high
+    assert found["loss_interval"].isnull().all()  # of few texts there is none
 
 
 def test_only_replies_are_scored_given_their_prompts(zoo):
@@ -99,7 +98,7 @@ def test_adding_nothing_changes_nothing(zoo):
     ]  # fmt: skip
     for condition in ("plain", "added", "random added"):
         at = found.sel(condition=condition)
-        assert not at["change"].any() and not at["change_interval"].any()
+        assert not at["change"].any() and at["change_interval"].isnull().all()
     assert found.sel(condition="random ablated")["change"].all()
     assert found["n"].values.tolist() == [3, 3]
     own = found["text_set_of_text"].values == "own"

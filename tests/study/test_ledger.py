@@ -42,7 +42,7 @@ def test_a_run_does_not_go_on_in_another_dtype(pocket, prompts, tmp_path, monkey
     assert open_folder(tmp_path, asked, pocket, prompts).fault("scores.safetensors") is None
     ledger = open_folder(tmp_path, STUDY, pocket, prompts)
     monkeypatch.setattr(type(pocket), "dtype", torch.bfloat16)
-    told = r"dtype differ\. The run was made in float32, .* in bfloat16: pass dtype='float32'"
+    told = r"dtype differs\. The run was made in float32, .* in bfloat16: pass dtype='float32'"
     with pytest.raises(wb.StudyError, match=told):
         open_folder(tmp_path, STUDY, pocket, prompts)
     del ledger.record["provenance"]["dtype"]  # as an earlier version wrote it

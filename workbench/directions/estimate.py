@@ -214,6 +214,13 @@ def _check_pair(positive: Activations, negative: Activations) -> None:
     weights = positive.provenance.get("weights"), negative.provenance.get("weights")
     if None not in weights and weights[0] != weights[1]:
         raise AxisError("these activations come from different weights. Collect both on one model.")
+    prompted = [each.provenance.get("template") for each in (positive, negative)]
+    if None not in prompted and prompted[0] != prompted[1]:
+        raise AxisError(
+            "these activations were read under different chat templates, settings of thinking or "
+            "days that the template writes. Collect both alike; load_model takes thinking= and "
+            "date=."
+        )
     if positive.prompt_keys and set(positive.prompt_keys) == set(negative.prompt_keys):
         raise AxisError(
             f"positive and negative are the same {len(set(positive.prompt_keys))} prompts, between "
@@ -224,11 +231,4 @@ def _check_pair(positive: Activations, negative: Activations) -> None:
         raise AxisError(
             f"t_inst is the {ends[0]} of the positive prompts and the {ends[1]} of the negative "
             "ones. Collect both with the same t_inst=."
-        )
-    prompted = [each.provenance.get("template") for each in (positive, negative)]
-    if None not in prompted and prompted[0] != prompted[1]:
-        raise AxisError(
-            "these activations were read under different chat templates, settings of thinking or "
-            "days that the template writes. Collect both alike; load_model takes thinking= and "
-            "date=."
         )

@@ -159,7 +159,7 @@ def number(value: float | int) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def position_text(position: Position) -> str:
+def position_text(position: Position | np.integer) -> str:
     r"""A position as it is printed: its name, or a number with a real minus sign.
 
     >>> position_text("t_inst"), position_text(-3) == "\N{MINUS SIGN}3"
@@ -168,7 +168,7 @@ def position_text(position: Position) -> str:
     return T_INST if position == T_INST else number(int(position))
 
 
-def position_label(position: Position, token: str = "") -> str:
+def position_label(position: Position | np.integer, token: str = "") -> str:
     """A position and its token; line breaks are shown, and nothing in it is read as a tag."""
     label = position_text(position)
     if not token or token == label:
