@@ -36,7 +36,7 @@ def show_run(finished: Any) -> None:
         box=SIMPLE,
         padding=(0, 0, 0, 1),
         pad_edge=False,
-        caption=f"nats, with {finished.study.confidence:.0%} intervals over {harmful} harmful and "
+        caption=f"nats, {_intervals(scores, finished.study.confidence)} over {harmful} harmful and "
         f"{harmless} harmless "
         + (
             "validation prompts, which chose and so flatter the first: none is measured on others"
@@ -91,6 +91,13 @@ def _analyses_table(finished: Any) -> Table:
     for name, reason in finished.skipped.items():
         table.add_row(name, f"skipped: {reason}", style="dim")
     return table
+
+
+def _intervals(scores: "xr.Dataset", confidence: float) -> str:
+    """What a table says of the intervals in it, where there are any."""
+    ends = [scores[f"{name}_interval"] for name in _SIGNED if f"{name}_interval" in scores]
+    known = any(bool(each.notnull().any()) for each in ends)
+    return f"with {confidence:.0%} intervals" if known else "without intervals (too few prompts)"
 
 
 def _again(scores: "xr.Dataset") -> list[Any]:

@@ -17,7 +17,9 @@ from workbench.errors import AxisError
 from workbench.interventions import Ablate, Add, intervene
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
+from workbench.positions import position_axis
 from workbench.progress import track
+from workbench.scores.intervals import MIN_PROMPTS
 from workbench.scores.refusal import kl_divergence
 
 _RESAMPLES = 1000
@@ -96,7 +98,8 @@ def cosmic_scores(
         name: _weights(len(own), seed + index) for index, (name, own) in enumerate(rows.items())
     }
     measured = _measure(model, directions, rows, base, weights, read)
-    variables = _with_intervals(measured, confidence)
+    enough = min(map(len, rows.values())) >= MIN_PROMPTS
+    variables = _with_intervals(measured, confidence if enough else None)
     cell = ("layer", "position")
     variables["kl"] = (cell, measured["kl"][..., 0], {"units": "nats"})
     norms = directions.norms[0].double().cpu().numpy()
@@ -107,7 +110,7 @@ def cosmic_scores(
         variables,
         coords={
             "layer": list(directions.layers),
-            "position": list(directions.positions),
+            "position": ("position", position_axis(directions.positions)),
             "read_layer": list(every),
             "bound": ["low", "high"],
             "position_label": (
@@ -125,7 +128,7 @@ def cosmic_scores(
             "n_harmful": len(rows["harmful"]),
             "n_harmless": len(rows["harmless"]),
             "confidence": confidence,
-            "interval": "percentile bootstrap over prompts",
+            "interval": f"percentile bootstrap over prompts, from {MIN_PROMPTS} on",
             "seed": seed,
             "provenance": {**model.provenance, "directions": dict(directions.provenance)},
         },
@@ -223,15 +226,20 @@ def _weights(n: int, seed: int) -> Float[np.ndarray, "resample prompt"]:
     return np.concatenate([np.ones((1, n)), draws]) / n
 
 
-def _with_intervals(measured: dict[str, np.ndarray], confidence: float) -> dict[str, Any]:
-    """Both cosines and their sum, with intervals; one resample is the same in all of them."""
+def _with_intervals(measured: dict[str, np.ndarray], confidence: float | None) -> dict[str, Any]:
+    """Both cosines and their sum, with intervals; one resample is the same in all of them.
+
+    None for too few prompts, of which there is no interval: NaN.
+    """
     found = {name: measured[name] for name in ("refuse", "comply")}
     found["score"] = found["refuse"] + found["comply"]
-    tail = (1 - confidence) / 2
+    tail = np.nan if confidence is None else (1 - confidence) / 2
     variables: dict[str, Any] = {}
     for name, values in found.items():
         attrs = {"units": "1", "long_name": _MEANINGS[name]}
-        ends = np.quantile(values[..., 1:], [tail, 1 - tail], axis=-1)
+        ends = np.full((2, *values.shape[:-1]), np.nan)
+        if confidence is not None:
+            ends = np.quantile(values[..., 1:], [tail, 1 - tail], axis=-1)
         cell = ("layer", "position")
         variables[name] = (cell, values[..., 0], attrs)
         variables[f"{name}_interval"] = ((*cell, "bound"), np.moveaxis(ends, 0, -1), attrs)

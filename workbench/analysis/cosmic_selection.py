@@ -9,6 +9,7 @@ import xarray as xr
 from workbench.analysis.selection import Choice, first_skipped_layer
 from workbench.arguments import checked
 from workbench.errors import StudyError
+from workbench.positions import T_INST, position_order
 
 
 @checked
@@ -47,23 +48,26 @@ def select_by_cosmic(
     frame["dropped"] = [
         _reason(row, kl_cap, first_skipped, peak) for row in frame.itertuples(index=False)
     ]
+    order = frame["position"].map(position_order)
     frame = (
-        frame.assign(_eligible=frame["dropped"] == "")
+        frame.assign(_eligible=frame["dropped"] == "", _order=order)
         .sort_values(
-            ["_eligible", "score", "layer", "position"], ascending=[False, False, True, True]
+            ["_eligible", "score", "layer", "_order"], ascending=[False, False, True, True]
         )
-        .drop(columns="_eligible")
+        .drop(columns=["_eligible", "_order"])
         .reset_index(drop=True)
     )
     best = frame.iloc[0]
     if best["dropped"] != "":
         raise StudyError(
             f"none of {len(frame)} candidates passes COSMIC's filters; the best, layer "
-            f"{int(best['layer'])}, position {int(best['position'])}: {best['dropped']}. Raise "
+            f"{int(best['layer'])}, position {best['position']}: {best['dropped']}. Raise "
             "kl_cap, lower skip_last, or collect other layers and positions."
         )
     settings = {"kl_cap": kl_cap, "skip_last": skip_last}
-    return Choice(int(best["layer"]), int(best["position"]), frame, top_k, settings)
+    position = best["position"]
+    position = position if position == T_INST else int(position)
+    return Choice(int(best["layer"]), position, frame, top_k, settings)
 
 
 def _peak(scores: xr.Dataset) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
 from workbench.prompts.inputs import as_prompts
 from workbench.scores.intervals import binomial_interval
-from workbench.scores.judges import judge
+from workbench.scores.judges import judge, refusal_rate
 from workbench.scores.paired import paired_difference
 
 CONDITIONS = ("plain", "ablated", "added", "projection set")
@@ -124,6 +124,14 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
                 f"these replies have no column {column!r}: expected the table that "
                 "answer_with_and_without gives, such as run.replies."
             )
+    if not len(replies):
+        raise StudyError("these replies are an empty table: there is no rate of nothing.")
+    refusal_rate(replies["verdict"].map(str).tolist())  # refuses what is no verdict
+    if "id" in replies and (twice := replies.duplicated(["prompt_set", "condition", "id"])).any():
+        raise StudyError(
+            f"{int(twice.sum())} of {len(replies)} rows answer a prompt of a set again under the "
+            "same condition: each counts once. Pass one reply for each prompt and condition."
+        )
     counted = replies.assign(refused=replies["verdict"].eq("refused"))
     kinds = list(dict.fromkeys(replies["prompt_set"]))
     present = set(replies["condition"])
@@ -137,7 +145,8 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
     )
     interval = np.full((*k.shape, 2), np.nan)
     for cell in np.ndindex(*k.shape):
-        interval[cell] = binomial_interval(int(k[cell]), int(n[cell]), confidence)
+        if np.isfinite(k[cell]):
+            interval[cell] = binomial_interval(int(k[cell]), int(n[cell]), confidence)
     attrs = {"units": "share of replies", "long_name": "refusal rate"}
     cells = ("prompt_set", "condition")
     compared = _against_plain(replies, kinds, conditions, confidence)

@@ -13,6 +13,7 @@ from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import TokenSubset
+from workbench.positions import position_axis, position_order
 
 _SCORES = ("bypass", "induce", "kl")
 
@@ -64,7 +65,7 @@ def measure_held_out(
     top = choice.top
     places = [*zip(top["layer"].tolist(), top["position"].tolist(), strict=True)]
     layers = sorted({layer for layer, _ in places})
-    positions = sorted({position for _, position in places})
+    positions = sorted({position for _, position in places}, key=position_order)
     grid = directions.at(layer=layers, position=positions)
     # A sweep skips what is zero, so candidates that nobody asks for cost nothing.
     wanted = torch.zeros_like(grid.values[..., :1], dtype=torch.bool)
@@ -83,7 +84,7 @@ def measure_held_out(
         system=system,
     )
     at = {
-        axis: xr.DataArray([place[index] for place in places], dims="candidate")
+        axis: xr.DataArray(position_axis([place[index] for place in places]), dims="candidate")
         for index, axis in enumerate(("layer", "position"))
     }
     found = swept.sel(at).assign_coords(candidate=range(len(places)))

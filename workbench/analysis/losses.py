@@ -15,7 +15,7 @@ from workbench.interventions import Ablate, Add, Intervention, SetProjection, in
 from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens, padded
 from workbench.progress import track
-from workbench.scores.intervals import bootstrap_interval
+from workbench.scores.intervals import MIN_PROMPTS, bootstrap_interval
 
 _SHARE = 4
 """Logits of every token take about so many times the memory of a plain forward."""
@@ -62,6 +62,8 @@ def cross_entropy(
     tokens, scored = _read(model, texts, replies, system)
     loss, n = _losses(model, tokens, scored, interventions)
     found = _summed(loss[None], n, confidence, seed).isel(condition=0, drop=True)
+    # Of one condition there is no change.
+    found = found.drop_vars(["change", "change_interval", "change_by_text"])
     return found.assign_attrs(
         model=model.name,
         n=len(n),
@@ -154,7 +156,9 @@ def losses_with_and_without(
     return made
 
 
-_INTERVAL = "bootstrap over texts, of the linearised ratio of sums"
+_INTERVAL = (
+    f"studentised bootstrap over texts, from {MIN_PROMPTS} on, of the linearised ratio of sums"
+)
 
 
 def random_like(direction: Directions, n_random: int, seed: int) -> list[Directions]:

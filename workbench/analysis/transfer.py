@@ -140,7 +140,9 @@ def transfer_matrix(
         in_window = changed[len(by_mode) :]
         variables["window_score_by_prompt"] = _grid(in_window, len(vectors), "window")
     if judge is not None:
-        plain, *changed = _refused(model, rows, [None, *by_mode], judge, max_new_tokens)
+        plain, *changed = _refused(
+            model, rows, asked.texts, [None, *by_mode], judge, max_new_tokens
+        )
         variables["plain_refused_by_prompt"] = ("prompt", plain)
         variables["refused_by_prompt"] = _grid(changed, len(vectors), "mode")
     by_prompt = xr.Dataset(
@@ -266,14 +268,20 @@ def _scores(
 
 
 def _refused(
-    model: HookedModel, rows: Tokens, edits: Edits, method: str, max_new_tokens: int
+    model: HookedModel,
+    rows: Tokens,
+    texts: Sequence[str],
+    edits: Edits,
+    method: str,
+    max_new_tokens: int,
 ) -> Bool[np.ndarray, "edit prompt"]:
     """Whether each reply under each edit is judged refused."""
     refused = np.zeros((len(edits), len(rows)), dtype=bool)
     for index, edit in enumerate(track(edits, "answering under each edit", len(edits))):
         with intervene(model, *([] if edit is None else [edit])):
             replies = model.generate(rows, max_new_tokens=max_new_tokens)
-        refused[index] = [verdict == "refused" for verdict in judge_replies(replies, method)]
+        verdicts = judge_replies(replies, method, prompts=list(texts))
+        refused[index] = [verdict == "refused" for verdict in verdicts]
     return refused
 
 

@@ -13,14 +13,17 @@ from workbench.errors import AxisError
 
 _NAMED = 3
 """So many places are named in a warning."""
+_ROUNDING = 1e-5
+"""What is left of a vector is rounding below this share of its length."""
 
 
 @checked
 def orthogonalize(directions: Directions, against: Directions, strength: float = 1.0) -> Directions:
     """Takes the component along another direction out: ``w' = w - strength · r̂ r̂ᵀ w``.
 
-    The result keeps whatever length is left; `Directions.unit` is a separate step. Resampled
-    vectors do not come along: they would say nothing about the noise of ``against``.
+    The result keeps whatever length is left; `Directions.unit` is a separate step. A vector that
+    points along the other one, so that no more than rounding is left of it, is zero afterwards.
+    Resampled vectors do not come along: they would say nothing about the noise of ``against``.
 
     Where ``against`` is zero but for rounding it points nowhere, so nothing is taken out: the
     vectors there stay as they are, and ``provenance["orthogonalized"]["degenerate"]`` names those
@@ -49,9 +52,13 @@ def orthogonalize(directions: Directions, against: Directions, strength: float =
         against = against.at(layer=directions.layers, position=directions.positions)
     empty = _points_nowhere(against)
     lengths = torch.where(empty, 1.0, against.norms).unsqueeze(-1)
-    unit = torch.where(empty.unsqueeze(-1), 0.0, against.values / lengths).to(directions.values)
-    along = torch.einsum("nlpd,nlpd->nlp", directions.values, unit.expand_as(directions.values))
-    values = directions.values - strength * along.unsqueeze(-1) * unit
+    before = directions.values.double()
+    unit = torch.where(empty.unsqueeze(-1), 0.0, against.values.double() / lengths).to(before)
+    along = torch.einsum("nlpd,nlpd->nlp", before, unit.expand_as(before))
+    values = before - strength * along.unsqueeze(-1) * unit
+    # The rounding of float32 points along what was taken out, and a sweep would find that again.
+    gone = values.norm(dim=-1) <= _ROUNDING * before.norm(dim=-1)
+    values = torch.where(gone.unsqueeze(-1), 0.0, values).to(directions.values)
     cells = [
         [against.layers[row], against.positions[column]]
         for row, column in empty[0].nonzero().tolist()

@@ -142,7 +142,7 @@ def first_skipped(scores: xr.Dataset, choice: Any) -> int | None:
     skip_last, n_layers = setting(scores, choice, "skip_last"), scores.attrs.get("n_layers")
     if not skip_last or n_layers is None:
         return None
-    return int((1 - skip_last) * n_layers)
+    return int((1 - skip_last) * n_layers + 1e-9)  # as the selection: .1 has no end in binary
 
 
 @runtime_checkable

@@ -1,5 +1,7 @@
 """COSMIC's score of every candidate direction, and its pick beside the rule's."""
 
+from typing import Any
+
 import plotly.graph_objects as go
 import xarray as xr
 
@@ -14,10 +16,12 @@ from workbench.figures.theme import (
     legend_below,
     model_of,
     number,
+    position_text,
     require,
     themed,
     translucent,
 )
+from workbench.positions import Position, position_order
 
 _HOVER = (
     "layer %{customdata[0]}, position %{customdata[1]}<br>score %{customdata[2]}"
@@ -39,7 +43,8 @@ def cosmic(scores: xr.Dataset) -> go.Figure:
         StudyError: not such scores, or nothing in them was measured.
     """
     require(scores, "result of cosmic_scores", ("score", "refuse", "comply"), ("layer", "position"))
-    scores = scores.sortby(["layer", "position"])
+    order = sorted(scores["position"].values.tolist(), key=position_order)
+    scores = scores.sortby("layer").sel(position=order)
     figure = go.Figure()
     layers = scores["layer"].values.tolist()
     for index, position in enumerate(scores["position"].values.tolist()):
@@ -92,12 +97,12 @@ def cosmic(scores: xr.Dataset) -> go.Figure:
     return legend_below(figure, "position")
 
 
-def _hover(at: xr.Dataset, position: int) -> list[list[str]]:
+def _hover(at: xr.Dataset, position: Position) -> list[list[str]]:
     """All scores of one position, layer by layer."""
     return [
         [
             str(layer),
-            number(position),
+            position_text(position),
             *(_value(at.sel(layer=layer), name) for name in ("score", "refuse", "comply")),
             number(float(at["kl"].sel(layer=layer))),
         ]
@@ -109,16 +114,16 @@ def _value(cell: xr.Dataset, name: str) -> str:
     return with_interval(float(cell[name]), cell[f"{name}_interval"].values)
 
 
-def _mark(scores: xr.Dataset, place: list[int], name: str, symbol: str, size: int) -> go.Scatter:
+def _mark(scores: xr.Dataset, place: list[Any], name: str, symbol: str, size: int) -> go.Scatter:
     """One of the picks."""
-    layer, position = (int(own) for own in place)
+    layer, position = place
     at = scores.sel(position=position)
     row = at["layer"].values.tolist().index(layer)
     return go.Scatter(
         x=[layer],
         y=[float(at["score"].sel(layer=layer))],
         mode="markers",
-        name=f"{name}: layer {layer}, {number(position)}",
+        name=f"{name}: layer {layer}, {position_text(position)}",
         marker={
             "symbol": symbol,
             "size": size,

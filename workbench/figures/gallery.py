@@ -138,7 +138,7 @@ GALLERY = (
         caption="Filled marks are the claim: test prompts, of which the selection saw none. "
         "Hollow marks are the validation prompts that chose; where they lie further to the good "
         "side than the filled ones, the winner was lucky there. The other rows are its "
-        "runners-up, not controls.",
+        "runners-up, where others passed the selection, not controls.",
         answers="",
         needs="held_out",
         figure=lambda run: held_out(run.held_out),  # pyright: ignore[reportAttributeAccessIssue]

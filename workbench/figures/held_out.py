@@ -83,7 +83,9 @@ def held_out(scores: xr.Dataset) -> go.Figure:
         "test prompts",
         kept_line(attrs.get("test_prompts")),
         "scored by first-token refusal score, no judge",
-        "★ chosen, then its runners-up; they are not random directions",
+        "★ chosen, then the others that passed; they are not random directions"
+        if len(rows) > 1
+        else "no other candidate passed the selection",
         f"bars: {interval_name(scores)}",
     ]
     title = "What the chosen direction does on prompts that did not choose it"

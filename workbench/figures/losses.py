@@ -1,10 +1,12 @@
 """What interventions do to the loss on ordinary text, against random directions."""
 
+import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
+from workbench.figures.heat import with_interval
 from workbench.figures.theme import (
     INK,
     MUTED,
@@ -78,9 +80,20 @@ def _dot(at: xr.Dataset, name: str, condition: str) -> go.Scatter:
     random = condition.startswith("random")
     colour = _COLOURS.get(condition.removeprefix("random "), NEUTRAL)
     told = (
-        f"{name}, {condition}<br>change {number(change)} [{number(low)}, {number(high)}]<br>"
+        f"{name}, {condition}<br>change {with_interval(change, np.array([low, high]))}<br>"
         f"loss {number(float(at['loss']))}, perplexity {number(float(at['perplexity']))}"
     )
+    error = None
+    if low == low:
+        error = {
+            "type": "data",
+            "symmetric": False,
+            "array": [max(0.0, high - change)],
+            "arrayminus": [max(0.0, change - low)],
+            "color": INK,
+            "thickness": 1.5,
+            "width": 4,
+        }
     return go.Scatter(
         x=[change],
         y=[condition],
@@ -92,14 +105,6 @@ def _dot(at: xr.Dataset, name: str, condition: str) -> go.Scatter:
             "color": "white" if random else colour,
             "line": {"color": colour if random else INK, "width": 2 if random else 0.8},
         },
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [max(0.0, high - change)],
-            "arrayminus": [max(0.0, change - low)],
-            "color": INK,
-            "thickness": 1.5,
-            "width": 4,
-        },
+        error_x=error,
         hovertemplate=f"{told}<extra></extra>",
     )

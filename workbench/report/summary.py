@@ -82,7 +82,8 @@ def _effects(run: Run) -> Iterator[str]:
     if n:
         yield (
             f"A rate is compared with the plain one on the same prompts: p is McNemar's, exact, "
-            f"corrected for {n} {'comparison' if n == 1 else 'comparisons'} after Holm."
+            f"corrected for {n} {'comparison' if n == 1 else 'comparisons'} after Holm. The "
+            "intervals of changes are Tango's, each for itself: one may leave 0 where p does not."
         )
 
 

@@ -112,7 +112,12 @@ def _claim(run: Run) -> str:
     """Which of the scores are to be quoted."""
     if run.held_out is None:
         return "this run measured nothing again on test prompts, of which too few were kept."
-    return "quote the test prompts, on which it and its runners-up were measured again."
+    others = " and the others that passed" if run.held_out.sizes["candidate"] > 1 else ""
+    return (
+        f"quote the test prompts, on which it{others} were measured again."
+        if others
+        else ("quote the test prompts, on which it was measured again.")
+    )
 
 
 def prompts_table(run: Run) -> Table:

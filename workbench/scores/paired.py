@@ -9,7 +9,7 @@ from scipy.stats import binomtest, norm
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
-from workbench.scores.judges import Verdict
+from workbench.scores.judges import VERDICTS, Verdict
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def paired_difference(
         confidence: of the interval.
 
     Raises:
-        StudyError: no verdicts, or two lists of different length.
+        StudyError: no verdicts, none that there is, or two lists of different length.
 
     Source: McNemar 1947; Tango 1998, "Equivalence test and confidence interval for the difference
     in proportions for the paired-sample design".
@@ -65,6 +65,8 @@ def paired_difference(
             f"{len(before)} and {len(after)} verdicts: expected as many of each, on the same "
             "prompts, at least one."
         )
+    if unknown := {*before, *after} - {*VERDICTS}:
+        raise StudyError(f"no verdict {sorted(unknown)[0]!r}. Verdicts: {', '.join(VERDICTS)}.")
     had, has = (np.array([each == verdict for each in side]) for side in (before, after))
     n, gained, lost = len(had), int((~had & has).sum()), int((had & ~has).sum())
     changed = gained + lost
