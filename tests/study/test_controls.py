@@ -67,6 +67,7 @@ def test_too_few_training_prompts_leave_random_vectors_alone(small_run):
     assert line.endswith("outside the range of 20 controls (two-sided p = .095)")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_where_thinking_is_not_closed_there_are_no_controls(
     small_run, pocket, tmp_path, monkeypatch
 ):
