@@ -71,7 +71,7 @@ def test_the_direction_leaves_the_range_of_its_controls_and_a_control_does_not(
     sets, _, _, controls = place
     _, refusal, found = measured
     added = found.sel(prompt_set="harmless", condition="added")
-    assert bool(added["outside"]) and float(added["p_value"]) == pytest.approx(1 / 5)
+    assert bool(added["outside"]) and float(added["p_value"]) == pytest.approx(2 / 3)
     # A third of it, or so, is what any vector of that length does.
     assert float(added["effect"]) > 2 * float(added["control_effect"].max()) > 2
     rows = {kind: pocket.tokens(own) for kind, own in sets.items()}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.analysis.controls import control_kinds, is_outside, rank_p_value
+from workbench.analysis.controls import beside, control_kinds, is_outside, rank_p_value
 from workbench.errors import AxisError, StudyError
 
 WIDTH, STRETCH = 12, 5.0
@@ -132,9 +132,34 @@ def test_a_vector_like_its_controls_leaves_their_range_in_two_of_21_cases():
     values = rng.exponential(size=(20_000, 21))
     value, controls = values[:, 0], values[:, 1:]
     p, outside = rank_p_value(value, controls), is_outside(value, controls)
-    assert (outside == (p <= 1 / 21 + 1e-9)).all()
+    assert (outside == (p <= 2 / 21 + 1e-9)).all()
     for rank in (1, 3, 10):
-        assert (p <= rank / 21 + 1e-9).mean() == pytest.approx(2 * rank / 21, abs=0.01)
-    assert rank_p_value(100.0, np.arange(20.0)) == pytest.approx(1 / 21)
+        # Two-sided, so it holds its level.
+        assert (p <= 2 * rank / 21 + 1e-9).mean() == pytest.approx(2 * rank / 21, abs=0.01)
+    assert p.max() == 1
+    assert rank_p_value(100.0, np.arange(20.0)) == pytest.approx(2 / 21)
     assert is_outside(-1.0, np.arange(20.0)) and not is_outside(19.0, np.arange(20.0))
     assert np.isnan(rank_p_value(np.nan, np.arange(20.0)))
+
+
+def test_a_value_is_ranked_within_each_kind_and_the_wider_one_decides():
+    narrow, wide = np.linspace(-1, 1, 20), np.linspace(-5, 5, 20)
+    kinds = ["isotropic"] * 20 + ["covariance"] * 20
+    outside, p = beside([3.0, 9.0, np.nan], np.concatenate([narrow, wide]), kinds)
+    assert outside.tolist() == [False, True, False]
+    np.testing.assert_allclose(p, [rank_p_value(3.0, wide), 2 / 21, np.nan])
+    assert beside(3.0, narrow, kinds[:20])[0]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (["isotopic"], "no kind 'isotopic': isotropic, covariance, permuted"),
+        ("isotropic", r"found 'isotropic'\. Pass kinds=\['isotropic'\]"),
+        ([], "each at most once"),
+    ],
+)
+def test_kinds_that_are_none(direction, kinds, message):
+    with pytest.raises(AxisError, match=message):
+        wb.control_directions(direction, kinds=kinds)

@@ -241,8 +241,8 @@ def test_modes_that_are_none(two_components, modes):
 
 def test_random_vectors_do_what_they_do_as_directions_and_set_the_range(two_components):
     settings = {"own": OWN, "harmless": two_components.harmless}
-    found = measured(two_components, n_random=4, **settings)
-    vectors = random_vectors([two_components.early, two_components.late], 4, 0)
+    found = measured(two_components, n_random=20, **settings)
+    vectors = random_vectors([two_components.early, two_components.late], 20, 0)
     longest = max(two_components.early.norms.item(), two_components.late.norms.item())
     assert all(each.norms.item() == pytest.approx(longest) for each in vectors)
     itself = measured(
@@ -256,6 +256,12 @@ def test_random_vectors_do_what_they_do_as_directions_and_set_the_range(two_comp
     assert found["outside"].equals((found["effect"] < low) | (found["effect"] > high))
     for name, own in OWN.items():
         cells = found.sel(direction=name, category=own, mode="ablate")
-        assert cells["outside"].all() and (cells["p_value"] == 1 / 5).all()
+        assert cells["outside"].all() and np.allclose(cells["p_value"], 2 / 21)
     plain = measured(two_components, **settings)
     assert "outside" not in plain and plain["effect"].equals(found["effect"])
+
+
+@pytest.mark.parametrize("n", [-1, 1, 19])
+def test_too_few_random_vectors_are_refused(two_components, n):
+    with pytest.raises(StudyError, match=f"n_random must be 0 or at least 20, found {n}: "):
+        measured(two_components, own=OWN, n_random=n)

@@ -50,7 +50,12 @@ def test_each_effect_stands_beside_its_controls(controls):
     assert rows[0] == "harmful, ablated"
     assert rows[2] == "harmless, ablated<br><i>within the controls' range</i>"
     told = figure.layout.title.subtitle.text
-    assert "16 harmful and 15 harmless" in told and "leaves their range in 40% of cases" in told
+    assert (
+        "16 harmful test prompts and 15 harmless" in told.replace("<br>", " ")
+        and "2 random vectors of each of 2 kinds" in told
+    )
+    assert "leaves the range of its kind in 67% of cases" in told.replace("<br>", " ")
+    assert "of 4 effects up to 2.7 by chance" in told.replace("<br>", " ")
 
 
 def test_rates_of_random_vectors_stand_on_the_bars(rates, controls):
@@ -73,8 +78,9 @@ def test_the_sweep_has_their_range_by_layer_and_at_the_choice(scores, chosen, co
     assert induce.fill == "toself"
     assert induce.y[:6] == (-10, -6, -2, 2, 6, 10) and induce.y[6] == 13
     assert [trace.showlegend for trace in (bypass, induce, kl)] == [True, False, False]
-    assert "12 harmful and 11 harmless of the prompts" in figure.layout.title.subtitle.text.replace(
-        "<br>", " "
+    assert (
+        "12 harmful and 11 harmless of the prompts that chose"
+        in figure.layout.title.subtitle.text.replace("<br>", " ")
     )
 
 

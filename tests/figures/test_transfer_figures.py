@@ -6,6 +6,7 @@ import xarray as xr
 
 from workbench import figures
 from workbench.errors import StudyError
+from workbench.study import summaries
 
 NAMES, CATEGORIES = ["b", "a"], ["a", "b", "harmless"]
 
@@ -171,3 +172,17 @@ def test_what_is_no_transfer_matrix(matrix):
         figures.layer_bands(matrix.drop_vars("window_effect"))
     with pytest.raises(StudyError, match="no direction 'c' in this matrix: a, b"):
         figures.layer_bands(matrix, "c")
+
+
+def test_the_subtitle_says_how_many_effects_would_be_outside_by_chance(matrix):
+    cell = ("direction", "category", "mode")
+    random = np.zeros((20, 3, 2)) + np.linspace(-2, 2, 20)[:, None, None]
+    found = matrix.assign(
+        random_effect=(("control", "category", "mode"), random),
+        outside=(cell, np.abs(matrix["effect"].values) > 2),
+    )
+    told = subtitle(figures.transfer(found))
+    assert "within the range of 20 random vectors" in told
+    assert "2 of 6 effects outside it, 0.6 would be by chance" in told
+    line = summaries.transfer({"transfer": found}, 5, -1)
+    assert "2 of 6 effects outside the range of 20 random vectors, 0.6 would be by chance" in line

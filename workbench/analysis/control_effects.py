@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.activations import collect_activations
 from workbench.analysis.candidates import read_candidates
-from workbench.analysis.controls import control_kinds, is_outside, rank_p_value
+from workbench.analysis.controls import beside, control_kinds
 from workbench.analysis.edits import read_edits
 from workbench.directions.direction import Directions
 from workbench.interventions import Ablate, Add, Intervention, SetProjection, intervene
@@ -89,8 +89,9 @@ def score_controls(
     Returns:
         Dataset over (prompt_set, condition): ``score`` of the direction, ``control_score``
         (…, control), ``plain_score`` (prompt_set); ``effect`` and ``control_effect``, what each
-        adds to the plain score; ``outside``, whether the direction leaves the range of the
-        controls, and ``p_value`` by rank. All scores by prompt, too.
+        adds to the plain score; ``outside``, whether the direction leaves the range of every kind
+        of controls, and ``p_value``, two-sided by rank, the largest over kinds. All scores by
+        prompt, too.
     """
     names = [None, *edits.controls.names]
     plain, changed = [], []
@@ -135,8 +136,9 @@ def score_controls(
             units="nats", long_name="change of the refusal score"
         )
     values, controls = found["effect"].values, found["control_effect"].values
-    found["outside"] = _CELL, is_outside(values, controls)
-    found["p_value"] = _CELL, rank_p_value(values, controls)
+    outside, p = beside(values, controls, control_kinds(edits.controls))
+    found["outside"] = _CELL, outside
+    found["p_value"] = _CELL, p, {"units": "two-sided, by rank"}
     return found
 
 

@@ -1,7 +1,8 @@
 """Control directions: vectors that carry no signal, beside which an effect is read.
 
 Any vector of some length moves a model. What a direction does says something about the direction
-where it leaves the range of what vectors without meaning do at the same place.
+where it leaves the range of what vectors without meaning do at the same place. Controls of one kind
+are drawn alike, and ranks are among them; those of two kinds are not, so `beside` asks each kind.
 """
 
 from collections.abc import Sequence
@@ -61,7 +62,8 @@ def control_directions(
         Directions named ``isotropic 1``, ``isotropic 2`` and so on; `control_kinds` reads names.
 
     Raises:
-        AxisError: several names, a kind twice or none, or activations of another place or width.
+        AxisError: several names, a kind twice, none or unknown, or activations of another place or
+            width.
         StudyError: no activations where a kind needs them, means, fewer than eight prompts of a
             label, another number of labels than two to permute, or prompts that do not differ.
 
@@ -69,13 +71,12 @@ def control_directions(
     >>> [round(length, 6) for length in control_directions(r, n=2).norms.flatten().tolist()]
     [5.0, 5.0]
     """
+    _check_kinds(kinds)
     if len(direction.names) != 1:
         raise AxisError(
             f"controls are of one direction, found {', '.join(direction.names)}. Choose with "
             ".at(name=…)."
         )
-    if not kinds or len({*kinds}) < len(kinds):
-        raise AxisError(f"kinds are {', '.join(KINDS)}, each at most once, found {list(kinds)}.")
     if n < 1:
         raise StudyError(f"n must be at least 1, found {n}.")
     rows: Spread | None = None
@@ -121,25 +122,44 @@ def is_outside(value: Any, controls: Any) -> np.ndarray:
 
 
 def rank_p_value(value: Any, controls: Any) -> np.ndarray:
-    """``(1 + controls at least as far out) / (1 + controls)``, on the side on which the value lies.
+    """Twice ``(1 + controls at least as far out) / (1 + controls)``, at most 1.
 
-    One-sided: 20 controls give 1/21 = .048 at least, which is outside their range; another vector
-    without signal would leave it on one side or the other in 2 of 21 cases.
+    Two-sided, since the side is that on which the value lies. 20 controls give 2/21 = .095 at
+    least, which is outside their range: another vector without signal leaves it as often.
 
     Args:
         value: of the direction.
-        controls: their values, on the last axis.
+        controls: their values, all of one kind, on the last axis.
 
     Source: Phipson and Smyth 2010, "Permutation p-values should never be zero".
 
     >>> rank_p_value(9.0, [1.0, 2.0, 3.0]).item(), rank_p_value(1.5, [1.0, 2.0, 3.0]).item()
-    (0.25, 0.5)
+    (0.5, 1.0)
     """
     value, controls = np.asarray(value)[..., None], np.asarray(controls)
     above, below = ((side).sum(-1) for side in (controls >= value, controls <= value))
-    found = (1 + np.minimum(above, below)) / (1 + controls.shape[-1])
+    found = np.minimum(1, 2 * (1 + np.minimum(above, below)) / (1 + controls.shape[-1]))
     known = np.isfinite(value[..., 0]) & np.isfinite(controls).all(-1)
     return np.asarray(np.where(known, found, np.nan))
+
+
+def beside(value: Any, controls: Any, kinds: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Whether a value leaves the range of every kind of controls, and the largest p of a kind.
+
+    Args:
+        value: of the direction.
+        controls: their values, on the last axis.
+        kinds: of each control, as `control_kinds` gives them.
+
+    >>> outside, p = beside(3.0, [1.0, 2.0, 2.0, 4.0], ["isotropic"] * 2 + ["covariance"] * 2)
+    >>> bool(outside), float(p)
+    (False, 1.0)
+    """
+    controls, of_kind = np.asarray(controls), np.array(kinds)
+    each = [controls[..., of_kind == kind] for kind in dict.fromkeys(kinds)]
+    outside = np.all([is_outside(value, own) for own in each], axis=0)
+    p = np.max([rank_p_value(value, own) for own in each], axis=0)
+    return np.asarray(outside), np.asarray(p)
 
 
 class Spread:
@@ -212,6 +232,17 @@ class Spread:
             signed = np.where(first, 1 / first.sum(), -1 / (~first).sum())
             weights = np.stack([rng.permutation(signed) for _ in range(n)])
         return np.einsum("cr,rlpd->clpd", weights, self.values, optimize=True)
+
+
+def _check_kinds(kinds: Sequence[str]) -> None:
+    known = ", ".join(KINDS)
+    if isinstance(kinds, str):
+        raise AxisError(f"kinds are a list of {known}, found {kinds!r}. Pass kinds=['isotropic'].")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise AxisError(f"no kind {kind!r}: {known}.")
+    if not kinds or len({*kinds}) < len(kinds):
+        raise AxisError(f"kinds are {known}, each at most once, found {list(kinds)}.")
 
 
 def _check_set(direction: Directions, activations: Activations) -> None:

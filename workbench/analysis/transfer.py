@@ -11,7 +11,7 @@ from torch import Tensor
 from workbench.analysis.category_means import with_category_means, with_shape
 from workbench.analysis.components import own_categories, single_vectors
 from workbench.analysis.edits import read_edits
-from workbench.analysis.transfer_controls import random_vectors, with_random
+from workbench.analysis.transfer_controls import check_random, random_vectors, with_random
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
@@ -79,7 +79,8 @@ def transfer_matrix(
         judge: how replies are judged for the refusal rates; None writes no replies.
         max_new_tokens: longest reply.
         n_random: random vectors, by scores alone, as long as the longest of the directions: what
-            any vector does to a category. 20 of them tell what 5 % of them would do.
+            any vector does to a category. At least 20: another one leaves the range of n in
+            2/(n + 1) of cases, .095 of 20, which is also the least p.
         system: a system prompt for all of them.
         confidence: of all intervals.
         seed: of the bootstraps and of random vectors.
@@ -91,14 +92,17 @@ def transfer_matrix(
         ``window_effect`` over (direction, category, window). All of them by prompt, too.
         ``order`` and ``block`` of directions and categories, by mode: see `profile_blocks`.
         ``asymmetry`` by mode, where each category has one direction: see `Asymmetry`. With random
-        vectors: ``random_effect`` (control, category, mode), and ``outside`` and ``p_value``, by
-        rank, of each effect among theirs; inside their range it is no finding.
+        vectors: ``random_effect`` (control, category, mode), and ``outside`` and ``p_value``,
+        two-sided by rank, of each effect among theirs; inside their range it is no finding, and
+        of many effects some leave it by chance.
 
     Raises:
         AxisError: several vectors of one name, a vector that is zero or of another width, or
             windows or modes that are none.
-        StudyError: a direction stands for a category that no prompt has, or there is no such judge.
+        StudyError: a direction stands for a category that no prompt has, there is no such judge, or
+            fewer than 20 random vectors and not none.
     """
+    check_random(n_random)
     vectors = single_vectors(directions)
     spans = _spans(model, windows)
     _check_modes(modes)

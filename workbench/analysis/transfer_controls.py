@@ -7,8 +7,25 @@ import xarray as xr
 
 from workbench.analysis.controls import control_directions, is_outside, rank_p_value
 from workbench.directions.direction import Directions
+from workbench.errors import StudyError
+
+FEWEST_RANDOM = 20
+"""Of which a vector without meaning leaves the range in a tenth of cases."""
 
 _CELLS = ("direction", "category", "mode")
+
+
+def check_random(n: int) -> None:
+    """Refuses so few random vectors that their range says little.
+
+    Raises:
+        StudyError: fewer than 20, and not none.
+    """
+    if n != 0 and n < FEWEST_RANDOM:
+        raise StudyError(
+            f"n_random must be 0 or at least {FEWEST_RANDOM}, found {n}: a vector without meaning "
+            "leaves the range of fewer too often."
+        )
 
 
 def random_vectors(vectors: Iterable[Directions], n: int, seed: int) -> list[Directions]:
@@ -49,5 +66,5 @@ def with_random(matrix: xr.Dataset, scores: Sequence[np.ndarray]) -> xr.Dataset:
     return matrix.assign(
         random_effect=(("control", "category", "mode"), random, units),
         outside=(_CELLS, is_outside(effects, beside)),
-        p_value=(_CELLS, rank_p_value(effects, beside), {"units": "one-sided, by rank"}),
+        p_value=(_CELLS, rank_p_value(effects, beside), {"units": "two-sided, by rank"}),
     ).assign_coords(control=list(range(1, len(random) + 1)))

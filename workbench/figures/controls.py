@@ -32,7 +32,7 @@ _COLOURS = {"isotropic": PALETTE[2], "covariance": PALETTE[4], "permuted": PALET
 def control_effects(controls: xr.Dataset) -> go.Figure:
     """Change of the refusal score by the direction and by each control, a row per intervention.
 
-    Rows in which the direction stays within the range of the controls say so.
+    Rows in which the direction stays within the range of a kind of controls say so.
 
     Args:
         controls: ``effect``, ``outside`` (prompt_set, condition) and ``control_effect``
@@ -106,14 +106,18 @@ def _hover(at: xr.Dataset, prompt_set: str, condition: str) -> str:
         f"{prompt_set}, {condition}<br>the direction {float(at['effect']):+.2f} nats"
         f"<br>controls {np.median(every):+.2f} [{every.min():+.2f}, {every.max():+.2f}]"
         f"<br>plain score {float(at['plain_score']):.2f}"
-        f"<br>one-sided p by rank {float(at['p_value']):.2g}"
+        f"<br>two-sided p by rank {float(at['p_value']):.2g}"
     )
 
 
 def _describe(controls: xr.Dataset) -> list[str]:
-    attrs, n = controls.attrs, controls.sizes["control"]
+    attrs = controls.attrs
+    of_kind = np.unique(controls["control_kind"].values, return_counts=True)[1]
+    n, m = int(of_kind.min()), controls["outside"].size
+    kinds = "" if len(of_kind) == 1 else f" of each of {len(of_kind)} kinds"
+    scored_on = attrs.get("scored_on", {})
     counts = " and ".join(
-        f"{int(count)} {kind}"
+        f"{int(count)} {kind} {scored_on.get(str(kind), 'test prompts')}"
         for kind, count in zip(controls["prompt_set"].values, controls["n"].values, strict=True)
     )
     where = ""
@@ -122,8 +126,9 @@ def _describe(controls: xr.Dataset) -> list[str]:
     return [
         model_of(attrs),
         where,
-        f"n = {counts} test prompts",
-        f"{n} controls of the direction's length"
+        f"n = {counts}",
+        f"{n} random vectors{kinds}, of the direction's length"
         + (f" ({number(attrs['norm'])})" if "norm" in attrs else ""),
-        f"a vector without meaning leaves their range in {2 / (n + 1):.0%} of cases",
+        f"a vector without meaning leaves the range of its kind in {2 / (n + 1):.0%} of cases, "
+        f"of {m} effects up to {2 * m / (n + 1):.1f} by chance",
     ]

@@ -114,7 +114,7 @@ GALLERY = (
         "the selected one. Bypass should be low, induce high and KL small at once. The "
         "validation prompts chose it, so it looks better here than it is: the figure held_out has "
         "the test prompts. Candidates next to each other often differ by less than their bands, so "
-        "the star is one of several.. Grey is what random vectors of that "
+        "the star is one of several. Grey is what random vectors of that "
         "length do: only what leaves it is the direction's own.",
         answers="Arditi et al. 2024, selection scores by layer and position",
         needs="",
@@ -165,7 +165,8 @@ GALLERY = (
         caption="Each row is one intervention on one set of test prompts: the diamond is what the "
         "direction does to the refusal score, the dots what random vectors of its length do, half "
         "of them drawn as activations vary within a label. An effect is a finding where the "
-        "diamond leaves the dots; how far it moves beyond them is the direction's own share.",
+        "diamond leaves the dots of both colours; how far it moves beyond them is the direction's "
+        "own share.",
         answers="",
         needs="controls",
         figure=lambda run: control_effects(_controls(run)),  # pyright: ignore[reportArgumentType]

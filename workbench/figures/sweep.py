@@ -113,7 +113,7 @@ def sweep(
         parts.append(
             f"grey, dotted: range of {controls.sizes['control']} random vectors as long as the "
             f"candidates of position {position_text(choice.position)}, on {n_harmful} harmful and "
-            f"{n_harmless} harmless of the prompts"
+            f"{n_harmless} harmless of the prompts that chose the star"
         )
     themed(figure, "What each candidate direction does", parts, height=700)
     return legend_below(figure, "position")

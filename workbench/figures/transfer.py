@@ -188,7 +188,7 @@ def _hover(at: xr.Dataset, direction: str, category: str) -> str:
             )
             lines.append(f"{what} {text}")
     if "p_value" in cell:
-        lines.append(f"one-sided p among random vectors {float(cell['p_value']):.2g}")
+        lines.append(f"two-sided p among random vectors {float(cell['p_value']):.2g}")
     lines.append(f"plain {number(float(cell['plain_score']))}, n = {int(cell['n'])}")
     if int(cell.get("n_dropped", 0)):
         lines.append(f"{int(cell['n_dropped'])} dropped: not treated as their label says")
@@ -225,9 +225,14 @@ def _describe(at: xr.Dataset, same_place: bool, quantity: str) -> list[str]:
         + ", own category in bold",
     ]
     if "random_effect" in at and quantity == "effect":
+        m, n = at["outside"].size, at.sizes["control"]
         parts.append(
-            f"in brackets: within the range of {at.sizes['control']} random vectors as long as the "
-            "longest direction, no finding; last row: that range, coloured by its median"
+            f"in brackets: within the range of {n} random vectors as long as the longest "
+            "direction, no finding; last row: that range, coloured by its median"
+        )
+        parts.append(
+            f"{int(at['outside'].sum())} of {m} effects outside it, {2 * m / (n + 1):.1f} would be "
+            "by chance"
         )
     # Of prompts that are refused anyway, adding a direction says little.
     if at["mode"].item() == "ablate" and "asymmetry" in at and np.isfinite(at["asymmetry"]):

@@ -20,17 +20,18 @@ from workbench.study.material import Material
 from workbench.study.thoughts import think, tokens_after
 
 N_CONTROLS = 20
-"""Of which one that stands apart by chance has p = 1/21 = .048."""
+"""Of each kind; a vector without meaning leaves their range in 2 of 21 cases."""
 _MOST_SCORED, _MOST_SWEPT, _MOST_JUDGED, _MOST_LAYERS = 16, 12, 8, 12
 """Test and validation prompts of a set that are scored with controls, test prompts that are
 answered with two of them, and layers at which they are added. Each takes a forward per control.
 """
 _SETS = ("harmful", "harmless")
+_FEWEST_ASKED = 2
 
 
 def measure_controls(
     material: Material, validation: Mapping[str, Tokens], projection: float
-) -> xr.Dataset:
+) -> xr.Dataset | None:
     """What vectors without signal do wherever the chosen direction is credited with something.
 
     Args:
@@ -39,15 +40,20 @@ def measure_controls(
         projection: the value to which the direction's projection was set.
 
     Returns:
-        Dataset with what `score_controls`, `judge_controls` and `sweep_controls` found.
+        Dataset with what `score_controls`, `judge_controls` and `sweep_controls` found; None where
+        answers are scored after thinking that is closed on fewer than two prompts of a label.
     """
     model, study = material.model, material.study
+    prompt_sets, rows = _asked(material)
+    for kind, own in prompt_sets.items():
+        if len(own) < _FEWEST_ASKED:
+            material.say(f"controls not measured: thinking is closed on {len(own)} {kind} prompts")
+            return None
     spread = spread_of_training(material)
     everywhere = material.directions.at(
         layer=_some_layers(material.directions.layers, material.layer), position=material.position
     )
     controls = _controls(material, everywhere, spread)
-    prompt_sets, rows = _asked(material)
     at = controls.at(layer=material.layer)
     edits = Edits(model, material.direction, at, prompt_sets, projection, study.system)
     judged = {kind: _sample(own, _MOST_JUDGED, study.seed) for kind, own in prompt_sets.items()}
@@ -79,6 +85,10 @@ def measure_controls(
         position=material.position,
         norm=float(material.direction.norms.item()),
         kinds=list(kinds),
+        scored_on={
+            kind: "kept test prompts" if _is_kept(material, kind) else "test prompts"
+            for kind in prompt_sets
+        },
         n_swept=[min(len(own), _MOST_SWEPT) for own in validation.values()],
         judge=study.judge,
         seed=study.seed,
@@ -98,11 +108,15 @@ def spread_of_training(material: Material) -> list[Activations] | None:
 def _controls(
     material: Material, everywhere: Directions, spread: list[Activations] | None
 ) -> Directions:
-    """As many of either kind, at every layer; half of 20 point as activations vary."""
+    """As many of each kind, at every layer."""
     kinds: list[Kind] = ["isotropic"] if spread is None else ["isotropic", "covariance"]
-    return control_directions(
-        everywhere, spread, kinds=kinds, n=N_CONTROLS // len(kinds), seed=material.study.seed
-    )
+    seed = material.study.seed
+    return control_directions(everywhere, spread, kinds=kinds, n=N_CONTROLS, seed=seed)
+
+
+def _is_kept(material: Material, kind: str) -> bool:
+    """Whether enough test prompts are treated as their label says to be asked alone."""
+    return len(material.kept_test[kind]) >= FEWEST
 
 
 def _asked(material: Material) -> tuple[dict[str, PromptSet], dict[str, Tokens]]:
@@ -110,12 +124,15 @@ def _asked(material: Material) -> tuple[dict[str, PromptSet], dict[str, Tokens]]
     model, study = material.model, material.study
     prompt_sets, rows = {}, {}
     for kind in _SETS:
-        prompts = _sample(material.test[kind], _MOST_SCORED, study.seed)
+        tests = material.kept_test if _is_kept(material, kind) else material.test
+        prompts = _sample(tests[kind], _MOST_SCORED, study.seed)
         if study.score_after == "prompt":
             prompt_sets[kind], rows[kind] = prompts, model.tokens(prompts, study.system)
             continue
         thoughts = think(model, study, prompts)
         prompt_sets[kind] = PromptSet(tuple(p for p in prompts if p.id in thoughts), prompts.name)
+        if len(prompt_sets[kind]) < _FEWEST_ASKED:
+            break
         rows[kind] = tokens_after(model, study, prompt_sets[kind], thoughts)
     return prompt_sets, rows
 

@@ -19,7 +19,7 @@ from workbench.intake.parsing import parsing
 from workbench.study import names
 from workbench.study.analyses import ANALYSES, Analysis
 from workbench.study.command import command
-from workbench.study.control_lines import check
+from workbench.study.control_lines import check, is_current
 from workbench.study.ledger import Ledger, holds_run, result_files, study_record
 from workbench.study.settings import Study
 from workbench.study.stored import read_note, read_replies
@@ -211,7 +211,8 @@ def read_run(folder: Path, heads: bool) -> Run:
         replies = read_replies(folder / names.REPLIES)
         verification = load_dataset(folder / names.VERIFICATION, kind="verification")
         path = folder / names.CONTROLS
-        controls = check(load_dataset(path, kind="controls")) if path.is_file() else None
+        controls = load_dataset(path, kind="controls") if path.is_file() else None
+        controls = check(controls) if controls is not None and is_current(controls) else None
         again = folder / names.HELD_OUT
         held_out = load_dataset(again, kind="held_out") if again.is_file() else None
         results = {

@@ -28,6 +28,7 @@ from workbench.models.verify import verify_model
 from workbench.names import folder_name
 from workbench.prompts.promptset import PromptSet
 from workbench.study import names
+from workbench.study.control_lines import is_current
 from workbench.study.controls import measure_controls
 from workbench.study.folder import check_model, check_unused, open_folder, recorded_day
 from workbench.study.keeping import keep_prompts, kept_of, treatment
@@ -289,14 +290,23 @@ class Stages:
 
     def controls(self, directions: Directions, direction: Directions, effects: xr.Dataset) -> None:
         """What vectors without signal do beside the direction; see `measure_controls`."""
+        path = self.folder / names.CONTROLS
         if self.stands(names.CONTROLS):
-            return
+            if is_current(load_dataset(path, kind="controls")):
+                return
+            self.say(
+                f"{names.CONTROLS} ranks controls of both kinds together, as earlier versions did, "
+                "so it is made again"
+            )
         self.say("measuring what random directions of that length do")
         validation = {kind: self.scored("validation", kind) for kind in ("harmful", "harmless")}
         found = measure_controls(
             self.material(directions, direction), validation, effects.attrs["projection"]
         )
-        save_dataset(self.folder / names.CONTROLS, found, kind="controls")
+        if found is None:
+            self.ledger.drop(names.CONTROLS)
+            return
+        save_dataset(path, found, kind="controls")
         self._keep(names.CONTROLS)
 
     def analyses(self, directions: Directions, direction: Directions) -> None:

@@ -103,10 +103,9 @@ def transfer(results: Results, layer: int, position: int) -> str:
     text = f"{blocks} causal {'block' if blocks == 1 else 'blocks'} of {at.sizes['direction']}"
     text += " directions when ablated"
     if "outside" in at:
-        text += (
-            f"; {int(at['outside'].sum())} of {at['outside'].size} effects outside the range of "
-        )
-        text += f"{at.sizes['control']} random vectors"
+        m, n = at["outside"].size, at.sizes["control"]
+        text += f"; {int(at['outside'].sum())} of {m} effects outside the range of {n} random "
+        text += f"vectors, {2 * m / (n + 1):.1f} would be by chance"
     if "asymmetry" in at and float(at["asymmetry"]) == float(at["asymmetry"]):
         text += f"; asymmetry {_value(at, 'asymmetry')}"
         noise = float(at["asymmetry_noise"])
