@@ -17,6 +17,7 @@ from workbench.arguments.options import in_options, options_of
 from workbench.errors import ArtifactError, StudyError
 from workbench.heads import head_labels
 from workbench.intake.limits import allowing
+from workbench.positions import T_INST, Position
 from workbench.study.settings import Study
 
 app = typer.Typer(
@@ -229,6 +230,18 @@ def _numbers(text: str) -> list[int]:
     return found
 
 
+def _position(text: str) -> Position:
+    """A token counted from the end, or t_inst by its name."""
+    if text.strip() == T_INST:
+        return "t_inst"
+    if re.fullmatch(r"-0*[1-9]\d*", text.strip(), re.ASCII) is None:
+        raise StudyError(
+            f"{text!r} is no position. Pass --position with a negative number, counted from the "
+            "end of a prompt, such as -1, or with t_inst."
+        )
+    return int(text)
+
+
 @app.command()
 def compare(
     first: Annotated[
@@ -249,7 +262,10 @@ def compare(
         ),
     ] = None,
     position: Annotated[
-        int | None, typer.Option(help="Token, counted from the end; by default as the run chose.")
+        str | None,
+        typer.Option(
+            help="Token, counted from the end, such as -1, or t_inst; by default as the run chose."
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="One direction, where layers or positions are compared.")
@@ -302,7 +318,7 @@ def compare(
         second,
         over=over,  # pyright: ignore[reportArgumentType]
         layer=layer,
-        position=position,
+        position=None if position is None else _position(position),
         name=name,
         axes=axes,
         site=site,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from workbench import screen
 from workbench.arguments.options import in_options
-from workbench.few import n_averaged, too_few
+from workbench.few import averaged_names, few_names, few_resamples, n_averaged, too_few
 from workbench.heads import head_label
 from workbench.kept import kept_line
 
@@ -337,11 +337,10 @@ def show_comparison(found: "Comparison") -> None:
         if found.cosines.sizes["layer"] > 1:
             screen.show(_by_layer(found))
         screen.show(_pairs(found))
-    if _unmeasured(found):
-        screen.tell(
-            "not measured: a vector there is zero but for rounding, as a difference of means is at "
-            "layer 0 on a token that all prompts share"
-        )
+    if reasons := _unmeasured(found):
+        screen.tell(f"not measured: {'; or '.join(reasons)}")
+    if found.same:
+        screen.tell("the two hold the same vectors, whose cosines with themselves are 1")
     if found.angles is not None:
         screen.tell(_overlap(found))
     if found.left_out:
@@ -357,9 +356,10 @@ def show_comparison(found: "Comparison") -> None:
             "over the pairs of a layer and position"
         )
     confidence = found.cosines.attrs.get("confidence")
+    no_intervals = found.no_intervals or few_resamples(found.cosines)
     screen.show(
-        f"no intervals: {found.no_intervals}"
-        if found.no_intervals
+        f"no intervals: {no_intervals}"
+        if no_intervals
         else f"{confidence:.0%} intervals ({found.cosines.attrs['interval']})",
     )
 
@@ -404,7 +404,8 @@ def _pairs(found: "Comparison") -> Table:
     columns = [name for name in ("cosine", "disattenuated") if name in at]
     heads = {"cosine": "cosine", "disattenuated": "without noise"}
     p = ["p, one direction"] if "p_one_direction" in at else []
-    what = f"{_PAIRS} least alike of {n} pairs" if n > _PAIRS else f"All {n} pairs"
+    few = "The one pair" if n == 1 else f"All {n} pairs"
+    what = f"{_PAIRS} least alike of {n} pairs" if n > _PAIRS else few
     title = f"{what}, layer {found.layer}, position {found.position}"
     table = _table(title, "pair", *(heads[name] for name in columns), *p)
     if n > _PAIRS:
@@ -423,10 +424,10 @@ def _against_reference(found: "Comparison") -> Table:
     from workbench.study.compare import with_reference
 
     over, at = found.over, with_reference(found)
-    reference = int(at[f"{over}_other"])
+    reference = at[f"{over}_other"].item()
     other = "position" if over == "layer" else "layer"
     name = str(at["name"].item())
-    title = f"Cosine of {name} with {over} {reference}, {other} {int(at[other])}"
+    title = f"Cosine of {name} with {over} {reference}, {other} {at[other].item()}"
     columns = [name for name in ("cosine", "disattenuated") if name in at]
     table = _table(title, over, *("without noise" if c != "cosine" else c for c in columns))
     for label in at[over].values.tolist():
@@ -471,12 +472,50 @@ def _overlap(found: "Comparison") -> str:
     )
 
 
-def _unmeasured(found: "Comparison") -> bool:
-    """Whether the tables show a place where there is no cosine."""
-    shown = found.at
-    if found.over == "name" and len(found.sources) == 1:
-        shown = found.cosines.sel(position=found.position)  # every layer has its row
-    return bool(np.isnan(shown["cosine"].values).any())
+def _unmeasured(found: "Comparison") -> list[str]:
+    """Why places that the tables show have no cosine, or none without noise."""
+    from workbench.study.compare import with_reference
+
+    few = np.isin(_names(found.cosines), few_names(found.cosines))
+    at, shown = found.at, np.s_[...]
+    if len(found.sources) == 2:
+        at = at[["cosine"]]
+    elif found.over != "name":
+        at = with_reference(found)
+    else:
+        at = found.cosines.sel(position=found.position)
+        at = at.transpose("layer", "name", "name_other", ...)
+        shown = _shown_pairs(found)
+        few = np.broadcast_to(few[:, None] | few, shown.shape)[shown]
+    zero = np.isnan(at["cosine"].values[shown])
+    noisy = np.zeros_like(zero)
+    if "disattenuated" in at:
+        noisy = np.isnan(at["disattenuated"].values[shown]) & ~zero
+    reasons = {
+        "a vector there is zero but for rounding, as a difference of means is at layer 0 on a "
+        "token that all prompts share": zero,
+        "a direction there is not above its noise": noisy & ~few,
+        "too few prompts": noisy & few,
+    }
+    return [reason for reason, where in reasons.items() if where.any()]
+
+
+def _shown_pairs(found: "Comparison") -> Any:
+    """The pairs of one set in its tables, [layer name name_other]: listed, or within a mean."""
+    from workbench.study.compare import lowest_pairs
+
+    layers, names = found.cosines["layer"].values.tolist(), _names(found.cosines)
+    shown = np.zeros((len(layers), len(names), len(names)), dtype=bool)
+    if len(layers) > 1:
+        averaged = np.isin(names, averaged_names(found.cosines))
+        shown |= np.triu(np.outer(averaged, averaged), k=1)
+    for row, column in lowest_pairs(found.at, _PAIRS):
+        shown[layers.index(found.layer), row, column] = True
+    return shown
+
+
+def _names(cosines: "xr.Dataset") -> list[str]:
+    return [str(each) for each in cosines["name"].values]
 
 
 def _diagonal(at: Any) -> Any:

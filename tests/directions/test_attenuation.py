@@ -9,6 +9,7 @@ from workbench.activations import Activations
 from workbench.directions.attenuation import FEWEST, interval, mean, pair_mean, ratio
 from workbench.directions.cosines import cosine_similarity_map
 from workbench.directions.estimate import mean_difference
+from workbench.few import few_resamples, n_averaged, too_few
 
 COSINES, LENGTHS = (0.0, 0.5, 0.9), (2.0, 3.0, 4.0)
 """Planted cosines, and lengths in units of one coordinate's noise: reliability 0.67 to 0.89."""
@@ -210,6 +211,8 @@ def test_categories_of_few_prompts_have_cosines_without_intervals():
     prompts = [0] * 20 + [1] * 20 + [2] * 3 + [3] * 4
     found = simulated(0, shifts, repeats=5, n=0, n_resamples=200, extra=prompts).squeeze("position")
     assert found.attrs["too_few"] == {"c": 3, "d": 4} and found.attrs["fewest"] == FEWEST
+    assert found.attrs["averaged"] == ["a", "b"] and "means are" not in too_few(found)
+    assert set(found.attrs["baselines"]) >= {"reliability", "disattenuated", "ceiling"}
     assert found["cosine"].notnull().all() and found["p_permuted"].notnull().all()
     for name in ("cosine_interval", "disattenuated", "disattenuated_interval", "ceiling",
                  "p_one_direction"):  # fmt: skip
@@ -227,8 +230,13 @@ def test_categories_of_few_prompts_have_cosines_without_intervals():
 def test_few_harmless_prompts_are_too_few_for_every_category():
     shifts = planted([0.5], [3.0])
     found = simulated(0, shifts, repeats=2, n_harmless=FEWEST - 1)
-    assert found.attrs["too_few"] == {"a": FEWEST - 1, "b": FEWEST - 1}
+    assert found.attrs["too_few"] == {"harmless prompts": FEWEST - 1}
     assert found["mean_cosine"].notnull().all() and found["mean_cosine_interval"].isnull().all()
+    assert found["disattenuated"].isnull().all() and found["reliability"].isnull().all()
+    # Means of what is left are over all, and both the map and its words say so.
+    assert found.attrs["averaged"] == ["a", "b"] and n_averaged(found) == 2
+    assert "harmless prompts 7; means are over all pairs, since" in too_few(found)
+    assert set(found.attrs["baselines"]) == {"null"} & set(found.data_vars)
     assert simulated(0, shifts, repeats=2, n_harmless=FEWEST).attrs["too_few"] == {}
 
 
@@ -310,3 +318,11 @@ def test_the_mean_over_pairs_leaves_the_diagonal_out():
     assert pair_mean(values) == 1.5
     values[0, 1] = np.nan
     assert np.isnan(pair_mean(values))
+
+
+def test_too_few_resamples_have_no_intervals_and_say_so():
+    found = simulated(0, planted([0.5], [3.0]), repeats=2, n_resamples=39)
+    assert found["cosine_interval"].isnull().all() and found["disattenuated"].notnull().all()
+    assert few_resamples(found) == "39 resamples are too few for 95% intervals"
+    assert all(found[name].notnull().any() for name in found.attrs["baselines"])
+    assert not few_resamples(simulated(0, planted([0.5], [3.0]), repeats=2, n_resamples=40))

@@ -153,6 +153,31 @@ def test_what_was_not_tested_is_marked_and_named():
     assert "3 categories" in subtitle(figures.cosine_by_layer(data, position=-1))
 
 
+def test_the_mean_by_layer_promises_nothing_that_was_not_measured():
+    data = cosines().assign_attrs(too_few={"harmless prompts": 7}, fewest=8, averaged=NAMES)
+    for name in ("disattenuated", "disattenuated_interval", "cosine_interval", "ceiling"):
+        data[f"mean_{name}"] = data[f"mean_{name}"] * np.nan
+    figure = figures.cosine_by_layer(data, position=-1)
+    told = subtitle(figure)
+    assert "bands under the lines" not in told and "hollow" not in told
+    assert "harmless prompts 7; means are over all pairs" in " ".join(told.split())
+    assert not figure.layout.annotations  # no panel without noise
+    null = "categories permuted (95% range)"
+    assert {trace.name for trace in figure.data if trace.showlegend is not False} == {
+        null,
+        "mean over pairs",
+    }
+    # Without the null, too, there are the extremes.
+    figure = figures.cosine_by_layer(data.drop_vars(["mean_null", "null"]), position=-1)
+    assert {"lowest pair", "highest pair"} < {trace.name for trace in figure.data}
+    few = cosines().assign_attrs(n_resamples=20)
+    few["mean_cosine_interval"] = few["mean_cosine_interval"] * np.nan
+    few["mean_disattenuated_interval"] = few["mean_disattenuated_interval"] * np.nan
+    told = subtitle(figures.cosine_by_layer(few, position=-1))
+    assert "no intervals: 20 resamples are too few for 95% intervals" in told
+    assert "hollow" not in told and "bands" not in told
+
+
 def test_an_estimate_beyond_1_is_not_shown_as_a_cosine():
     data = cosines()
     data["disattenuated"] = data["disattenuated"] + 0.4

@@ -8,9 +8,13 @@ import pytest
 import torch
 import xarray as xr
 from hostile.sealing import seal_run
+from typer.testing import CliRunner
 
 import workbench as wb
+from workbench.activations import Activations
+from workbench.cli import app
 from workbench.study.compare import compare_directions, lowest_pairs
+from workbench.tables import show_comparison
 
 
 def directions(names=("a", "b"), seed=0, **settings):
@@ -390,3 +394,99 @@ def test_a_run_says_what_makes_a_result_that_it_lacks(small_run):
         wb.ArtifactError, match=r"is a run of the workbench\. Read it with wb\.load_r"
     ):
         wb.load_published(small_run.folder)
+
+
+def printed(capsys, found):
+    show_comparison(found)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_t_inst_is_a_position_like_others(capsys, tmp_path):
+    dirs = replace(directions(), positions=("t_inst", -1))
+    for over, told in (("name", {}), ("layer", {"name": "a"}), ("position", {"name": "a"})):
+        found = compare_directions(dirs, over=over, position="t_inst", **told)
+        assert found.position == "t_inst"
+        assert "position t_inst" in printed(capsys, found)
+        assert found.save(tmp_path / over)
+    both = compare_directions(dirs, dirs.at(position="t_inst"))
+    assert both.position == "t_inst" and "position t_inst" in printed(capsys, both)
+    with pytest.raises(wb.AxisError, match="no position 't_inst' in directions: positions -2, -1"):
+        compare_directions(directions(), position="t_inst")
+
+
+def test_the_command_line_takes_t_inst_and_refuses_what_is_no_position(tmp_path):
+    dirs = replace(directions(), positions=("t_inst", -1))
+    path = dirs.save(tmp_path / "own.safetensors")
+    for position in ("t_inst", "-1"):
+        done = CliRunner().invoke(app, ["compare", str(path), "--position", position])
+        assert done.exit_code == 0, done.output
+        assert f"position {position}" in done.output
+    for position in ("last", "0", "3", "-1.5", ""):
+        done = CliRunner().invoke(app, ["compare", str(path), "--position", position])
+        assert isinstance(done.exception, wb.StudyError)
+        message = str(done.exception)
+        assert message.startswith(f"{position!r} is no position. Pass --position with a negative")
+        assert message.endswith("or with t_inst.")
+
+
+def test_a_set_and_its_copy_are_said_to_be_the_same(small_run, capsys):
+    said = "the two hold the same vectors"
+    for own, other in (
+        (small_run, small_run.folder),
+        (directions(), directions()),
+        (directions(), directions(("c", "d"))),  # by other names
+        (directions(), directions().at(name="b")),
+    ):
+        assert said in printed(capsys, compare_directions(own, other))
+    for other in (None, directions(seed=1), directions(seed=1, names=("c", "d"))):
+        assert said not in printed(capsys, compare_directions(directions(), other))
+
+
+def test_one_pair_is_not_called_all(capsys):
+    assert "The one pair, layer 1, position -1" in printed(capsys, compare_directions(directions()))
+    three = compare_directions(directions(("a", "b", "c")))
+    assert "All 3 pairs" in printed(capsys, three)
+
+
+def noisy(sizes, shift):
+    """Categories of so many prompts; layer 0 is the same in every prompt."""
+
+    def acts(label, categories, towards):
+        draw = torch.Generator().manual_seed(len(categories))
+        values = torch.randn(len(categories), 3, 1, 64, generator=draw)
+        values[..., 0] += towards
+        values[:, 0] = 1.5
+        ids = tuple(f"{label}-{row}" for row in range(len(categories)))
+        return Activations(
+            values, (1,) * len(ids), tuple(categories), (label,) * len(ids), ids, (0, 3, 4),
+            (-1,), "resid_pre", {"model": "m", "weights": "w"},
+        ).with_resamples(100)  # fmt: skip
+
+    categories = "".join(name * size for name, size in sizes.items())
+    return wb.mean_difference(
+        acts("harmful", categories, shift), acts("harmless", "x" * 30, 0), by="category"
+    )
+
+
+ZERO, NOISE, FEW = "zero but for rounding", "not above its noise", "too few prompts"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shift", "layers", "reasons"),
+    [
+        ({"a": 20, "b": 20}, 6.0, [3, 4], set()),
+        ({"a": 20, "b": 20}, 6.0, [0, 3, 4], {ZERO}),
+        ({"a": 20, "b": 20, "c": 20, "d": 20}, 0.0, [3, 4], {NOISE}),
+        ({"a": 20, "b": 20, "c": 3}, 6.0, [3, 4], {FEW}),
+        ({"a": 20, "b": 20, "c": 3}, 6.0, [0, 3], {ZERO, FEW}),
+        ({"a": 3, "b": 4}, 6.0, [3, 4], {FEW}),
+    ],
+)
+def test_what_is_not_measured_says_why(capsys, sizes, shift, layers, reasons):
+    found = compare_directions(noisy(sizes, shift).at(layer=layers))
+    shown = printed(capsys, found)
+    assert ("not measured: " in shown) == bool(reasons)
+    told = shown[shown.find("not measured: ") :].split("fewer than")[0] if reasons else ""
+    assert {reason for reason in (ZERO, NOISE, FEW) if reason in told} == reasons
+    # Without the reason there is no such cell.
+    assert shown.replace("not measured: ", "").count("not measured") > 0 or not reasons

@@ -27,7 +27,7 @@ MEANINGS = {
     "null": "quantiles of the cosine with categories permuted among the prompts",
     "p_permuted": "share of permutations with a cosine as low: whether prompts of the categories "
     "are drawn from one distribution, where lengths and spreads count as well as directions; "
-    "one-sided, each pair for itself",
+    "one-sided, each pair for itself; of any number of prompts, which a permutation test allows",
 }
 """What each variable of a map says."""
 

@@ -24,6 +24,7 @@ from workbench.directions.attenuation import (
 from workbench.directions.cosine_variables import MEANINGS, Arrays, levels, variables
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
+from workbench.few import HARMLESS
 from workbench.positions import position_axis
 
 Axis = Literal["name", "layer", "position"]
@@ -45,10 +46,13 @@ def cosine_similarity_map(
     Directions of activations that were collected with ``n_resamples`` come with baselines; how they
     are estimated stands in `workbench.directions.attenuation`. They need about 200 replicates, and
     8 prompts on either side: a name with fewer has its plain cosines alone, takes no part in means
-    over pairs, and stands in ``attrs["too_few"]`` with their number.
+    over pairs, and stands in ``attrs["too_few"]`` with their number; where it is the harmless
+    prompts that are few, they stand there, and that goes for every name. Where fewer than two names
+    have prompts enough, means are over all: ``attrs["averaged"]`` names those that means are over.
 
     Whether two directions are one is what ``p_one_direction`` asks. ``p_permuted`` asks more:
-    whether categories can be exchanged. It is small, too, where they differ in length only.
+    whether categories can be exchanged. It is small, too, where they differ in length only. Names
+    with too few prompts have it, since a test by permutation holds its level at any number.
 
     Which baselines a map has stands in its ``attrs["baselines"]``. Reliability, disattenuated
     cosine, ceiling and intervals exist on every axis, within one set and between two. The null
@@ -96,6 +100,7 @@ def cosine_similarity_map(
     few = [
         _is_few(each, over, own) for each, own in zip((directions_a, other), too_few, strict=True)
     ]
+    averaged: list[str] = []
     noisy = few[0][..., :, None] | few[1][..., None, :]
     for arrays, whole in ((point, "cosine"), (draws, "null")):
         for name in {*arrays} - {whole}:
@@ -105,8 +110,11 @@ def cosine_similarity_map(
     found = variables("", dims, point, draws, confidence, square=directions_b is None)
     if pairs:
         # Over the pairs that have intervals; where there is no such pair, over all of them.
-        counted = [row for row, name in enumerate(other.names) if name not in too_few[0]]
-        own = np.ix_(counted, counted) if len(counted) > 1 else (slice(None), slice(None))
+        is_few = [name in too_few[0] or HARMLESS in too_few[0] for name in other.names]
+        counted = [row for row, lacks in enumerate(is_few) if not lacks]
+        counted = counted if len(counted) > 1 else list(range(len(is_few)))
+        averaged = [other.names[row] for row in counted]
+        own = np.ix_(counted, counted)
         mean_point, mean_draws = (
             {name: pair_mean(values[..., *own]) for name, values in arrays.items()}
             for arrays in (point, draws)
@@ -123,9 +131,13 @@ def cosine_similarity_map(
     dataset.attrs = _attrs(directions_a, directions_b, over, missing, confidence)
     if not missing:
         dataset.attrs["baselines"] = {
-            name: MEANINGS[name] for name in _BASELINES if name in dataset
+            name: MEANINGS[name]
+            for name in _BASELINES
+            if name in dataset and bool(dataset[name].notnull().any())
         }
         dataset.attrs |= {"too_few": too_few[0], "fewest": FEWEST}
+        if averaged:
+            dataset.attrs["averaged"] = averaged
         if directions_b is not None:
             dataset.attrs["too_few_other"] = too_few[1]
     return dataset
@@ -167,7 +179,7 @@ def _estimates(
 
 
 def _too_few(directions: Directions) -> dict[str, int]:
-    """The names with too few prompts for intervals, on the side that has the fewer, and how many.
+    """The names with too few prompts for intervals, or the harmless prompts, and how many.
 
     Where the number of prompts is not recorded it is the mean of their resampled weights.
     """
@@ -176,16 +188,16 @@ def _too_few(directions: Directions) -> dict[str, int]:
     by_name = directions.provenance.get("n_by_name") or {}
     weights = directions.resampled.weights.sum(1).mean(0).round().int().tolist()
     counts = {
-        name: min(by_name.get(name, n.get("positive", weight)), n.get("negative", FEWEST))
+        name: by_name.get(name, n.get("positive", weight))
         for name, weight in zip(directions.names, weights, strict=True)
-    }
+    } | {HARMLESS: n.get("negative", FEWEST)}
     return {name: int(count) for name, count in counts.items() if count < FEWEST}
 
 
 def _is_few(directions: Directions, over: Axis, too_few: Mapping[str, int]) -> np.ndarray:
     """Whether a direction has too few prompts, [… entry], as the map has it."""
     shape = directions.values.shape[:3]
-    few = torch.tensor([name in too_few for name in directions.names])
+    few = torch.tensor([name in too_few or HARMLESS in too_few for name in directions.names])
     few = few[:, None, None, None].expand(*shape, 1)
     return _moved(few, over)[..., 0].numpy()
 

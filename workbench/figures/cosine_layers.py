@@ -1,5 +1,8 @@
 """The mean cosine between categories, layer by layer."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
@@ -40,7 +43,8 @@ def cosine_by_layer(cosines: xr.Dataset, *, position: Position | None = None) ->
     """Mean cosine over all pairs of categories by layer, with what it has to be read against.
 
     With baselines: the interval, the same without noise, the ceiling that noise sets, and the
-    range with categories permuted among prompts. Without: the lowest and the highest pair.
+    range with categories permuted among prompts. Without: the lowest and the highest pair. What
+    was not measured at any layer, as with too few prompts, has no panel and no words.
     Estimates without noise that lie beyond 1 are drawn at 1, as triangles; hovering shows them.
 
     Args:
@@ -54,7 +58,11 @@ def cosine_by_layer(cosines: xr.Dataset, *, position: Position | None = None) ->
     require(cosines, "map between the categories of one set", ["mean_cosine"], ("layer",))
     at = selected(cosines, over, {"position": position}, keep="layer").sortby("layer")
     layers = at["layer"].values.tolist()
-    plain = "mean_disattenuated" not in at
+    plain = not _measured(at, "mean_disattenuated")
+    ends = [f"mean_{name}_interval" for name in ("cosine", "disattenuated")]
+    bands = any(_measured(at, name) for name in ends)
+    if not bands:  # and the subtitle says why
+        at = at.drop_vars(ends, errors="ignore")
     figure = make_subplots(
         rows=1 if plain else 2,
         shared_xaxes=True,
@@ -62,12 +70,7 @@ def cosine_by_layer(cosines: xr.Dataset, *, position: Position | None = None) ->
         subplot_titles=None if plain else list(_TITLES),
     )
     figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": INK})
-    under = (
-        _extremes(at, layers)
-        if plain
-        else _references(at, layers, float(cosines.attrs["confidence"]))
-    )
-    for trace in under:
+    for trace in _references(at, layers, cosines.attrs) or _extremes(at, layers):
         figure.add_trace(trace, 1, 1)
     _mean(figure, at, "mean_cosine", "mean over pairs", 1)
     if not plain:
@@ -79,10 +82,10 @@ def cosine_by_layer(cosines: xr.Dataset, *, position: Position | None = None) ->
     for row in range(1, 2 if plain else 3):
         figure.update_yaxes(range=_range(figure, row), row=row, col=1)
     parts = [f"{n_averaged(cosines)} categories", *describe(cosines, at, over)]
+    parts.append(f"bands under the lines: {interval_name(cosines)}" if bands else "")
     if not plain:
-        parts.append(f"bands under the lines: {interval_name(cosines)}")
-        unbounded = at["mean_disattenuated_interval"].isnull().any("bound")
-        if bool((unbounded & at["mean_disattenuated"].notnull()).any()):
+        noisy = at["mean_disattenuated_interval"].isnull().any("bound") if bands else False
+        if bool((noisy & at["mean_disattenuated"].notnull()).any()):
             parts.append("hollow: too noisy for an interval")
         if beyond(at["mean_disattenuated"].values).any():
             parts.append("triangle: estimated beyond 1, not told from 1")
@@ -102,9 +105,19 @@ def _mean(figure: go.Figure, at: xr.Dataset, variable: str, label: str, row: int
     figure.add_trace(_line(at, variable, label, colour, "circle" if row == 1 else "square"), row, 1)
 
 
-def _references(at: xr.Dataset, layers: list[int], confidence: float) -> list[go.Scatter]:
-    """What the measured mean is read against."""
-    null = at["mean_null"].transpose("quantile", "layer").values if "mean_null" in at else None
+def _measured(at: xr.Dataset, variable: str) -> bool:
+    return variable in at and bool(at[variable].notnull().any())
+
+
+def _references(at: xr.Dataset, layers: list[int], attrs: Mapping[str, Any]) -> list[go.Scatter]:
+    """What the measured mean is read against, as far as that was measured."""
+    found: list[go.Scatter] = []
+    if _measured(at, "mean_null"):
+        null = at["mean_null"].transpose("quantile", "layer").values
+        name = f"categories permuted ({float(attrs['confidence']):.0%} range)"
+        found.append(band(layers, null[0], null[-1], translucent(MUTED, 0.35), name=name))
+    if not _measured(at, "mean_ceiling"):
+        return found
     ceiling = go.Scatter(
         x=layers,
         y=at["mean_ceiling"].values.tolist(),
@@ -113,10 +126,7 @@ def _references(at: xr.Dataset, layers: list[int], confidence: float) -> list[go
         name="if all were one direction",
         hovertemplate="layer %{x}<br>ceiling %{y:.3f}<extra></extra>",
     )
-    if null is None:
-        return [ceiling]
-    name = f"categories permuted ({confidence:.0%} range)"
-    return [band(layers, null[0], null[-1], translucent(MUTED, 0.35), name=name), ceiling]
+    return [*found, ceiling]
 
 
 def _range(figure: go.Figure, row: int) -> list[float]:

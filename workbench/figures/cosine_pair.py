@@ -89,7 +89,7 @@ def cosine_pair(
     # A title escapes what is put into it, so names come to it as they are.
     names = " and ".join(name.replace("_", " ") for name in pair)
     parts = describe(cosines, at, over)
-    if "cosine_interval" in at:
+    if "cosine_interval" in at and at["cosine_interval"].notnull().any():
         parts.append(f"bands: {interval_name(cosines)}")
     if "disattenuated" in at and beyond(at["disattenuated"].values).any():
         parts.append("triangle: estimated beyond 1, not told from 1")

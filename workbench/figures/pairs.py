@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.errors import StudyError
-from workbench.few import too_few
+from workbench.few import few_resamples, too_few
 from workbench.figures.theme import model_of, number, position_text, require
 from workbench.positions import T_INST
 
@@ -151,6 +151,7 @@ def describe(cosines: xr.Dataset, at: xr.Dataset, over: str) -> list[str]:
         counts = f"n = {each} prompts{' each' if by_name else ''} against {n['negative']}"
     last = (attrs.get("provenance") or {}).get("after_last_block")
     plain = isinstance(attrs.get("baselines"), str) and "disattenuated" not in cosines
+    few = few_resamples(cosines)
     return [
         model_of(attrs),
         f"site {attrs['site']}" if attrs.get("site") else "",
@@ -159,6 +160,7 @@ def describe(cosines: xr.Dataset, at: xr.Dataset, over: str) -> list[str]:
         counts,
         "no intervals: directions were not resampled" if plain else "",
         html.escape(too_few(cosines)),
+        few and f"no intervals: {few}",
         f"layer {last} follows the last block, before or after the final norm: not recorded"
         if "layer" in at.coords and last in np.atleast_1d(at["layer"].values)
         else "",

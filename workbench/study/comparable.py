@@ -78,7 +78,7 @@ class Source:
         for axis, label in asked.items():
             if axis == over or label is None:
                 continue
-            if label not in cosines[axis].values:
+            if label not in cosines[axis].values.tolist():
                 return None
             chosen[axis] = [label]
         return cosines.sel(chosen)

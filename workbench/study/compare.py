@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import torch
 import xarray as xr
 
 from workbench import figures
@@ -41,18 +42,20 @@ class Comparison:
         left_out: names that take no part, since they are no category beside the others.
         read: how files that do not say where their vectors belong were read, one line each.
         shown: why the layer and the position are looked at, where they were not asked for.
+        same: whether two sources hold the same vectors, so that what they share has cosines of 1.
     """
 
     cosines: xr.Dataset
     over: Axis
     sources: tuple[str, ...]
     layer: int
-    position: int
+    position: Position
     angles: xr.Dataset | None = None
     no_intervals: str = ""
     left_out: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
+    same: bool = False
 
     @property
     def at(self) -> xr.Dataset:
@@ -130,7 +133,7 @@ def compare_directions(
     *,
     over: Axis = "name",
     layer: int | None = None,
-    position: int | None = None,
+    position: Position | None = None,
     name: str | None = None,
     confidence: float = 0.95,
     axes: str | None = None,
@@ -153,8 +156,8 @@ def compare_directions(
         over: what is compared: names (harm categories), layers or positions.
         layer: only this one; where layers are compared, the one that the others are set against.
             Also the layer of a single vector whose file does not say it.
-        position: the same for positions. A file that says none is taken to be of this one, else of
-            the one that the other source chose.
+        position: the same for positions: a negative number or ``"t_inst"``. A file that says none
+            is taken to be of this one, else of the one that the other source chose.
         name: only this direction; needed where layers or positions of several are compared.
         confidence: of intervals that are not stored.
         axes: of a file that does not say it, as `load_published` takes them.
@@ -186,7 +189,7 @@ def compare_directions(
         check_same_model(one.directions, other.directions)
     asked: dict[str, Any] = {"name": name, "layer": layer, "position": position}
     cosines = one.stored(over, asked) if other is None else None
-    angles, left_out, reason = None, (), ""
+    angles, left_out, reason, same = None, (), "", False
     if cosines is None:
         sets = [each.over(over, name) for each in (one, other) if each is not None]
         if other is None:
@@ -196,6 +199,7 @@ def compare_directions(
                 reason = one.without_noise_because(over, asked)
         else:
             mine, theirs, reason = _resampled_or_whole(one, other, sets, over, asked)
+            same = _same_vectors(mine, theirs, over)
             if over == "name" and min(len(mine.names), len(theirs.names)) > 1:
                 angles = principal_angles(mine, theirs)
         _check_names(mine, over, alone=theirs is None)
@@ -225,6 +229,7 @@ def compare_directions(
         left_out=left_out,
         read=tuple(f"{each.label}: {each.how}" for each in sources if each.how),
         shown=tuple(filter(None, (why_layer, why_position))),
+        same=same,
     )
 
 
@@ -302,6 +307,14 @@ def _common(a: Directions, b: Directions, over: Axis) -> tuple[Directions, Direc
     return a, b
 
 
+def _same_vectors(a: Directions, b: Directions, over: Axis) -> bool:
+    """Whether both hold the same at the labels that they share, or all the same by other labels."""
+    labels, others = getattr(a, f"{over}s"), getattr(b, f"{over}s")
+    if shared := [label for label in labels if label in others]:
+        a, b = a.at(**{over: shared}), b.at(**{over: shared})
+    return torch.equal(a.values.float().cpu(), b.values.float().cpu())
+
+
 def _check_names(directions: Directions, over: Axis, alone: bool) -> None:
     """Refuses a map of nothing, and one of several names where one is meant."""
     names = list(directions.names)
@@ -319,7 +332,7 @@ def _check_names(directions: Directions, over: Axis, alone: bool) -> None:
 
 
 def _place(
-    cosines: xr.Dataset, axis: str, asked: int | None, sources: Sequence[Source]
+    cosines: xr.Dataset, axis: str, asked: Position | None, sources: Sequence[Source]
 ) -> tuple[Any, str]:
     """The label to look at, and in words why: asked for, chosen, or the middle layer or last token.
 
