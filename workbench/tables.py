@@ -326,7 +326,7 @@ def show_comparison(found: "Comparison") -> None:
     for line in found.read:
         screen.tell(f"read: {in_options(line, _READING)}")
     if found.shown:
-        screen.tell(f"shown: {'; '.join(found.shown)} (--layer, --position)")
+        screen.show(f"shown: {'; '.join(found.shown)} (--layer, --position)")
     if found.estimated:
         screen.show(f"directions {found.estimated}")
     if len(found.sources) == 2:

@@ -47,8 +47,7 @@ def test_the_scores_are_cosines_of_what_the_model_computes(pocket, few, prompts,
     assert float(at["refuse"]) == pytest.approx(refuse, abs=1e-5)
     assert float(at["comply"]) == pytest.approx(comply, abs=1e-5)
     assert float(at["score"]) == pytest.approx(refuse + comply, abs=1e-5)
-    low, high = at["score_interval"].values
-    assert low < refuse + comply < high and high - low < 0.5
+    assert scores["score_interval"].isnull().all()  # of so few prompts there is none
 
 
 def test_where_nothing_was_added_yet_nothing_is_turned(pocket, few, prompts):

@@ -21,7 +21,7 @@ from workbench.study.thoughts import think, tokens_after
 
 N_CONTROLS = 20
 """Of each kind; a vector without meaning leaves their range in 2 of 21 cases."""
-_MOST_SCORED, _MOST_SWEPT, _MOST_JUDGED, _MOST_LAYERS = 16, 12, 8, 12
+_MOST_SCORED, _MOST_SWEPT, _MOST_JUDGED, _MOST_LAYERS = 16, 12, 8, 4
 """Test and validation prompts of a set that are scored with controls, test prompts that are
 answered with two of them, and layers at which they are added. Each takes a forward per control.
 """
