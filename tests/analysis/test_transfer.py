@@ -117,7 +117,9 @@ def test_numbers_are_means_over_prompts_with_their_intervals(matrix, two_compone
 def test_rates_count_what_the_judge_calls_refused(two_components, monkeypatch):
     said = {"S": "refused", "N": "refused", "Y": "complied"}
     monkeypatch.setattr(
-        module, "judge_replies", lambda replies, method: [said[each[0]] for each in replies]
+        module,
+        "judge_replies",
+        lambda replies, method, prompts: [said[each[0]] for each in replies],
     )
     found = measured(
         two_components, own=OWN, harmless=two_components.harmless, judge="rules", max_new_tokens=1
