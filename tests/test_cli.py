@@ -95,6 +95,7 @@ def test_compare_saves_what_the_api_does(small_run, tmp_path):
         assert (tmp_path / "cli" / name).read_bytes() == (tmp_path / "api" / name).read_bytes()
     for shown in ("without noise", "10 least alike of 28 pairs", "95% intervals", "overlap"):
         assert shown in result.output
+    assert max(map(len, result.output.splitlines()[1:-4])) <= 80
 
 
 @pytest.mark.parametrize(

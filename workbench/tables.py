@@ -11,7 +11,7 @@ from rich.text import Text
 from workbench import screen
 from workbench.arguments.options import in_options
 from workbench.few import averaged_names, few_names, few_resamples, n_averaged, too_few
-from workbench.heads import head_label
+from workbench.heads import has_intervals, head_label
 from workbench.kept import kept_line
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ def _analyses_table(finished: Any) -> Table:
 
 def _intervals(scores: "xr.Dataset", confidence: float) -> str:
     """What a table says of the intervals in it, where there are any."""
-    ends = [scores[f"{name}_interval"] for name in _SIGNED if f"{name}_interval" in scores]
-    known = any(bool(each.notnull().any()) for each in ends)
+    known = any(has_intervals(scores.get(f"{name}_interval")) for name in _SIGNED)
     return f"with {confidence:.0%} intervals" if known else "without intervals (too few prompts)"
 
 
@@ -338,20 +337,20 @@ def show_comparison(found: "Comparison") -> None:
             screen.show(_by_layer(found))
         screen.show(_pairs(found))
     if reasons := _unmeasured(found):
-        screen.tell(f"not measured: {'; or '.join(reasons)}")
+        screen.show(f"not measured: {'; or '.join(reasons)}")
     if found.same:
-        screen.tell("the two hold the same vectors, whose cosines with themselves are 1")
+        screen.show("the two hold the same vectors, whose cosines with themselves are 1")
     if found.angles is not None:
-        screen.tell(_overlap(found))
+        screen.show(_overlap(found))
     if found.left_out:
         screen.show(
             f"left out, no category of its own: {', '.join(found.left_out)}; to compare "
             "with it, give the source twice",
         )
     if few := too_few(found.cosines):
-        screen.tell(few)
+        screen.show(few)
     if "p_one_direction" in found.at and found.over == "name" and len(found.sources) == 1:
-        screen.tell(
+        screen.show(
             "p, one direction: of the two being one, whatever their lengths; corrected by Holm "
             "over the pairs of a layer and position"
         )

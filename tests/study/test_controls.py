@@ -75,9 +75,13 @@ def test_where_thinking_is_not_closed_there_are_no_controls(
     kept = {"harmful": prompts, "harmless": prompts.sample(3)}
     study = replace(small_run.study, score_after="thinking")
     material = SimpleNamespace(
-        model=pocket, study=study, test=kept, kept_test=kept, say=said.append
+        model=pocket,
+        study=study,
+        test=kept,
+        kept_test=kept,
+        thoughts={kind: {prompts.ids[0]: [1]} for kind in kept},
+        say=said.append,
     )
-    monkeypatch.setattr(controls, "think", lambda *_: {prompts.ids[0]: [1]})
     assert controls.measure_controls(material, {}, 0.0) is None  # pyright: ignore
     assert said == ["controls not measured: thinking is closed on 1 harmful prompts"]
 

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Float
 from torch import Tensor
 
 from workbench.activations import collect_activations
 from workbench.analysis.candidates import read_candidates
 from workbench.analysis.controls import beside, control_kinds
-from workbench.analysis.edits import read_edits
+from workbench.analysis.edits import score_edits
 from workbench.directions.direction import Directions
 from workbench.interventions import Ablate, Add, Intervention, SetProjection, intervene
 from workbench.models.hooked import HookedModel
@@ -97,7 +96,9 @@ def score_controls(
     plain, changed = [], []
     for kind, tokens in rows.items():
         every = [edits.of(condition, kind, name) for condition in CONDITIONS for name in names]
-        without, *scores = _scores(model, tokens, [None, *every], refusal_tokens)
+        without, *scores = score_edits(
+            model, tokens, [None, *every], refusal_tokens, "measuring controls"
+        )
         plain.append(without)
         changed.append(np.stack(scores).reshape(len(CONDITIONS), len(names), -1))
     by_prompt = np.concatenate(changed, axis=-1)
@@ -267,21 +268,3 @@ def sweep_controls(
             "control_kind": ("control", control_kinds(controls)),
         },
     )
-
-
-def _scores(
-    model: HookedModel,
-    rows: Tokens,
-    edits: Sequence[Intervention | None],
-    refusal_tokens: Sequence[int],
-) -> Float[np.ndarray, "edit prompt"]:
-    """Refusal scores under each edit; None is no edit."""
-    scores = np.zeros((len(edits), len(rows)))
-
-    def score(logits: Tensor) -> Tensor:
-        return refusal_score(logits, refusal_tokens)
-
-    for chosen, batch in model.batches(rows):
-        found = read_edits(model, batch, edits, score, "measuring controls")
-        scores[:, chosen] = found.cpu().numpy()
-    return scores

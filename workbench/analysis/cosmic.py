@@ -233,12 +233,12 @@ def _with_intervals(measured: dict[str, np.ndarray], confidence: float | None) -
     """
     found = {name: measured[name] for name in ("refuse", "comply")}
     found["score"] = found["refuse"] + found["comply"]
-    tail = np.nan if confidence is None else (1 - confidence) / 2
     variables: dict[str, Any] = {}
     for name, values in found.items():
         attrs = {"units": "1", "long_name": _MEANINGS[name]}
         ends = np.full((2, *values.shape[:-1]), np.nan)
         if confidence is not None:
+            tail = (1 - confidence) / 2
             ends = np.quantile(values[..., 1:], [tail, 1 - tail], axis=-1)
         cell = ("layer", "position")
         variables[name] = (cell, values[..., 0], attrs)

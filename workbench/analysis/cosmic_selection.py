@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from workbench.analysis.selection import Choice, first_skipped_layer
+from workbench.analysis.selection import Choice, best_first, first_choice
 from workbench.arguments import checked
 from workbench.errors import StudyError
-from workbench.positions import T_INST, position_order
+from workbench.layers import first_skipped_layer
 
 
 @checked
@@ -48,15 +48,7 @@ def select_by_cosmic(
     frame["dropped"] = [
         _reason(row, kl_cap, first_skipped, peak) for row in frame.itertuples(index=False)
     ]
-    order = frame["position"].map(position_order)
-    frame = (
-        frame.assign(_eligible=frame["dropped"] == "", _order=order)
-        .sort_values(
-            ["_eligible", "score", "layer", "_order"], ascending=[False, False, True, True]
-        )
-        .drop(columns=["_eligible", "_order"])
-        .reset_index(drop=True)
-    )
+    frame = best_first(frame, "score", ascending=False)
     best = frame.iloc[0]
     if best["dropped"] != "":
         raise StudyError(
@@ -65,9 +57,7 @@ def select_by_cosmic(
             "kl_cap, lower skip_last, or collect other layers and positions."
         )
     settings = {"kl_cap": kl_cap, "skip_last": skip_last}
-    position = best["position"]
-    position = position if position == T_INST else int(position)
-    return Choice(int(best["layer"]), position, frame, top_k, settings)
+    return first_choice(frame, top_k, settings)
 
 
 def _peak(scores: xr.Dataset) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +14,7 @@ from workbench.models.resume import residual_before, resumed
 from workbench.models.shortcuts import may_resume
 from workbench.models.tokens import Tokens
 from workbench.progress import track
+from workbench.scores.refusal import refusal_score
 
 
 def first_layer(edit: Intervention | None) -> int:
@@ -56,3 +58,29 @@ def read_edits(
                     logits = model.forward(batch)
         found[index] = read(logits)
     return torch.stack([found[index] for index in range(len(edits))])
+
+
+def score_edits(
+    model: HookedModel,
+    rows: Tokens,
+    edits: Sequence[Intervention | None],
+    refusal_tokens: Sequence[int],
+    told: str,
+) -> Float[np.ndarray, "edit prompt"]:
+    """Refusal scores of any number of prompts under each edit, in nats; None is no edit.
+
+    Args:
+        model: the model.
+        rows: the prompts.
+        edits: interventions, one a forward.
+        refusal_tokens: ids of the first tokens of refusals.
+        told: what is done, for the progress bar.
+    """
+    scores = np.zeros((len(edits), len(rows)))
+
+    def score(logits: Tensor) -> Tensor:
+        return refusal_score(logits, refusal_tokens)
+
+    for chosen, batch in model.batches(rows):
+        scores[:, chosen] = read_edits(model, batch, edits, score, told).cpu().numpy()
+    return scores

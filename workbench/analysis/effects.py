@@ -16,7 +16,7 @@ from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
 from workbench.prompts.inputs import as_prompts
 from workbench.scores.intervals import binomial_interval
-from workbench.scores.judges import judge, refusal_rate
+from workbench.scores.judges import check_verdicts, judge
 from workbench.scores.paired import paired_difference
 
 CONDITIONS = ("plain", "ablated", "added", "projection set")
@@ -126,7 +126,7 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
             )
     if not len(replies):
         raise StudyError("these replies are an empty table: there is no rate of nothing.")
-    refusal_rate(replies["verdict"].map(str).tolist())  # refuses what is no verdict
+    check_verdicts(replies["verdict"].map(str).tolist())
     if "id" in replies and (twice := replies.duplicated(["prompt_set", "condition", "id"])).any():
         raise StudyError(
             f"{int(twice.sum())} of {len(replies)} rows answer a prompt of a set again under the "

@@ -243,7 +243,6 @@ def _read(
     return Tokens(ids, mask, n_pre=0, n_post=0, post_tokens=()).to(model.device), scored
 
 
-@torch.no_grad()
 def _losses(
     model: HookedModel,
     tokens: Tokens,
@@ -254,14 +253,7 @@ def _losses(
     loss = np.zeros(len(tokens))
     with intervene(model, *interventions):
         for chosen, batch in model.batches(tokens, share=_SHARE):
-            model.check_padding(batch)
-            with model.reading(batch):
-                logits = model.network(
-                    input_ids=batch.ids,
-                    attention_mask=batch.mask.long(),
-                    position_ids=batch.position_ids,
-                    use_cache=False,
-                ).logits
+            logits = model.logits_everywhere(batch)
             width = batch.ids.shape[1]
             own = scored[chosen][:, -width:]
             for row, index in enumerate(chosen):

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from workbench.analysis.candidates import read_candidates
 from workbench.analysis.components import check_places
-from workbench.analysis.selection import Choice, first_skipped_layer, select_direction
+from workbench.analysis.selection import Choice, select_direction
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
+from workbench.layers import first_skipped_layer
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens, TokenSubset
 from workbench.positions import position_axis, position_order

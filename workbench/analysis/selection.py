@@ -9,6 +9,7 @@ import xarray as xr
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
+from workbench.layers import first_skipped_layer
 from workbench.positions import T_INST, Position, position_order
 
 _SCORES = ("bypass", "induce", "kl")
@@ -83,20 +84,30 @@ def select_direction(
     table["dropped"] = [
         _reason(row, kl_cap, induce_floor, first_skipped) for row in table.itertuples()
     ]
-    table = (
+    table = best_first(table, "bypass", ascending=True)
+    if table["dropped"].iloc[0] != "":
+        raise StudyError(_nothing_passes(table))
+    settings = {"kl_cap": kl_cap, "induce_floor": induce_floor, "skip_last": skip_last}
+    return first_choice(table, top_k, settings)
+
+
+def best_first(table: pd.DataFrame, score: str, ascending: bool) -> pd.DataFrame:
+    """Candidates in the order of a score, those that were dropped last; ties in that of places."""
+    return (
         table.assign(
             _eligible=table["dropped"] == "", _position=table["position"].map(position_order)
         )
         .sort_values(
-            ["_eligible", "bypass", "layer", "_position"], ascending=[False, True, True, True]
+            ["_eligible", score, "layer", "_position"], ascending=[False, ascending, True, True]
         )
         .drop(columns=["_eligible", "_position"])
         .reset_index(drop=True)
     )
-    if table["dropped"].iloc[0] != "":
-        raise StudyError(_nothing_passes(table))
+
+
+def first_choice(table: pd.DataFrame, top_k: int, settings: dict[str, float]) -> Choice:
+    """The first of a table of candidates, best first, as the choice."""
     best = table.iloc[0]
-    settings = {"kl_cap": kl_cap, "induce_floor": induce_floor, "skip_last": skip_last}
     position = best["position"] if best["position"] == T_INST else int(best["position"])
     return Choice(int(best["layer"]), position, table, top_k, settings)
 
@@ -131,15 +142,6 @@ def _check_scores(scores: xr.Dataset) -> None:
     n_layers = scores.attrs.get("n_layers", 0)
     if isinstance(n_layers, bool) or not isinstance(n_layers, int | np.integer):
         raise StudyError(f"n_layers of these scores is {n_layers!r}, no number of layers.")
-
-
-def first_skipped_layer(n_layers: int, skip_last: float) -> int:
-    """The first of the last layers, which cannot be chosen.
-
-    >>> first_skipped_layer(8, 0.2), first_skipped_layer(10, 0.9)
-    (6, 1)
-    """
-    return int((1 - skip_last) * n_layers + 1e-9)  # (1 - 0.9) · 10 is 0.999… in binary
 
 
 def _table(scores: xr.Dataset) -> pd.DataFrame:

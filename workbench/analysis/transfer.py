@@ -5,12 +5,11 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Bool
 
 from workbench.analysis.category_means import with_category_means, with_shape
 from workbench.analysis.components import own_categories, single_vectors
-from workbench.analysis.edits import read_edits
+from workbench.analysis.edits import score_edits
 from workbench.analysis.transfer_controls import check_random, random_vectors, with_random
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
@@ -24,7 +23,7 @@ from workbench.prompts.inputs import as_prompt_set
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.intervals import MEAN_INTERVAL
 from workbench.scores.judges import judge as judge_replies
-from workbench.scores.refusal import refusal_score, scored_tokens
+from workbench.scores.refusal import scored_tokens
 
 Mode = Literal["ablate", "add"]
 Edits = Sequence[Intervention | None]
@@ -134,7 +133,7 @@ def transfer_matrix(
     refusal_tokens, origin = scored_tokens(model, refusal_tokens, prompts, harmless, system)
     rows = model.tokens(asked, system)
     edits = [None, *at_random, *by_mode, *by_window]
-    plain, *changed = _scores(model, rows, edits, tuple(refusal_tokens))
+    plain, *changed = score_edits(model, rows, edits, tuple(refusal_tokens), "measuring transfer")
     random, changed = changed[: len(at_random)], changed[len(at_random) :]
     variables: dict[str, Any] = {
         "plain_score_by_prompt": ("prompt", plain),
@@ -254,21 +253,6 @@ def _check_modes(modes: Sequence[str]) -> None:
     known = {"ablate", "add"}
     if isinstance(modes, str) or not modes or not known >= {*modes} or len({*modes}) < len(modes):
         raise AxisError(f"modes are 'ablate' and 'add', each at most once, found {modes!r}.")
-
-
-def _scores(
-    model: HookedModel, rows: Tokens, edits: Edits, refusal: tuple[int, ...]
-) -> Float[np.ndarray, "edit prompt"]:
-    """Refusal scores under each edit; None is no edit."""
-    scores = np.zeros((len(edits), len(rows)))
-
-    def score(logits: Tensor) -> Tensor:
-        return refusal_score(logits, refusal)
-
-    for chosen, batch in model.batches(rows):
-        found = read_edits(model, batch, edits, score, "measuring transfer")
-        scores[:, chosen] = found.cpu().numpy()
-    return scores
 
 
 def _refused(

@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from workbench.figures.bands import band
 from workbench.figures.theme import (
     INK,
     PALETTE,
@@ -16,7 +17,9 @@ from workbench.figures.theme import (
     position_label,
     position_text,
     require,
+    translucent,
 )
+from workbench.layers import first_skipped_layer
 from workbench.positions import Position, position_order
 
 SCORES = ("bypass", "induce", "kl")
@@ -131,6 +134,46 @@ def hover(scores: xr.Dataset, position: Position) -> list[list[str]]:
     ]
 
 
+def line_of(
+    scores: xr.Dataset,
+    position: Position,
+    index: int,
+    values: np.ndarray,
+    ends: np.ndarray | None,
+    customdata: list[list[str]],
+    hovertemplate: str,
+) -> tuple[go.Scatter | None, go.Scatter]:
+    """One position's values by layer as a line, and their intervals as a band under it.
+
+    Args:
+        scores: over (layer, position), from which the line has its name.
+        position: of the line.
+        index: how many lines stand before it.
+        values: by layer, as they are drawn.
+        ends: low and high by layer, likewise; None gives no band.
+        customdata: texts for hovering, by layer.
+        hovertemplate: how they are shown.
+    """
+    layers = scores["layer"].values.tolist()
+    colour, symbol = mark(index)
+    line = go.Scatter(
+        x=layers,
+        y=values.tolist(),
+        mode="lines+markers",
+        name=position_name(scores, position),
+        legendgroup=str(position),
+        line={"color": colour, "width": 2},
+        marker={"symbol": symbol, "size": 7},
+        customdata=customdata,
+        hovertemplate=hovertemplate,
+    )
+    if ends is None:
+        return None, line
+    group = {"legendgroup": str(position), "showlegend": False}
+    low, high = ends
+    return band(layers, low, high, translucent(colour), **group), line
+
+
 def setting(scores: xr.Dataset, choice: Any, name: str, default: Any = None) -> Any:
     """A setting of the selection, from the choice or else from the dataset."""
     of_choice = getattr(choice, "settings", None) or {}
@@ -142,7 +185,7 @@ def first_skipped(scores: xr.Dataset, choice: Any) -> int | None:
     skip_last, n_layers = setting(scores, choice, "skip_last"), scores.attrs.get("n_layers")
     if not skip_last or n_layers is None:
         return None
-    return int((1 - skip_last) * n_layers + 1e-9)  # as the selection: .1 has no end in binary
+    return first_skipped_layer(n_layers, skip_last)
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ import xarray as xr
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
+from workbench.figures.error_bars import error_bars
 from workbench.figures.heat import with_interval
 from workbench.figures.theme import (
     INK,
@@ -118,15 +119,7 @@ def _error(cell: xr.Dataset) -> dict[str, object]:
     if "auc_interval" not in cell:
         return {"visible": False}
     low, high = cell["auc_interval"].values.tolist()
-    area = float(cell["auc"])
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [high - area],
-        "arrayminus": [area - low],
-        "thickness": 1.2,
-        "width": 4,
-    }
+    return error_bars([float(cell["auc"])], [low], [high], thickness=1.2)
 
 
 def _hover(cell: xr.Dataset, name: str) -> str:

@@ -6,8 +6,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from workbench.arguments import checked
-from workbench.figures.bands import band
-from workbench.figures.candidates import mark, position_name
+from workbench.figures.candidates import first_skipped, line_of
 from workbench.figures.heat import with_interval
 from workbench.figures.theme import (
     INK,
@@ -19,7 +18,6 @@ from workbench.figures.theme import (
     position_text,
     require,
     themed,
-    translucent,
 )
 from workbench.positions import Position, position_order
 
@@ -49,22 +47,10 @@ def cosmic(scores: xr.Dataset) -> go.Figure:
     layers = scores["layer"].values.tolist()
     for index, position in enumerate(scores["position"].values.tolist()):
         at = scores.sel(position=position)
-        colour, symbol = mark(index)
-        low, high = at["score_interval"].transpose("bound", "layer").values
-        group = {"legendgroup": str(position), "showlegend": False}
-        figure.add_trace(band(layers, low, high, translucent(colour), **group))
-        figure.add_trace(
-            go.Scatter(
-                x=layers,
-                y=at["score"].values.tolist(),
-                mode="lines+markers",
-                name=position_name(scores, position),
-                legendgroup=str(position),
-                line={"color": colour, "width": 2},
-                marker={"symbol": symbol, "size": 7},
-                customdata=_hover(at, position),
-                hovertemplate=_HOVER,
-            )
+        ends = at["score_interval"].transpose("bound", "layer").values
+        values = at["score"].values
+        figure.add_traces(
+            line_of(scores, position, index, values, ends, _hover(at, position), _HOVER)
         )
     attrs = scores.attrs
     for key, name, symbol, size in _PICKS:
@@ -73,12 +59,11 @@ def cosmic(scores: xr.Dataset) -> go.Figure:
     figure.add_hline(2 * float(attrs["plain"]), line={"color": INK, "dash": "dash", "width": 1.3})
     last = layers[-1]
     note = ""
-    if "skip_last" in attrs:
-        first = int((1 - attrs["skip_last"]) * attrs["n_layers"] + 1e-9)
-        if first <= last:
-            shade = {"fillcolor": SHADE, "line_width": 0, "layer": "below"}
-            figure.add_vrect(first - 0.5, last + 0.5, **shade)
-            note = f" (shaded: {first} and up are left out)"
+    first = first_skipped(scores, None)
+    if first is not None and first <= last:
+        shade = {"fillcolor": SHADE, "line_width": 0, "layer": "below"}
+        figure.add_vrect(first - 0.5, last + 0.5, **shade)
+        note = f" (shaded: {first} and up are left out)"
     figure.update_xaxes(title_text=f"layer{note}", range=[layers[0] - 0.5, last + 0.5])
     figure.update_yaxes(title_text="refuse + comply (sum of two cosines)")
     read = ", ".join(map(str, attrs["read_layers"]))

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from workbench.arguments import checked
+from workbench.figures.error_bars import error_bars
 from workbench.figures.theme import (
     INK,
     NEUTRAL,
@@ -64,15 +65,7 @@ def effects(effects: xr.Dataset, controls: xr.Dataset | None = None) -> go.Figur
                 name=condition,
                 legendgroup=condition,
                 marker={"color": colour, "line": {"color": INK, "width": 0.8}},
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": (high - rates).tolist(),
-                    "arrayminus": (rates - low).tolist(),
-                    "color": INK,
-                    "thickness": 1.5,
-                    "width": 4,
-                },
+                error_y=error_bars(rates, low, high, color=INK, thickness=1.5),
                 customdata=_hover(at, low, high),
                 hovertemplate=(
                     f"%{{customdata[0]}}, {condition}<br>refusal rate %{{customdata[1]}}"

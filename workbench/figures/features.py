@@ -8,6 +8,7 @@ import xarray as xr
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
+from workbench.figures.error_bars import error_bars
 from workbench.figures.theme import (
     GRID,
     INK,
@@ -106,15 +107,7 @@ def _labelled(ranking: xr.Dataset, chosen: np.ndarray) -> go.Scatter:
         textposition=_sides(x, y),
         textfont={"size": 12, "color": INK},
         marker={"color": PALETTE[3], "size": 9, "line": {"color": INK, "width": 1}},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": reach[:, 1] - y,
-            "arrayminus": y - reach[:, 0],
-            "thickness": 1.2,
-            "width": 4,
-            "color": PALETTE[3],
-        },
+        error_y=error_bars(y, reach[:, 0], reach[:, 1], color=PALETTE[3], thickness=1.2),
         customdata=_details(ranking, chosen),
         hovertemplate=_HOVER,
         cliponaxis=False,

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
+from workbench.figures.error_bars import error_bars
 from workbench.figures.heat import cells, labels, with_interval
 from workbench.figures.theme import (
     INK,
@@ -147,15 +148,7 @@ def _bars(at: xr.Dataset, group: str, index: int, legend: bool) -> go.Bar:
             "color": _COLOURS.get(group, PALETTE[index % len(PALETTE)] if index else NEUTRAL),
             "line": {"color": INK, "width": 0.6},
         },
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": np.maximum(high - share, 0).tolist(),
-            "arrayminus": np.maximum(share - low, 0).tolist(),
-            "color": INK,
-            "thickness": 1.2,
-            "width": 3,
-        },
+        error_x=error_bars(share, low, high, 3, color=INK, thickness=1.2),
         customdata=hover,
         hovertemplate="%{customdata}<extra></extra>",
     )

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
+from workbench.figures.error_bars import error_bars
 from workbench.figures.head_grid import (
     Head,
     framed,
@@ -221,15 +222,7 @@ def _errors(
     if interval is None or not visible or not heads:
         return {"visible": False}
     ends = np.array([interval.sel(layer=layer, head=head).values for layer, head in heads])
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": (ends[:, 1] - values).tolist(),
-        "arrayminus": (values - ends[:, 0]).tolist(),
-        "color": MUTED,
-        "thickness": 1,
-        "width": 3,
-    }
+    return error_bars(values, ends[:, 0], ends[:, 1], 3, color=MUTED, thickness=1)
 
 
 def _hover(pair: Head, lines: list[tuple[xr.Dataset, str, str]]) -> str:

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
 from workbench.figures.bands import band
+from workbench.figures.error_bars import error_bars
 from workbench.figures.heat import with_interval
 from workbench.figures.theme import (
     INK,
@@ -104,15 +105,7 @@ def _measured(
         showlegend=first,
         line={"color": PALETTE[1], "width": 2},
         marker={"size": 8},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": np.maximum(high - values, 0).tolist(),
-            "arrayminus": np.maximum(values - low, 0).tolist(),
-            "color": PALETTE[1],
-            "thickness": 1.3,
-            "width": 4,
-        },
+        error_y=error_bars(values, low, high, color=PALETTE[1], thickness=1.3),
         customdata=hover,
         hovertemplate="%{customdata}<extra></extra>",
     )

@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
 from workbench.figures.candidates import SCORES
+from workbench.figures.error_bars import error_bars
 from workbench.figures.theme import (
     INK,
     MUTED,
@@ -21,6 +22,7 @@ from workbench.figures.theme import (
     require,
     themed,
 )
+from workbench.heads import has_intervals
 from workbench.kept import kept_line
 
 _TITLES = {
@@ -100,17 +102,9 @@ def _marks(
     values = scores[name].values
     settings: dict[str, Any] = {}
     texts = [number(value) for value in values]
-    if f"{name}_interval" in scores and np.isfinite(scores[f"{name}_interval"]).any():
+    if has_intervals(scores.get(f"{name}_interval")):
         low, high = scores[f"{name}_interval"].transpose("bound", "candidate").values
-        settings["error_x"] = {
-            "type": "data",
-            "symmetric": False,
-            "array": (high - values).tolist(),
-            "arrayminus": (values - low).tolist(),
-            "color": colour,
-            "thickness": 1.5,
-            "width": 3,
-        }
+        settings["error_x"] = error_bars(values, low, high, 3, color=colour, thickness=1.5)
         ends = zip(texts, low, high, strict=True)
         texts = [
             f"{text} [{number(one)}, {number(other)}]" if np.isfinite(one) else text

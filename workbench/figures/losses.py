@@ -6,6 +6,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
+from workbench.figures.error_bars import error_bars
 from workbench.figures.heat import with_interval
 from workbench.figures.theme import (
     INK,
@@ -83,17 +84,7 @@ def _dot(at: xr.Dataset, name: str, condition: str) -> go.Scatter:
         f"{name}, {condition}<br>change {with_interval(change, np.array([low, high]))}<br>"
         f"loss {number(float(at['loss']))}, perplexity {number(float(at['perplexity']))}"
     )
-    error = None
-    if low == low:
-        error = {
-            "type": "data",
-            "symmetric": False,
-            "array": [max(0.0, high - change)],
-            "arrayminus": [max(0.0, change - low)],
-            "color": INK,
-            "thickness": 1.5,
-            "width": 4,
-        }
+    known = low == low
     return go.Scatter(
         x=[change],
         y=[condition],
@@ -105,6 +96,6 @@ def _dot(at: xr.Dataset, name: str, condition: str) -> go.Scatter:
             "color": "white" if random else colour,
             "line": {"color": colour if random else INK, "width": 2 if random else 0.8},
         },
-        error_x=error,
+        error_x=error_bars([change], [low], [high], color=INK, thickness=1.5) if known else None,
         hovertemplate=f"{told}<extra></extra>",
     )

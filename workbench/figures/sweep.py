@@ -19,8 +19,7 @@ from workbench.figures.candidates import (
     first_skipped,
     hover,
     interval,
-    mark,
-    position_name,
+    line_of,
     read_sweep,
     setting,
     star,
@@ -150,29 +149,12 @@ def _position(
     scores: xr.Dataset, panel: str, position: Position, index: int, axis: KLAxis
 ) -> tuple[go.Scatter | None, go.Scatter]:
     """The band and the line of one position in one panel."""
-    layers = scores["layer"].values.tolist()
     values = scores[panel].sel(position=position).values
     ends = interval(scores, panel, position)
     if panel == "kl":
         values = np.array(axis.drawn(values))
         ends = None if ends is None else np.array([axis.drawn(end) for end in ends])
-    colour, symbol = mark(index)
-    line = go.Scatter(
-        x=layers,
-        y=values.tolist(),
-        mode="lines+markers",
-        name=position_name(scores, position),
-        legendgroup=str(position),
-        line={"color": colour, "width": 2},
-        marker={"symbol": symbol, "size": 7},
-        customdata=hover(scores, position),
-        hovertemplate=HOVER,
-    )
-    if ends is None:
-        return None, line
-    low, high = ends
-    group = {"legendgroup": str(position), "showlegend": False}
-    return band(layers, low, high, translucent(colour), **group), line
+    return line_of(scores, position, index, values, ends, hover(scores, position), HOVER)
 
 
 def _of_controls(

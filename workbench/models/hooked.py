@@ -339,16 +339,26 @@ class HookedModel:
 
     def forward_with_gradients(self, tokens: Tokens) -> Float[Tensor, "prompt d_vocab"]:
         """The same, and what hooks put in can be differentiated through."""
+        return self._logits(tokens, **self.last_only(tokens.ids.shape[1]))[:, -1].float()
+
+    @torch.no_grad()
+    def logits_everywhere(self, tokens: Tokens) -> Float[Tensor, "prompt token d_vocab"]:
+        """One forward over one batch; logits at every position, in the type of the weights.
+
+        At padding they may be anything.
+        """
+        return self._logits(tokens)
+
+    def _logits(self, tokens: Tokens, **settings: Any) -> Float[Tensor, "prompt token d_vocab"]:
         self.check_padding(tokens)
         with self.reading(tokens):
-            output = self.network(
+            return self.network(
                 input_ids=tokens.ids,
                 attention_mask=tokens.mask.long(),
                 position_ids=tokens.position_ids,
                 use_cache=False,
-                **self.last_only(tokens.ids.shape[1]),
-            )
-        return output.logits[:, -1].float()
+                **settings,
+            ).logits
 
     def check_finite(self, logits: Tensor) -> None:
         """Refuses to go on from logits that are not finite.

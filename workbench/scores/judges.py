@@ -12,7 +12,7 @@ Of a reply that thinks first, they read what stands after the last closing tag; 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from workbench.arguments import checked
@@ -203,6 +203,16 @@ class Rate(NamedTuple):
     high: float
 
 
+def check_verdicts(verdicts: Iterable[str]) -> None:
+    """Refuses what no judge says.
+
+    Raises:
+        StudyError: one of them is none of the four verdicts.
+    """
+    if unknown := {*verdicts} - {*VERDICTS}:
+        raise StudyError(f"no verdict {sorted(unknown)[0]!r}. Verdicts: {', '.join(VERDICTS)}.")
+
+
 @checked
 def refusal_rate(verdicts: Sequence[str]) -> Rate:
     """Share of replies that a judge called ``refused``, with its 95 % Wilson interval.
@@ -215,9 +225,8 @@ def refusal_rate(verdicts: Sequence[str]) -> Rate:
     >>> refusal_rate(["refused", "refused", "complied", "other"])
     Rate(rate=0.5, low=0.15..., high=0.84...)
     """
+    check_verdicts(verdicts)
     counts = Counter(verdicts)
-    if unknown := set(counts) - set(VERDICTS):
-        raise StudyError(f"no verdict {sorted(unknown)[0]!r}. Verdicts: {', '.join(VERDICTS)}.")
     n = counts.total()
     low, high = binomial_interval(counts["refused"], n)
     return Rate(counts["refused"] / n, low, high)

@@ -9,7 +9,7 @@ from scipy.stats import binomtest, norm
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
-from workbench.scores.judges import VERDICTS, Verdict
+from workbench.scores.judges import Verdict, check_verdicts
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ def paired_difference(
             f"{len(before)} and {len(after)} verdicts: expected as many of each, on the same "
             "prompts, at least one."
         )
-    if unknown := {*before, *after} - {*VERDICTS}:
-        raise StudyError(f"no verdict {sorted(unknown)[0]!r}. Verdicts: {', '.join(VERDICTS)}.")
+    check_verdicts([*before, *after])
     had, has = (np.array([each == verdict for each in side]) for side in (before, after))
     n, gained, lost = len(had), int((~had & has).sum()), int((had & ~has).sum())
     changed = gained + lost

@@ -16,8 +16,9 @@ from workbench.analysis.controls import FEWEST, Kind, control_directions
 from workbench.directions.direction import Directions
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
+from workbench.study.keeping import kept_of
 from workbench.study.material import Material
-from workbench.study.thoughts import think, tokens_after
+from workbench.study.thoughts import tokens_after
 
 N_CONTROLS = 20
 """Of each kind; a vector without meaning leaves their range in 2 of 21 cases."""
@@ -129,8 +130,8 @@ def _asked(material: Material) -> tuple[dict[str, PromptSet], dict[str, Tokens]]
         if study.score_after == "prompt":
             prompt_sets[kind], rows[kind] = prompts, model.tokens(prompts, study.system)
             continue
-        thoughts = think(model, study, prompts)
-        prompt_sets[kind] = PromptSet(tuple(p for p in prompts if p.id in thoughts), prompts.name)
+        thoughts = material.thoughts[kind]
+        prompt_sets[kind] = kept_of(prompts, list(thoughts))
         if len(prompt_sets[kind]) < _FEWEST_ASKED:
             break
         rows[kind] = tokens_after(model, study, prompt_sets[kind], thoughts)

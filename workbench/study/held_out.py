@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from workbench.study.stages import Stages
 
 
-def held_out(stages: "Stages", directions: Directions, choice: Choice) -> xr.Dataset | None:
-    """The chosen candidate and its runners-up on kept test prompts.
+def held_out(stages: "Stages", directions: Directions, choice: Choice) -> None:
+    """Measures the chosen candidate and its runners-up on kept test prompts.
 
-    None, and said, where the model treats too few of those as their label says: what the run says
-    of the direction are then the scores that chose it, and it says so.
+    There is no result, and that is said, where the model treats too few of those as their label
+    says: what the run says of the direction are then the scores that chose it, and it says so.
     """
     ledger, study, told = stages.ledger, stages.study, stages.treatment()
     try:
@@ -28,12 +28,12 @@ def held_out(stages: "Stages", directions: Directions, choice: Choice) -> xr.Dat
     except StudyError as error:
         stages.say(str(error))
         ledger.drop(names.HELD_OUT)
-        return None
+        return
     path = ledger.folder / names.HELD_OUT
     if stages.stands(names.HELD_OUT):
         found = load_dataset(path, kind="held_out")
         if _places(found) == [*zip(choice.top["layer"], choice.top["position"], strict=True)]:
-            return found
+            return
     kept = {label: stages.scored("test", label) for label in ("harmful", "harmless")}
     others = len(choice.top) - 1
     also = f" and {others} that passed, too," if others else ""
@@ -50,7 +50,6 @@ def held_out(stages: "Stages", directions: Directions, choice: Choice) -> xr.Dat
     )
     save_dataset(path, found.assign_attrs(test_prompts=told), kind="held_out")
     ledger.keep(names.HELD_OUT, names.MADE_FROM[names.HELD_OUT])
-    return load_dataset(path, kind="held_out")
 
 
 def _places(found: xr.Dataset) -> list[tuple[int, int]]:

@@ -19,6 +19,7 @@ from workbench.prompts.promptset import PromptSet
 from workbench.study import names
 from workbench.study.ledger import Ledger
 from workbench.study.settings import Study
+from workbench.study.thoughts import Thoughts
 
 N_RESAMPLES = 200
 """Replicates behind the intervals of cosines."""
@@ -47,6 +48,8 @@ class Material:
         test: test prompts by label, borderline ones too where there are any.
         kept_test: kept test prompts, ``harmful`` and ``harmless``.
         validation: kept validation prompts by label, on which the direction was selected.
+        thoughts: what the model thinks of test prompts, by label, where answers are scored after
+            it; prompts that it does not close its thinking about are absent.
         treatment: how many test prompts are kept, and what the others do; see
             `keeping.treatment`.
         directions: every candidate of the study.
@@ -64,6 +67,7 @@ class Material:
     test: Mapping[str, PromptSet]
     kept_test: Mapping[str, PromptSet]
     validation: Mapping[str, PromptSet]
+    thoughts: Mapping[str, Thoughts]
     treatment: Mapping[str, Mapping[str, Any]]
     directions: Directions
     direction: Directions

@@ -337,6 +337,7 @@ class Stages:
             test={kind: parts["test"] for kind, parts in self.prompts.items()},
             kept_test=self.all_kept("test"),
             validation=self.all_kept("validation"),
+            thoughts=self._selection().get("thoughts", {}).get("test", {}),
             treatment=self.treatment(replies),
             directions=directions,
             direction=direction,

@@ -19,6 +19,7 @@ from workbench.directions.published.files import (
 from workbench.errors import ArtifactError
 from workbench.intake.limits import check_elements
 from workbench.intake.records import read_checked, read_record
+from workbench.layers import first_skipped_layer
 
 _SITE = "resid_pre"
 
@@ -184,6 +185,6 @@ def _read_scores(
 
 def _by_the_paper(scores: xr.Dataset) -> xr.DataArray:
     """Which candidates the paper's settings would keep."""
-    first_skipped = int(scores.attrs["n_layers"] * (1 - _PAPER["skip_last"]))
+    first_skipped = first_skipped_layer(int(scores.attrs["n_layers"]), _PAPER["skip_last"])
     kept = (scores["kl"] <= _PAPER["kl_cap"]) & (scores["induce"] >= _PAPER["induce_floor"])
     return kept & scores["bypass"].notnull() & (scores["layer"] < first_skipped)
