@@ -185,9 +185,20 @@ def no_power_cuts():
 
 
 def pytest_collection_modifyitems(items):
+    _make_small_run_early(items)
     for item in items:
         if item.get_closest_marker("shared") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=NO_SHARED))
+
+
+def _make_small_run_early(items):
+    """One file that reads the small run comes first, the others last.
+
+    So one process makes it while the other has something else to do than to wait for it.
+    """
+    readers = list(dict.fromkeys(own.path for own in items if "small_run" in own.fixturenames))
+    first = readers[-1:]
+    items.sort(key=lambda own: 0 if own.path in first else 2 if own.path in readers else 1)
 
 
 def skipped_by_reason(reports: Sequence[Any]) -> list[str]:

@@ -144,6 +144,7 @@ def test_none_makes_none(small_study, pocket, main_results):
     assert run.results == {} and run.skipped == {} and run.found == {}
 
 
+@pytest.mark.usefixtures("no_controls")
 def test_prompts_without_categories_skip_what_compares_them(pocket, tmp_path):
     texts = [prompt.text for prompt in load_prompts("harmful").sample(96)]
     file = tmp_path / "plain.csv"

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import workbench as wb
 from workbench import artifact
-from workbench.study import geometry, material, meaning, stages
+from workbench.study import geometry, held_out, material, meaning, stages
 from workbench.study.analyses import ANALYSES
 from workbench.study.ledger import Ledger
 
@@ -27,6 +27,8 @@ COMPUTED = (
     (stages, "collect_activations"),
     (stages, "sweep_directions"),
     (stages, "answer_with_and_without"),
+    (stages, "measure_controls"),
+    (held_out, "measure_held_out"),
     (material, "collect_activations"),
     (geometry, "cosine_similarity_map"),
     (meaning, "read_vocabulary"),
@@ -78,15 +80,22 @@ def contents(folder):
     }
 
 
+def identity(argument):
+    """What a result depends on in an argument: prompts, or a run's place and replies."""
+    if isinstance(argument, material.Material):
+        verdicts = argument.replies["verdict"].tolist()
+        return argument.layer, argument.position, *verdicts
+    return getattr(argument, "ids", None)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def remembered():
-    """What a model computes is computed once: it is the same whenever it is asked for."""
+    """What a model computes is computed once for the same prompts, place and replies."""
     known = {}
 
     def once(name, compute):
         def computed(*arguments, **settings):
-            prompts = getattr(arguments[1], "ids", None) if len(arguments) > 1 else None
-            key = name, prompts, repr(sorted(settings.items()))
+            key = name, *map(identity, arguments[:2]), repr(sorted(settings.items()))
             if key not in known:
                 known[key] = compute(*arguments, **settings)
             return known[key]

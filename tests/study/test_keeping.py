@@ -36,12 +36,13 @@ def half_answered(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def half_run(half_answered, pocket, tmp_path_factory):
+def half_run(half_answered, pocket, tmp_path_factory, without_controls):
     """Its run, and what it said."""
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workbench.study.run.draw", lambda *_args, **_settings: [])
         patch.setattr("workbench.study.heads.N_RANDOM", 1)
+        without_controls(patch)
         folder = tmp_path_factory.mktemp("half") / "run"
         return wb.run_study(half_answered, folder, model=pocket, say=said.append), said
 

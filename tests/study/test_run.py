@@ -98,7 +98,10 @@ def test_a_finished_run_is_read_not_repeated(small_run, own_run, small_study, po
 def test_a_stopped_run_goes_on_and_ends_the_same(
     small_run, small_study, pocket, monkeypatch, tmp_path
 ):
-    """One stop in the middle, with everything computed anew; test_faults.py stops everywhere."""
+    """One stop in the middle, with all but the controls computed anew.
+
+    test_faults.py stops everywhere.
+    """
 
     def stop(*_args, **_kwargs):
         raise KeyboardInterrupt
@@ -108,6 +111,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
         patch.setattr(stages, "sweep_directions", stop)
         with pytest.raises(KeyboardInterrupt):
             wb.run_study(study, tmp_path / "run", model=pocket)
+    monkeypatch.setattr(stages, "measure_controls", lambda *_: small_run.controls)
     assert not list((tmp_path / "run").glob(".*.tmp"))
     with pytest.raises(wb.StudyError, match="not finished"):
         wb.load_run(tmp_path / "run")
@@ -177,6 +181,7 @@ def test_bad_input_leaves_nothing_behind(tmp_path, setting, error, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("no_controls")
 def test_an_estimator_that_reads_prompt_by_prompt_finds_it_too(pocket, tmp_path):
     study = wb.Study(
         n_train=48,
