@@ -24,6 +24,7 @@ def controls():
             "judged_rate": (cell, np.array([[0.0, 1.0], [0.0, 1.0]])),
             "control_rate": ((*cell, "judged"), np.full((2, 2, 2), 0.25)),
             "n_judged": ("prompt_set", [8, 8]),
+            "bypass": -9.0, "induce": 7.0, "kl": 0.02,
             "control_bypass": ("control", [4.0, 5.0, 6.0, 5.5]),
             "control_kl": ("control", [0.002, 0.01, 0.3, 0.02]),
             "control_induce": (("layer", "control"), np.arange(24.0).reshape(6, 4) - 10),
@@ -78,6 +79,11 @@ def test_the_sweep_has_their_range_by_layer_and_at_the_choice(scores, chosen, co
     assert induce.fill == "toself"
     assert induce.y[:6] == (-10, -6, -2, 2, 6, 10) and induce.y[6] == 13
     assert [trace.showlegend for trace in (bypass, induce, kl)] == [True, False, False]
+    beside = [trace for trace in figure.data if trace.legendgroup == "beside"]
+    assert [trace.x for trace in beside] == [(3,)] * 3 and [beside[0].y, beside[1].y] == [
+        (-9,),
+        (7,),
+    ]
     assert (
         "12 harmful and 11 harmless of the prompts that chose"
         in figure.layout.title.subtitle.text.replace("<br>", " ")

@@ -11,7 +11,7 @@ from workbench.figures.heat import with_interval
 from workbench.figures.theme import (
     INK,
     SHADE,
-    interval_name,
+    intervals_of,
     legend_below,
     model_of,
     number,
@@ -76,7 +76,7 @@ def cosmic(scores: xr.Dataset) -> go.Figure:
         f"the rule's is dropped by COSMIC: {attrs['rule_dropped']}"
         if attrs.get("rule_dropped")
         else "",
-        f"bands: {interval_name(scores)}",
+        intervals_of(scores, "bands", "score"),
     ]
     themed(figure, "COSMIC: candidates by what they do to activations", parts, height=380)
     return legend_below(figure, "position")

@@ -18,6 +18,7 @@ from workbench.figures.theme import (
     require,
     themed,
 )
+from workbench.heads import has_intervals
 
 _BAR = 0.8
 """Share of the room of a prompt set that its bars fill."""
@@ -201,13 +202,14 @@ def _subtitle(effects: xr.Dataset) -> list[str]:
             f"projection set to {number(attrs['projection'])}, the mean of harmful prompts"
         )
     not_measured = bool(np.isnan(effects["refusal_rate"].values).any())
+    known = has_intervals(effects.get("refusal_rate_interval"))
     return [
         model_of(attrs),
         ", ".join(where),
         f"judge: {attrs['judge']}" if attrs.get("judge") else "judge not recorded",
         "" if "n" in effects else "n not recorded",
         "bars: share of replies refused"
-        + (f", {interval_name(effects)}" if "refusal_rate_interval" in effects else ""),
+        + (f", {interval_name(effects)}" if known else ", no intervals"),
         _test(effects),
         "n/m: not measured" if not_measured else "",
     ]

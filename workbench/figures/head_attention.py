@@ -17,7 +17,7 @@ from workbench.figures.theme import (
     INK,
     NEUTRAL,
     PALETTE,
-    interval_name,
+    intervals_of,
     legend_below,
     model_of,
     number,
@@ -88,7 +88,7 @@ def head_attention(view: xr.Dataset, prompts: str | Sequence[str] | None = None)
         f"attention from position {number(view.attrs['position'])}",
         f"n = {counts} prompts",
         kept_line(view.attrs.get("test_prompts")),
-        f"bars: means with {interval_name(view)}",
+        intervals_of(view, "bars", "mass"),
         f"on the very first token: up to {100 * float(first.max()):.0f} %, on hover",
     ]
     themed(figure, "Where the heads look", parts, height=whole + 60)

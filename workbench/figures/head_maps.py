@@ -27,7 +27,7 @@ from workbench.figures.head_grid import (
 from workbench.figures.heat import with_interval
 from workbench.figures.theme import (
     INK,
-    interval_name,
+    intervals_of,
     model_of,
     number,
     position_label,
@@ -95,7 +95,7 @@ def head_map(
     parts = [
         *describe_patching(patching),
         told,
-        f"on hover: {interval_name(patching)}, {UNCORRECTED}",
+        _on_hover(patching, "effect"),
     ]
     return themed(figure, "What each head carries: patched alone", parts, height=whole + 60)
 
@@ -154,7 +154,7 @@ def head_attribution(
         "sums: " + ", ".join(sums),
         f"together {with_interval(float(at['projection']), None if ends is None else ends.values)}",
         told,
-        f"on hover: {interval_name(at)}, {UNCORRECTED}",
+        _on_hover(at, "contribution"),
     ]
     title = "What each component writes along the direction"
     return themed(figure, title, parts, height=max(220, map_height(at.sizes["layer"])) + 60)
@@ -278,6 +278,12 @@ def _others(at: xr.Dataset, names: list[str], limit: float, columns: int) -> go.
 
     panels = -(-columns // max(1, len(names)))
     return head_cells(stacked, hover, "", limit, panels, showscale=False)
+
+
+def _on_hover(dataset: xr.Dataset, name: str) -> str:
+    """The intervals that hovering shows, and what they do not account for."""
+    told = intervals_of(dataset, "on hover", name)
+    return f"{told}, {UNCORRECTED}" if has_intervals(dataset.get(f"{name}_interval")) else told
 
 
 def _hover(at: xr.Dataset, name: str, verb: str, where: str) -> Callable[[int, int], str]:

@@ -19,7 +19,7 @@ from workbench.figures.theme import (
     NEUTRAL,
     PALETTE,
     SHADE,
-    interval_name,
+    intervals_of,
     legend_below,
     model_of,
     number,
@@ -223,5 +223,5 @@ def _describe(curve: xr.Dataset) -> list[str]:
         f"random sets of that size: mean rate {random:.0%}, grey dots"
         if np.isfinite(random)
         else "",
-        f"bars: {interval_name(curve)}",
+        intervals_of(curve, "bars", "rate", "score"),
     ]

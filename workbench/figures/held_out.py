@@ -14,7 +14,7 @@ from workbench.figures.theme import (
     INK,
     MUTED,
     PALETTE,
-    interval_name,
+    intervals_of,
     legend_below,
     model_of,
     number,
@@ -88,7 +88,7 @@ def held_out(scores: xr.Dataset) -> go.Figure:
         "★ chosen, then the others that passed; they are not random directions"
         if len(rows) > 1
         else "no other candidate passed the selection",
-        f"bars: {interval_name(scores)}",
+        intervals_of(scores, "bars", *SCORES),
     ]
     title = "What the chosen direction does on prompts that did not choose it"
     themed(figure, title, parts, height=110 + 44 * len(rows))

@@ -13,7 +13,7 @@ from workbench.figures.theme import (
     MUTED,
     NEUTRAL,
     PALETTE,
-    interval_name,
+    intervals_of,
     model_of,
     number,
     require,
@@ -58,7 +58,7 @@ def losses(losses: xr.Dataset) -> go.Figure:
     controls = int(attrs.get("n_random", 0))
     parts = [
         model_of(attrs),
-        f"bars: {interval_name(losses)}",
+        intervals_of(losses, "bars", "change"),
         f"hollow: mean over {controls} random directions of the same length" if controls else "",
         "scales differ between panels",
     ]

@@ -8,6 +8,7 @@ from workbench.figures.head_attention import shown_prompts
 from workbench.figures.head_maps import attribution_group
 from workbench.figures.tidy import drawn
 
+_SCORES = ("bypass", "induce", "kl", "kl_median", "kl_max")
 _PAIRS = ("cosine", "disattenuated", "ceiling", "p_one_direction", "p_permuted", "reliability")
 
 
@@ -21,13 +22,12 @@ def candidates(run: Any) -> xr.Dataset:
     against |= getattr(run.choice, "settings", None) or {}
     against |= {"chosen_layer": run.choice.layer, "chosen_position": run.choice.position}
     singles = {name: value for name, value in against.items() if isinstance(value, int | float)}
-    return drawn(run.scores, "bypass", "induce", "kl").assign(singles)
+    return drawn(run.scores, *_SCORES).assign(singles)
 
 
 def held_out(run: Any) -> xr.Dataset:
     """The chosen candidate and its runners-up on test prompts, and what chose them."""
-    names = ("bypass", "induce", "kl")
-    return drawn(run.held_out, *names, *(f"chosen_by_{name}" for name in names))
+    return drawn(run.held_out, *_SCORES, *(f"chosen_by_{name}" for name in _SCORES[:3]))
 
 
 def cosmic(run: Any) -> xr.Dataset:
@@ -44,8 +44,8 @@ def rates(run: Any) -> xr.Dataset:
 
 def controls(run: Any) -> xr.Dataset:
     """What controls and the direction do to refusal scores and rates."""
-    names = ("effect", "control_effect", "p_value", "plain_score", "judged_rate", "control_rate")
-    return drawn(run.controls, *names)
+    names = ("effect", "control_effect", "outside", "p_value", "plain_score")
+    return drawn(run.controls, *names, "judged_rate", "control_rate")
 
 
 def losses(run: Any) -> xr.Dataset:
@@ -98,8 +98,8 @@ def between_positions(run: Any) -> xr.Dataset:
 def transfer(run: Any, mode: str) -> xr.Dataset:
     """What one mode does to every category."""
     at = run.results["transfer"].sel(mode=mode, drop=True)
-    names = ("effect", "plain_score", "n", "block", "category_block", "random_effect", "p_value")
-    return drawn(at, *names)
+    names = ("effect", "plain_score", "n", "block", "category_block")
+    return drawn(at, *names, "random_effect", "outside", "p_value")
 
 
 def transfer_rates(run: Any, mode: str) -> xr.Dataset:

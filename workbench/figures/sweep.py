@@ -86,6 +86,7 @@ def sweep(
         if controls is not None and choice is not None:
             for trace in _of_controls(controls, panel, choice, axis, showlegend=row == 1):
                 figure.add_trace(trace, row, 1)
+            figure.add_trace(_beside_controls(controls, panel, choice, axis, row == 1), row, 1)
         for index, position in enumerate(scores["position"].values.tolist()):
             band, line = _position(scores, panel, position, index, axis)
             if band is not None:
@@ -112,7 +113,7 @@ def sweep(
         parts.append(
             f"grey, dotted: range of {controls.sizes['control']} random vectors as long as the "
             f"candidates of position {position_text(choice.position)}, on {n_harmful} harmful and "
-            f"{n_harmless} harmless of the prompts that chose the star"
+            f"{n_harmless} harmless of the prompts that chose the star; cross: the star on those"
         )
     themed(figure, "What each candidate direction does", parts, height=700)
     return legend_below(figure, "position")
@@ -183,6 +184,23 @@ def _of_controls(
             **name,
         )
     ]
+
+
+def _beside_controls(
+    controls: xr.Dataset, panel: str, choice: ChoiceLike, axis: KLAxis, showlegend: bool
+) -> go.Scatter:
+    """The chosen candidate on the few prompts that random vectors are measured on."""
+    value = np.array([float(controls[panel])])
+    return go.Scatter(
+        x=[choice.layer],
+        y=[axis.drawn(value)[0] if panel == "kl" else value[0]],
+        mode="markers",
+        marker={"symbol": "x-thin", "size": 10, "line": {"color": INK, "width": 2}},
+        name="chosen, on the prompts of the random vectors",
+        legendgroup="beside",
+        showlegend=showlegend,
+        hovertemplate=f"the chosen one on those prompts: {number(value[0])}<extra></extra>",
+    )
 
 
 def _references(figure: go.Figure, scores: xr.Dataset, panel: str, choice: Any, row: int) -> None:

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from workbench.errors import StudyError
+from workbench.heads import has_intervals
 from workbench.names import file_only
 from workbench.positions import T_INST, Position
 
@@ -188,6 +189,14 @@ def interval_name(dataset: xr.Dataset) -> str:
     """What the intervals of a dataset are, for a subtitle."""
     kind = f" ({dataset.attrs['interval']})" if dataset.attrs.get("interval") else ""
     return f"{float(dataset.attrs.get('confidence', 0.95)):.0%} intervals{kind}"
+
+
+def intervals_of(dataset: xr.Dataset, where: str, *names: str) -> str:
+    """Where the intervals of some variables are drawn, or that there are none, for a subtitle."""
+    known = [dataset[f"{name}_interval"] for name in names if f"{name}_interval" in dataset]
+    if any(map(has_intervals, known)):
+        return f"{where}: {interval_name(dataset)}"
+    return "no intervals" + (": too few prompts" if known else "")
 
 
 def require(dataset: xr.Dataset, kind: str, variables: Iterable[str], dims: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ import xarray as xr
 from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.heat import ROW, cells, dividers, labels, printed, with_interval
-from workbench.figures.theme import interval_name, model_of, number, position_text, require, themed
+from workbench.figures.theme import intervals_of, model_of, number, position_text, require, themed
 from workbench.kept import kept_line
 
 _TITLES = {
@@ -141,7 +141,7 @@ def layer_bands(matrix: xr.Dataset, direction: str | None = None) -> go.Figure:
         _counts(at),
         kept_line(at.attrs.get("test_prompts")),
         _plain(at.sel(category=list(dict.fromkeys(category for _, category in pairs)))),
-        f"on hover: {interval_name(at)}",
+        intervals_of(at, "on hover", "window_effect"),
     ]
     title = "In which layers a category's refusal can be ablated"
     return themed(figure, title, subtitle, height=max(150, ROW * len(rows)) + 70)
@@ -240,7 +240,7 @@ def _describe(at: xr.Dataset, same_place: bool, quantity: str) -> list[str]:
         noise = float(at["asymmetry_noise"])
         chance = f"up to {noise:.2f} by chance" if noise == noise else "by chance not known"
         parts.append(f"asymmetry {float(at['asymmetry']):.2f} [{low:.2f}, {high:.2f}], {chance}")
-    return [*parts, f"on hover: {interval_name(at)}"]
+    return [*parts, intervals_of(at, "on hover", quantity)]
 
 
 def _counts(at: xr.Dataset) -> str:

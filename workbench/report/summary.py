@@ -109,7 +109,10 @@ def _costs(run: Run) -> Iterator[str]:
         cell = run.scores.sel(layer=run.choice.layer, position=run.choice.position)
         attrs = run.scores.attrs
         where = "On the validation prompts, which chose it and so flatter it"
-        chose = " Too few test prompts were kept to measure it again."
+        chose = (
+            " It was not measured again: too few test prompts were kept, or the run is of an "
+            "earlier version; `workbench run` tells which."
+        )
 
     def score(name: str) -> str:
         value = number(float(cell[name]))
