@@ -1,4 +1,4 @@
-"""What tests of runs share: runs whose random controls are left out, or known already."""
+"""What tests of runs share: runs whose random controls are left out."""
 
 import pytest
 

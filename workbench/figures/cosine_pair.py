@@ -17,6 +17,7 @@ from workbench.figures.theme import (
     themed,
     translucent,
 )
+from workbench.heads import has_intervals
 from workbench.positions import Position
 
 
@@ -89,7 +90,7 @@ def cosine_pair(
     # A title escapes what is put into it, so names come to it as they are.
     names = " and ".join(name.replace("_", " ") for name in pair)
     parts = describe(cosines, at, over)
-    if "cosine_interval" in at and at["cosine_interval"].notnull().any():
+    if has_intervals(at.get("cosine_interval")):
         parts.append(f"bands: {interval_name(cosines)}")
     if "disattenuated" in at and beyond(at["disattenuated"].values).any():
         parts.append("triangle: estimated beyond 1, not told from 1")

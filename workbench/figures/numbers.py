@@ -4,11 +4,12 @@ from typing import Any
 
 import xarray as xr
 
+from workbench.figures.candidates import SCORES
 from workbench.figures.head_attention import shown_prompts
 from workbench.figures.head_maps import attribution_group
 from workbench.figures.tidy import drawn
 
-_SCORES = ("bypass", "induce", "kl", "kl_median", "kl_max")
+_SCORES = (*SCORES, "kl_median", "kl_max")
 _PAIRS = ("cosine", "disattenuated", "ceiling", "p_one_direction", "p_permuted", "reliability")
 
 
@@ -27,7 +28,7 @@ def candidates(run: Any) -> xr.Dataset:
 
 def held_out(run: Any) -> xr.Dataset:
     """The chosen candidate and its runners-up on test prompts, and what chose them."""
-    return drawn(run.held_out, *_SCORES, *(f"chosen_by_{name}" for name in _SCORES[:3]))
+    return drawn(run.held_out, *_SCORES, *(f"chosen_by_{name}" for name in SCORES))
 
 
 def cosmic(run: Any) -> xr.Dataset:

@@ -94,8 +94,7 @@ def sweep(
             figure.add_trace(line.update(showlegend=row == 1), row, 1)
         cell = chosen(scores, choice)
         if choice is not None and cell is not None and np.isfinite(cell[panel].item()):
-            value = np.array([cell[panel].item()])
-            y = axis.drawn(value)[0] if panel == "kl" else value[0]
+            y = _drawn(np.array([cell[panel].item()]), panel, axis)[0]
             figure.add_trace(star(choice.layer, y, cell, scores, showlegend=row == 1), row, 1)
         _references(figure, scores, panel, choice, row)
         what = "KL" if panel == "kl" else "refusal score"
@@ -150,12 +149,15 @@ def _position(
     scores: xr.Dataset, panel: str, position: Position, index: int, axis: KLAxis
 ) -> tuple[go.Scatter | None, go.Scatter]:
     """The band and the line of one position in one panel."""
-    values = scores[panel].sel(position=position).values
+    values = _drawn(scores[panel].sel(position=position).values, panel, axis)
     ends = interval(scores, panel, position)
-    if panel == "kl":
-        values = np.array(axis.drawn(values))
-        ends = None if ends is None else np.array([axis.drawn(end) for end in ends])
+    ends = None if ends is None else np.array([_drawn(end, panel, axis) for end in ends])
     return line_of(scores, position, index, values, ends, hover(scores, position), HOVER)
+
+
+def _drawn(values: np.ndarray, panel: str, axis: KLAxis) -> np.ndarray:
+    """Where values stand in a panel: those of KL where its axis has them."""
+    return np.asarray(axis.drawn(values)) if panel == "kl" else values
 
 
 def _of_controls(
@@ -169,9 +171,7 @@ def _of_controls(
         layers = found["layer"].values.tolist()
         outline = {"color": MUTED, "width": 1.5, "dash": "dot"}
         return [band(layers, low, high, _CONTROLS, **name).update(line=outline)]
-    ends = np.array([low, high]).ravel()
-    if panel == "kl":
-        ends = np.asarray(axis.drawn(ends))
+    ends = _drawn(np.array([low, high]).ravel(), panel, axis)
     return [
         go.Scatter(
             x=[choice.layer, choice.layer],
@@ -190,16 +190,16 @@ def _beside_controls(
     controls: xr.Dataset, panel: str, choice: ChoiceLike, axis: KLAxis, showlegend: bool
 ) -> go.Scatter:
     """The chosen candidate on the few prompts that random vectors are measured on."""
-    value = np.array([float(controls[panel])])
+    value = float(controls[panel])
     return go.Scatter(
         x=[choice.layer],
-        y=[axis.drawn(value)[0] if panel == "kl" else value[0]],
+        y=_drawn(np.array([value]), panel, axis).tolist(),
         mode="markers",
         marker={"symbol": "x-thin", "size": 10, "line": {"color": INK, "width": 2}},
         name="chosen, on the prompts of the random vectors",
         legendgroup="beside",
         showlegend=showlegend,
-        hovertemplate=f"the chosen one on those prompts: {number(value[0])}<extra></extra>",
+        hovertemplate=f"the chosen one on those prompts: {number(value)}<extra></extra>",
     )
 
 
