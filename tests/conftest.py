@@ -284,14 +284,30 @@ def small_study():
 
 
 @pytest.fixture(scope="session")
-def small_run(pocket, small_study, tmp_path_factory, worker_id):
-    """One small finished run on the shipped model; read-only. All processes read the same."""
+def small_run_and_what_it_printed(small_study, tmp_path_factory, worker_id):
+    """One small finished run on the shipped model, by the command, and the command's output."""
+    from typer.testing import CliRunner
+
     import workbench as wb
+    from workbench.cli import app
+    from workbench.study.command import command
 
     base = tmp_path_factory.getbasetemp()
     base = base if worker_id == "master" else base.parent
+    printed = base / "small.txt"
     with FileLock(base / "small.lock"):
-        return wb.run_study(small_study, base / "small", model=pocket)
+        if not printed.exists():
+            options = [*command(small_study).split()[1:], "--out", str(base / "small")]
+            result = CliRunner().invoke(app, options)
+            assert result.exit_code == 0, result.output
+            printed.write_text(result.output, encoding="utf-8")
+        return wb.load_run(base / "small"), printed.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def small_run(small_run_and_what_it_printed):
+    """The small run; read-only. All processes read the same."""
+    return small_run_and_what_it_printed[0]
 
 
 @pytest.fixture(scope="session")

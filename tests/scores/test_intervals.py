@@ -57,7 +57,7 @@ def test_other_intervals_cover(coverage):
 @pytest.mark.slow
 def test_every_interval_that_is_shown_covers(coverage):
     # What no interval of a few prompts can hold: one prompt in a hundred or fewer moves the mean.
-    beyond = ("mixture, 5%", "sigma 2", "pocket: plain score, harmless", "pocket: KL")
+    beyond = ("mixture, 5%", "log-normal, sigma 2", "pocket: plain score, harmless", "pocket: KL")
     for make in coverage.CASES:
         for case in make():
             share, shown = coverage.measured(case, 2000)

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import workbench as wb
 from workbench import artifact
-from workbench.study import geometry, held_out, material, meaning, stages
+from workbench.study import controls, geometry, held_out, material, meaning, stages
 from workbench.study.analyses import ANALYSES
 from workbench.study.ledger import Ledger
 
@@ -106,6 +106,7 @@ def remembered():
         for place, name in COMPUTED:
             patch.setattr(place, name, once(name, getattr(place, name)))
         patch.setattr("workbench.study.run.draw", lambda *_arguments, **_settings: [])
+        patch.setattr(controls, "N_CONTROLS", 2)
         yield
 
 
