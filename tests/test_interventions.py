@@ -288,9 +288,23 @@ def test_ablation_of_some_layers_touches_no_others(zoo):
         assert torch.equal(after[site, 0], before[site, 0])
     for site in ("attn_out", "mlp_out"):
         assert (after[site, 2] @ unit)[tokens.mask].abs().max() > 0.01
+    plain = model.forward(tokens)
     with intervene(model, Ablate(r, layers=())):
-        assert torch.equal(model.forward(tokens), model.forward(tokens))
+        assert torch.equal(model.forward(tokens), plain)
         assert torch.equal(read_stream(model, tokens)["mlp_out", 2], before["mlp_out", 2])
+
+
+def test_ablation_of_layers_with_a_gap_between_them_touches_each_of_them_and_not_the_gap(zoo):
+    model = zoo["llama"].model
+    tokens, r = model.tokens(PROMPTS), direction(model)
+    unit = r.unit().vector
+    with intervene(model, Ablate(r, layers=(0, 2))):
+        after = read_stream(model, tokens)
+    for site in STREAM:
+        for layer in (0, 2):
+            assert (after[site, layer] @ unit)[tokens.mask].abs().max() < 1e-5, (site, layer)
+    for site in ("attn_out", "mlp_out"):
+        assert (after[site, 1] @ unit)[tokens.mask].abs().max() > 0.01
 
 
 @settings(max_examples=15)

@@ -89,6 +89,18 @@ def test_halves_are_weighted_means_of_disjoint_prompts():
     assert torch.equal(found.halves.isnan().all(-1).all(-1).all(-1), empty)
 
 
+def test_means_are_taken_once():
+    resampler = Resampler([str(i) for i in range(10)], [0, 1] * 5, [""] * 10, (1, 1, 2), 6, 0)
+    resampler.add(range(10), torch.randn(10, 1, 1, 2))
+    first = resampler.finish()
+    halves, permuted = first.halves.clone(), first.permuted.clone()
+    again = resampler.finish()
+    torch.testing.assert_close(again.halves, halves, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(again.permuted, permuted, rtol=0, atol=0)
+    with pytest.raises(StudyError, match="the means are taken"):
+        resampler.add([0], torch.zeros(1, 1, 1, 2))
+
+
 def test_weights_are_poisson_and_halves_are_fair():
     resampler = Resampler([f"p{i}" for i in range(300)], [0] * 300, [""] * 300, (1, 1, 1), 200, 1)
     whole = resampler.weights.sum(1).numpy()

@@ -173,11 +173,18 @@ class Resampler:
         n_rows = max(row_of) + 1
         self.halves = torch.zeros(n_resamples, 2, n_rows, *shape)
         self.permuted = torch.zeros(n_resamples, n_rows, *shape)
+        self._finished: Resampled | None = None
 
     def add(
         self, chosen: Sequence[int], values: Float[Tensor, "prompt layer position d_site"]
     ) -> None:
-        """Adds the activations of the prompts with these indices."""
+        """Adds the activations of the prompts with these indices.
+
+        Raises:
+            StudyError: the means are already taken.
+        """
+        if self._finished is not None:
+            raise StudyError("the means are taken: activations of other prompts need a Resampler.")
         values = values.detach().float().cpu()
         index = torch.tensor(chosen)
         own = self.row_of[index]
@@ -192,16 +199,20 @@ class Resampler:
             self.permuted[:, row] += torch.einsum("rp,plxd->rlxd", member, values)
 
     def finish(self) -> Resampled:
-        """The means of everything that was added."""
+        """The means of everything that was added; a second call gives the same."""
+        if self._finished is not None:
+            return self._finished
         member = torch.nn.functional.one_hot(self.row_of).float()
         totals = torch.einsum("rhp,pg->rhg", self.weights, member)
         counts = member.sum(0)
-        return Resampled(
+        # In place: the sums are the largest thing in memory.
+        self._finished = Resampled(
             halves=self.halves.div_(totals[..., None, None, None]),
             weights=totals,
             permuted=self.permuted.div_(counts[:, None, None, None]),
             seed=self.seed,
         )
+        return self._finished
 
 
 def _draws(

@@ -40,6 +40,9 @@ def test_v_is_nothing_under_independence_and_one_where_columns_decide():
     found = association(np.diag([20, 30, 10]))
     assert [found.cramers_v, found.interval[1]] == pytest.approx([1, 1])
     assert found.p_value < 0.01
+    # No shuffled table is as far out; the observed one counts among them.
+    few = association(np.diag([20, 30, 10]), n_resamples=19)
+    assert few.p_value == 1 / 20 and few.residual_p.min() == 1 / 20
 
 
 @pytest.mark.parametrize("truth", [0.0, 0.3, 0.95])

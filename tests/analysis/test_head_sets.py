@@ -159,6 +159,23 @@ def test_a_search_that_differs_from_the_joint_patch_is_told(pocket, asked, monke
     assert found.attrs["largest_difference"] == pytest.approx(0.25, abs=1e-2)
 
 
+def test_effects_of_single_heads_do_not_wait_for_the_search(pocket, asked, monkeypatch):
+    grow, before = HeadSearch.grow, []
+
+    def asked_before(self, *settings):
+        before.extend(self.singles(((4, 4),)))
+        before.append(self.random([], 1)["random_score"][1][0])
+        return grow(self, *settings)
+
+    monkeypatch.setattr(HeadSearch, "grow", asked_before)
+    found = minimal_head_set(
+        pocket, asked["harmful"], asked["harmless"][:4], candidates=[(4, 4)],
+        **SETTINGS | {"n_random": 0},
+    )  # fmt: skip
+    assert before[0] == pytest.approx(float(found["sum_of_singles"][1]))
+    assert before[1].size == 0
+
+
 def test_suppressing_turns_refusals_into_answers(pocket, asked, planted):
     found = minimal_head_set(
         pocket, asked["harmless"], asked["harmful"], threshold=0.9, direction="suppress", **SETTINGS

@@ -18,6 +18,7 @@ from workbench.artifact import load_dataset, save_dataset
 from workbench.directions.direction import Directions
 from workbench.directions.estimate import mean_difference
 from workbench.errors import AxisError
+from workbench.scores.intervals import bootstrap_interval
 
 HARMFUL = ["How far is the sea?", "hi", "Name a colour that nobody likes."]
 HARMLESS = ["42 plus 7", "Is the tea cold by now?", "ok", "What a day"]
@@ -169,9 +170,11 @@ def test_intervals_hold_the_means(zoo):
         if name == "kl":
             assert interval.isnull().all(), "a few prompts make its mean"
             continue
-        inside = (interval.sel(bound="low") <= mean) & (mean <= interval.sel(bound="high"))
-        assert (inside | mean.isnull()).all() and inside.any()
         prompt = "harmful_prompt" if name == "bypass" else "harmless_prompt"
+        scores = found[f"{name}_by_prompt"].transpose(..., prompt).values
+        expected = np.stack(bootstrap_interval(scores, 0.9, seed=0), -1)
+        np.testing.assert_allclose(interval.values, expected)
+        assert np.isfinite(expected).any()
         xr.testing.assert_allclose(found[f"{name}_by_prompt"].mean(prompt, skipna=False), mean)
     for kind in ("harmful", "harmless"):
         low, high = found.attrs[f"{kind}_baseline_interval"]

@@ -63,6 +63,24 @@ def test_train_validation_and_test_prompts_are_disjoint(small_run):
     assert not train & validation and not (train | validation) & tested
 
 
+def test_candidates_are_swept_on_kept_validation_prompts(small_run, pocket):
+    kept = json.loads((small_run.folder / "prompts.json").read_text())["kept"]
+    scores = small_run.scores
+    for label in ("harmful", "harmless"):
+        texts = {own.id: own.text for own in wb.load_prompts(label)}
+        means = {
+            part: wb.refusal_score(
+                pocket.logits([texts[each] for each in kept[part][label]]),
+                scores.attrs["refusal_tokens"],
+            ).mean()
+            for part in ("train", "validation")
+        }
+        assert scores.attrs[f"n_{label}"] == len(kept["validation"][label])
+        found = scores.attrs[f"{label}_baseline"]
+        assert found == pytest.approx(float(means["validation"]), abs=1e-4)
+        assert found != pytest.approx(float(means["train"]), abs=1e-2)
+
+
 def test_results_carry_where_they_come_from(small_run, pocket):
     for provenance in (
         small_run.directions.provenance,

@@ -1,6 +1,7 @@
 """Scores and replies of a model under joint patches of heads."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,11 @@ class HeadSearch:
         self.source, self.metric = source, metric
         self.method: Method = method
         self.judge, self.max_new_tokens = judge, max_new_tokens
-        self._plain = np.empty(len(judged))
+
+    @cached_property
+    def plain(self) -> tuple[np.ndarray, Bool[np.ndarray, " prompt"]]:
+        """Scores and refusals of the judged prompts without a patch."""
+        return self.answered(())
 
     def patch(self, heads: Heads) -> PatchHeads:
         """The joint patch of some heads."""
@@ -70,8 +75,7 @@ class HeadSearch:
     ) -> tuple[Heads, dict[str, np.ndarray]]:
         """The set, and scores and refusals at every size."""
         chosen: Heads = ()
-        steps = [self.answered(chosen)]
-        self._plain = steps[0][0]
+        steps = [self.plain]
         limit = min(max_heads, len(pool))
         for _ in track(range(limit), "adding heads", limit):
             rest = [head for head in pool if head not in chosen]
@@ -95,12 +99,12 @@ class HeadSearch:
     def singles(self, chosen: Heads) -> list[float]:
         """Mean effect of each chosen head patched alone, on the judged prompts."""
         alone = self.scores([(head,) for head in chosen], self.judged)
-        return (alone - self._plain).mean(1).tolist()
+        return (alone - self.plain[0]).mean(1).tolist()
 
     def random(self, sets: Sequence[Heads], size: int) -> dict[str, Any]:
         """Scores of random sets at every size, and refusal rates at the last."""
         scores = np.zeros((size + 1, len(sets)))
-        scores[0] = self._plain.mean()
+        scores[0] = self.plain[0].mean()
         nested = [heads[:k] for k in range(1, size + 1) for heads in sets]
         if nested:
             scores[1:] = self.scores(nested, self.judged).mean(1).reshape(size, len(sets))
