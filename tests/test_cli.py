@@ -56,7 +56,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_run_prints_what_it_found(small_run_and_what_it_printed):
-    # That its artifacts are those of the API: a stopped run in study/test_run.py is compared with it.
+    # That its artifacts are those of the API: study/test_run.py compares a stopped run with it.
     run, output = small_run_and_what_it_printed
     assert "report.html" in {path.name for path in run.folder.iterdir()}
     for shown in ("Candidates", "★", "Refusal rate", "projection set", "harmless", "figures:"):
