@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 import workbench as wb
-from workbench.study.analyses import analyses_help, chosen_analyses
+from workbench.study.registry import analyses_help, chosen_analyses
 from workbench.study.results import choose
 from workbench.study.stages import open_run
 

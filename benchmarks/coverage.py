@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 import workbench as wb
-from workbench.scores.auc import area_under_curve, auc_interval
-from workbench.scores.intervals import (
+from workbench.scores.paired import paired_difference
+from workbench.statistics.auc import area_under_curve, auc_interval
+from workbench.statistics.intervals import (
     binomial_interval,
     bootstrap_interval,
     difference_interval,
     median_interval,
 )
-from workbench.scores.paired import paired_difference
 
 Covered = np.ndarray
 """One number per simulation: 1 covered, 0 missed, NaN no interval."""

@@ -17,9 +17,9 @@ import xarray as xr
 
 import workbench as wb
 from workbench.activations import Activations
-from workbench.analysis.association import association
-from workbench.analysis.blocks import asymmetry
+from workbench.analysis.transfer.blocks import asymmetry
 from workbench.directions import cosines
+from workbench.statistics.association import association
 
 D_MODEL, N_HARMLESS, DRAWS = 64, 128, 30
 RELIABILITIES = (0.7, 0.9, 0.98)

@@ -289,7 +289,7 @@ def small_run_and_what_it_printed(small_study, tmp_path_factory, worker_id):
     from typer.testing import CliRunner
 
     import workbench as wb
-    from workbench.cli import app
+    from workbench.cli.app import app
     from workbench.study.command import command
 
     base = tmp_path_factory.getbasetemp()

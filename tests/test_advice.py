@@ -16,7 +16,7 @@ from typer.main import get_command
 import workbench
 from workbench.__main__ import main
 from workbench.arguments.options import OTHER_NAMES, in_options
-from workbench.cli import app, called_options
+from workbench.cli.app import app, called_options
 from workbench.errors import StudyError
 from workbench.study import stages
 from workbench.study.prompts import _ADVICE
@@ -28,7 +28,7 @@ ROOMS = (
     "prompts",
     "study/prompts.py",
     "study/settings.py",
-    "models/load.py",
+    "models/loading/load.py",
     "models/tokens.py",
     "models/rendering.py",
     "models/frame.py",
@@ -198,8 +198,10 @@ def test_warnings_are_one_line_in_the_words_of_the_command(monkeypatch, capsys):
         warnings.warn("two\nlines: leave words= out", UserWarning, stacklevel=1)
         raise StudyError("stop")
 
-    monkeypatch.setattr("workbench.cli.app", warn)
-    monkeypatch.setattr("workbench.cli.called_options", lambda arguments: {"refusal_words": "--r"})
+    monkeypatch.setattr("workbench.cli.app.app", warn)
+    monkeypatch.setattr(
+        "workbench.cli.app.called_options", lambda arguments: {"refusal_words": "--r"}
+    )
     monkeypatch.setattr(sys, "argv", ["workbench", "run"])
     with warnings.catch_warnings(), pytest.raises(SystemExit):
         warnings.simplefilter("default")

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -21,17 +22,8 @@ ORDER = (
     ("names", "screen"),
     ("arguments",),
     ("intake",),
-    (
-        "artifact",
-        "progress",
-        "resampling",
-        "corrected",
-        "few",
-        "heads",
-        "kept",
-        "layers",
-        "positions",
-    ),
+    ("artifact", "progress", "few", "kept", "labels", "layers", "positions"),
+    ("statistics",),
     ("prompts", "figures"),
     ("models",),
     ("activations",),
@@ -39,16 +31,18 @@ ORDER = (
     ("interventions",),
     ("scores",),
     ("analysis",),
-    ("study",),
-    ("report", "explorer", "tables"),
+    ("study", "training"),
+    ("compare",),
+    ("report", "explorer"),
     ("gallery",),
     ("cli",),
     ("__main__",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-# Programs that stand in a room and are run like the command line.
-PROGRAMS = ("models/organisms/train.py", "models/organisms/measure.py")
-DRAWERS = ("figures", "study", "report", "explorer", "gallery", "cli", "__main__")
+# What is asked of a model: a folder of its own in each of these rooms. All may use the first.
+QUESTIONS = ("selection", "geometry", "transfer", "meaning", "heads")
+WINGS = ("analysis", "figures")
+DRAWERS = ("figures", "study", "compare", "report", "explorer", "gallery", "cli", "__main__")
 HEAVY = ("torch", "transformer_lens", "transformers")
 
 
@@ -58,8 +52,7 @@ def sources():
 
 def room_of(path):
     """The room that a file belongs to."""
-    relative = path.relative_to(PACKAGE)
-    return "cli" if relative.as_posix() in PROGRAMS else relative.parts[0].removesuffix(".py")
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(tree):
@@ -92,6 +85,22 @@ def imported_on_import(path):
     for node in top:
         if isinstance(node, ast.Import | ast.ImportFrom) and not {node} & (inside | guarded):
             yield from imports(node)
+
+
+def imported_from(tree, modules):
+    """The modules of the package that a piece of code imports, at whatever depth.
+
+    A package is imported with each module in it: that is not meant here, nor the version.
+    """
+    modules = modules - {"workbench"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                if inner in modules or node.module in modules:
+                    yield inner if inner in modules else node.module
 
 
 def loaded_by(statement):
@@ -207,14 +216,39 @@ def test_imports_run_one_way(path):
             continue
         other = room_of(PACKAGE / Path(*parts[1:]).with_suffix(".py"))
         assert other == room or RANK[other] < RANK[room], f"{room} imports {name}"
+        assert other == room or other != "training", f"{room} imports how organisms are made"
         if other == "figures":
             assert room in DRAWERS, f"{room} draws"
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_question_uses_the_main_job_and_no_other_question(wing):
+    for question in QUESTIONS:
+        for path in (PACKAGE / wing / question).glob("*.py"):
+            for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+                parts = name.split(".")
+                other = parts[2] if parts[:2] == ["workbench", wing] and len(parts) > 2 else ""
+                used = other not in QUESTIONS or other in (question, "selection")
+                assert used, f"{path} imports {name}"
+
+
+def test_no_files_import_each_other_in_a_circle():
+    names = {path: path.relative_to(ROOT).with_suffix("").as_posix() for path in sources()}
+    modules = {name.replace("/", ".").removesuffix(".__init__") for name in names.values()}
+    before = {}
+    for path, name in names.items():
+        if path == PACKAGE / "__init__.py":
+            continue  # the face: its names are loaded on first use
+        own = name.replace("/", ".").removesuffix(".__init__")
+        used = set(imported_from(ast.parse(path.read_text(encoding="utf-8")), modules))
+        before[own] = used - {own}
+    list(TopologicalSorter(before).static_order())  # names the circle
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_model_libraries_stay_inside_functions(path):
     top = {name.split(".")[0] for name in imported_on_import(path)}
-    if room_of(path) not in ("models", "cli"):
+    if room_of(path) not in ("models", "training", "cli"):
         assert not top & {"transformer_lens", "transformers"}
     if room_of(path) == "figures":
         drawing = {"numpy", "pandas", "xarray", "plotly", "workbench"}
@@ -278,7 +312,7 @@ def test_directions_and_scores_need_no_model_library():
 
 
 def test_the_command_line_starts_without_a_model_library():
-    assert loaded_by("import workbench.cli") == []
+    assert loaded_by("import workbench.cli.app") == []
 
 
 def tracked():

@@ -14,7 +14,7 @@ from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError, StudyError
 from workbench.interventions import Ablate, Add, SetProjection, intervene, mean_projection
 from workbench.models.generate import generate_ids
-from workbench.models.load import load_model
+from workbench.models.loading.load import load_model
 from workbench.models.tokens import TokenSubset
 
 SUBSETS = get_args(TokenSubset)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import workbench as wb
 from workbench import progress, screen
 from workbench.__main__ import main
-from workbench.cli import app
+from workbench.cli.app import app
 
 HOSTILE = "\x1b]0;owned\x07\x9b31m\u202eabc\u2066 [/red] [bold]x[/] :bomb: \ud800"
 SEEN = "]0;owned31mabc [/red] [bold]x[/] :bomb: \ufffd"

@@ -16,7 +16,7 @@ def main() -> None:
     import typer
 
     from workbench import screen
-    from workbench.cli import app, worded
+    from workbench.cli.app import app, worded
     from workbench.errors import WorkbenchError
 
     def show(message: Any, *_args: Any, **_kwargs: Any) -> None:

@@ -18,13 +18,15 @@ from workbench.intake.limits import allowing
 from workbench.intake.parsing import parsing
 from workbench.intake.records import as_record
 from workbench.models.given import given_prompts
-from workbench.models.hooked import HookedModel, Prompts, Site, StopForward
+from workbench.models.hooked import HookedModel, Prompts
+from workbench.models.network import StopForward
+from workbench.models.sites import Site
 from workbench.models.tokens import Tokens
 from workbench.positions import T_INST, InstructionEnd, Position
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet, text_key
 from workbench.prompts.texts import Texts
-from workbench.resampling import Resampled, Resampler
+from workbench.statistics.resampling import Resampled, Resampler
 
 
 @dataclass(frozen=True, eq=False)

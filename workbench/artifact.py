@@ -316,6 +316,14 @@ def environment() -> dict[str, str]:
     return versions
 
 
+def versions() -> str:
+    """The libraries that decide what a wrapper computes, for messages."""
+    found = environment()
+    names = ("torch", "transformers", "transformer-lens")
+    told = ", ".join(f"{name} {found[name]}" for name in names if name in found)
+    return f"Versions: {told}."
+
+
 def _git_commit() -> str | None:
     """The commit of the checkout that the package runs from, if it runs from one."""
     package = Path(__file__).resolve().parent

@@ -19,8 +19,9 @@ from workbench.arguments import check_fields, checked
 from workbench.artifact import load_artifact, save_artifact
 from workbench.directions.direction import Directions
 from workbench.errors import ArtifactError, AxisError, ModelError
-from workbench.models.hooked import ForwardPass, Hook, HookedModel, Site
-from workbench.models.sites import Inner
+from workbench.models.hooked import HookedModel
+from workbench.models.network import ForwardPass, Hook
+from workbench.models.sites import Inner, Site
 from workbench.models.tokens import TokenSubset
 
 _STREAM = ("resid_pre", "attn_out", "mlp_out")

@@ -117,7 +117,7 @@ def organism():
         if name not in organism_names():
             pytest.skip(
                 f"the organism {name} is not on this machine -> "
-                f"python -m workbench.models.organisms.train {name}"
+                f"python -m workbench.training.train {name}"
             )
         return wb.load_model(name), organism_card(name)["planted"]["components"]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.directions.saelens import import_sae_lens
+from workbench.directions.sae.saelens import import_sae_lens
 from workbench.errors import AxisError, ModelError, StudyError
 
 PROMPTS = ["How far is the sea?", "hi", "Name a colour that nobody likes."]

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 import workbench as wb
-from workbench.analysis.token_projections import read_prompt, token_projections
+from workbench.analysis.geometry.token_projections import read_prompt, token_projections
 from workbench.explorer.jobs import Answers, Reading, check_model
 from workbench.explorer.open import small_study
 from workbench.explorer.views import VIEWS, Views, as_message, clicked
-from workbench.figures.embed import Embedded
+from workbench.figures.parts.embed import Embedded
 from workbench.study.ledger import Ledger
 
 

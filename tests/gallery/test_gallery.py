@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from workbench import figures
-from workbench.cli import app
+from workbench.cli.app import app
 from workbench.errors import StudyError
 from workbench.gallery import draw, draw_gallery, markdown, published_results
 

@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from workbench.artifact import _checksum, file_digest
 from workbench.study import names
-from workbench.study.analyses import ANALYSES
 from workbench.study.ledger import Ledger, _digest, inputs_of, result_files
+from workbench.study.registry import ANALYSES
 
 
 def seal(path: Path) -> Path:

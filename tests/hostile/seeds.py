@@ -17,7 +17,7 @@ import workbench as wb
 from hostile.sealing import seal_run
 from workbench.artifact import save_dataset
 from workbench.study import names
-from workbench.study.analyses import ANALYSES
+from workbench.study.registry import ANALYSES
 
 Bundle = dict[str, bytes]
 
@@ -340,7 +340,7 @@ def models() -> list[Bundle]:
 
 def saes() -> list[Bundle]:
     """The folder of a sparse autoencoder."""
-    from workbench.directions.saelens import import_sae_lens
+    from workbench.directions.sae.saelens import import_sae_lens
 
     sae_lens = import_sae_lens()
     kind, config = sae_lens.registry.get_sae_class("standard")

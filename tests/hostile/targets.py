@@ -97,7 +97,7 @@ def _run(folder: Path, name: str) -> None:
 @cache
 def _own_tokenizer() -> Any:
     """The tokenizer of the shipped model."""
-    from workbench.models.load import read_tokenizer
+    from workbench.models.loading.load import read_tokenizer
     from workbench.models.organisms import organism_path
 
     return read_tokenizer(str(organism_path("pocket")), "pocket", None, False)
@@ -110,13 +110,13 @@ def _template(folder: Path, name: str) -> None:
 
 
 def _tokenizer(folder: Path, name: str) -> None:
-    from workbench.models.load import read_tokenizer
+    from workbench.models.loading.load import read_tokenizer
 
     _rendered(read_tokenizer(str(folder), "own", None, False), None)
 
 
 def _rendered(tokenizer: Any, template: str | None) -> None:
-    from workbench.models.load import chat_template_of
+    from workbench.models.loading.load import chat_template_of
 
     chat = chat_template_of("own", tokenizer, template)
     tokens = chat.tokens(["Bake bread"])

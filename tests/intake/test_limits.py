@@ -211,8 +211,8 @@ def test_only_regular_files_are_opened(tmp_path, suffix, kind):
 
 
 def test_folders_hold_regular_files(tmp_path):
-    from workbench.directions.saelens import check_folder
-    from workbench.models.load import load_unchecked
+    from workbench.directions.sae.saelens import check_folder
+    from workbench.models.loading.load import load_unchecked
 
     for name in ("dataset_dict.json", "config.json", "cfg.json"):
         (tmp_path / name).write_text("{}")
@@ -232,7 +232,7 @@ def test_folders_hold_regular_files(tmp_path):
 def test_settings_of_an_sae_have_the_size_of_its_weights(tmp_path, name, shape, message):
     from safetensors.numpy import save_file
 
-    from workbench.directions.saelens import check_folder
+    from workbench.directions.sae.saelens import check_folder
 
     (tmp_path / "cfg.json").write_text(json.dumps({"d_in": 4, "d_sae": 8}))
     save_file({name: np.zeros(shape, np.float32)}, tmp_path / "sae_weights.safetensors")

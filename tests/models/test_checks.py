@@ -9,7 +9,8 @@ from architectures import HYBRID, MORE_WRITERS, random_network
 
 import workbench as wb
 from workbench.errors import AxisError, ModelError
-from workbench.models import boot, checks
+from workbench.models import checks
+from workbench.models.loading import boot
 
 PROMPTS = ["How far is the sea?", "hi", "Name a colour that nobody likes."]
 # Blocks that write by other ways than attention and MLP, or norm or scale the stream itself.
@@ -263,7 +264,7 @@ def test_the_plain_network_is_read_before_it_is_wrapped(make_tokenizer, monkeypa
 
         return own(name, first, **settings)
 
-    monkeypatch.setattr("workbench.models.load.boot", watching)
+    monkeypatch.setattr("workbench.models.loading.load.boot", watching)
     model = load("granite", make_tokenizer)
     assert seen == [False]
     gaps = checks.site_gaps(model)

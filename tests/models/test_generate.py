@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import PromptError
 from workbench.models.generate import generate_ids, stop_ids
-from workbench.models.load import load_model
+from workbench.models.loading.load import load_model
 
 PROMPTS = ["How far is the sea?", "hi", "Name a colour that nobody likes.", "42 plus 7"]
 

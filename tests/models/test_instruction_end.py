@@ -10,7 +10,7 @@ from workbench.activations import Activations, collect_activations
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError, PromptError
 from workbench.models.frame import PROBES
-from workbench.models.load import load_model
+from workbench.models.loading.load import load_model
 from workbench.models.tokens import ChatTemplate
 
 CONTENT = "{{ messages[-1]['content'] }}"

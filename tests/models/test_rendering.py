@@ -8,7 +8,7 @@ import transformers.utils.chat_template_utils as hugging_face
 
 from workbench.directions.estimate import mean_difference
 from workbench.errors import AxisError, ModelError
-from workbench.models.load import load_model
+from workbench.models.loading.load import load_model
 from workbench.models.rendering import Rendering
 from workbench.models.tokens import ChatTemplate
 

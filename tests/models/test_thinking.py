@@ -5,7 +5,7 @@ import torch
 
 from workbench.errors import AxisError, ModelError, PromptError
 from workbench.models import generate as module
-from workbench.models.load import load_model
+from workbench.models.loading.load import load_model
 from workbench.models.thinking import answer_after_thinking, opened_block
 from workbench.scores.refusal import refusal_tokens
 

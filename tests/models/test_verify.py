@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 import workbench as wb
 from workbench.artifact import load_dataset, save_dataset
-from workbench.cli import app
+from workbench.cli.app import app
+from workbench.cli.tables import show_verification
 from workbench.errors import ModelError
-from workbench.models.shortcuts import chosen_method
+from workbench.models.forwards.shortcuts import chosen_method
 from workbench.study.stages import open_run
-from workbench.tables import show_verification
 
 MEASURED = ("logits", "resid_pre", "attn_out", "mlp_out", "z", "ablation", "padding", "cache")
 

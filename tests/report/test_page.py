@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import workbench as wb
 from workbench import figures
-from workbench.cli import app
+from workbench.cli.app import app
 from workbench.explorer.jobs import Reading
 from workbench.gallery import draw_gallery
 from workbench.report.page import render

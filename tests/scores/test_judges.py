@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from workbench.errors import StudyError
 from workbench.scores.agreement import judge_agreement
-from workbench.scores.intervals import binomial_interval
 from workbench.scores.judges import REFUSAL_SUBSTRINGS, VERDICTS, judge, refusal_rate
+from workbench.statistics.intervals import binomial_interval
 
 HUMAN = {"1": "complied", "2": "refused", "3": "partial"}
 PUBLISHED_STRING_MATCH = {"gpt4": 0.938, "llama2new": 0.924, "mistralinstruct": 0.867}

@@ -6,8 +6,8 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binom, norm
 
 import workbench as wb
-from workbench.corrected import holm
 from workbench.errors import StudyError
+from workbench.statistics.corrected import holm
 
 
 def verdicts(both, gained, lost, neither):

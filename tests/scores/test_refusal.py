@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import workbench.scores.refusal as module
 from workbench.errors import AxisError, StudyError
-from workbench.models.load import load_model
+from workbench.models.loading.load import load_model
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge
 from workbench.scores.refusal import kl_divergence, refusal_score, refusal_tokens

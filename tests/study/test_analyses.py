@@ -12,9 +12,9 @@ from hostile.sealing import seal_run
 
 import workbench as wb
 from workbench.prompts.sources import load_prompts
-from workbench.study import analyses as registry
 from workbench.study import material as shared_material
-from workbench.study.analyses import ANALYSES, Analysis, chosen_analyses
+from workbench.study import registry
+from workbench.study.registry import ANALYSES, Analysis, chosen_analyses
 
 DEFAULT = chosen_analyses("default")
 RESULTS = [name for each in DEFAULT for name in each.results]
@@ -52,7 +52,7 @@ def test_every_analysis_of_the_list_is_made(small_run):
 @pytest.mark.parametrize("analysis", ANALYSES, ids=lambda each: each.name)
 def test_every_entry_says_what_it_is_and_resolves(analysis):
     module, function = analysis.home.split(".")
-    assert callable(getattr(import_module(f"workbench.study.{module}"), function))
+    assert callable(getattr(import_module(f"workbench.study.steps.{module}"), function))
     assert analysis.what and analysis.needs and analysis.results
 
 
@@ -204,7 +204,7 @@ def test_a_bug_in_one_analysis_costs_no_other_and_is_tried_again(
         raise ZeroDivisionError("by zero")
 
     with monkeypatch.context() as patch:
-        patch.setattr("workbench.study.geometry.project_prompts", broken)
+        patch.setattr("workbench.study.steps.geometry.project_prompts", broken)
         run = wb.run_study(study, main_results, model=pocket)
     assert list(run.results) == ["vocabulary"]
     assert run.skipped == {"projections": "failed with ZeroDivisionError: by zero"}

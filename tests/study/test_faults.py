@@ -12,9 +12,10 @@ from safetensors.numpy import save_file
 
 import workbench as wb
 from workbench import artifact
-from workbench.study import controls, geometry, held_out, material, meaning, stages
-from workbench.study.analyses import ANALYSES
+from workbench.study import controls, held_out, material, stages
 from workbench.study.ledger import Ledger
+from workbench.study.registry import ANALYSES
+from workbench.study.steps import geometry, meaning
 
 STUDY = wb.Study(
     n_train=32, n_validation=8, n_test=6, max_new_tokens=4, borderline="",

@@ -41,7 +41,7 @@ def half_run(half_answered, pocket, tmp_path_factory, without_controls):
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workbench.study.run.draw", lambda *_args, **_settings: [])
-        patch.setattr("workbench.study.heads.N_RANDOM", 1)
+        patch.setattr("workbench.study.steps.heads.N_RANDOM", 1)
         without_controls(patch)
         folder = tmp_path_factory.mktemp("half") / "run"
         return wb.run_study(half_answered, folder, model=pocket, say=said.append), said

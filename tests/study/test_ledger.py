@@ -8,12 +8,12 @@ import torch
 
 import workbench as wb
 from workbench import figures
+from workbench.compare.comparable import read_source
 from workbench.explorer.jobs import Reading, check_model
 from workbench.explorer.views import Views
 from workbench.gallery.draw import _prompts_of
 from workbench.report.provenance import files, identity
 from workbench.report.tables import prompts_table
-from workbench.study.comparable import read_source
 from workbench.study.folder import open_folder
 from workbench.study.ledger import Ledger
 from workbench.study.prompts import split_prompts

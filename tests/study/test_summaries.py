@@ -3,8 +3,8 @@
 import numpy as np
 import xarray as xr
 
+from workbench.cli.tables import _overlap
 from workbench.study import summaries
-from workbench.tables import _overlap
 
 
 def overlaps(values):

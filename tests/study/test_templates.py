@@ -11,11 +11,11 @@ from workbench.report.provenance import command
 from workbench.scores.refusal import refusal_score
 from workbench.study import thoughts
 from workbench.study.folder import check_model
-from workbench.study.heads import find_heads
 from workbench.study.keeping import keep_prompts
 from workbench.study.ledger import Ledger
 from workbench.study.prompts import split_prompts
 from workbench.study.stages import open_run
+from workbench.study.steps.heads import find_heads
 
 
 @pytest.fixture

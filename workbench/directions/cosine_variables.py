@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from workbench.corrected import holm
-from workbench.directions.attenuation import Array, interval, one_direction
+from workbench.statistics.attenuation import Array, interval, one_direction
+from workbench.statistics.corrected import holm
 
 Arrays = dict[str, Array]
 

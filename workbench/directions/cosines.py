@@ -9,7 +9,12 @@ import xarray as xr
 from torch import Tensor
 
 from workbench.arguments import checked
-from workbench.directions.attenuation import (
+from workbench.directions.cosine_variables import MEANINGS, Arrays, levels, variables
+from workbench.directions.direction import Directions
+from workbench.errors import AxisError
+from workbench.few import HARMLESS
+from workbench.positions import position_axis
+from workbench.statistics.attenuation import (
     FEWEST,
     Sample,
     between,
@@ -21,11 +26,6 @@ from workbench.directions.attenuation import (
     wide,
     within,
 )
-from workbench.directions.cosine_variables import MEANINGS, Arrays, levels, variables
-from workbench.directions.direction import Directions
-from workbench.errors import AxisError
-from workbench.few import HARMLESS
-from workbench.positions import position_axis
 
 Axis = Literal["name", "layer", "position"]
 
@@ -44,7 +44,7 @@ def cosine_similarity_map(
     """Signed cosines between names, layers or positions, at every label of the other two axes.
 
     Directions of activations that were collected with ``n_resamples`` come with baselines; how they
-    are estimated stands in `workbench.directions.attenuation`. They need about 200 replicates, and
+    are estimated stands in `workbench.statistics.attenuation`. They need about 200 replicates, and
     8 prompts on either side: a name with fewer has its plain cosines alone, takes no part in means
     over pairs, and stands in ``attrs["too_few"]`` with their number; where it is the harmless
     prompts that are few, they stand there, and that goes for every name. Where fewer than two names

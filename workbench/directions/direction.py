@@ -16,10 +16,10 @@ from workbench.errors import ArtifactError, AxisError, WorkbenchError
 from workbench.intake.limits import allowing, lies_there
 from workbench.intake.parsing import parsing
 from workbench.positions import T_INST, Position
-from workbench.resampling import Resampled
+from workbench.statistics.resampling import Resampled
 
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
-"""Where vectors are read, as `workbench.models.hooked.Site` says."""
+"""Where vectors are read, as `workbench.models.sites.Site` says."""
 
 _NOISE = 1e-6
 """A vector this much shorter than the longest of its set is rounding noise, not a direction."""

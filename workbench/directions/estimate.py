@@ -17,7 +17,7 @@ from workbench.activations import Activations
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
-from workbench.resampling import Resampled
+from workbench.statistics.resampling import Resampled
 
 
 @checked

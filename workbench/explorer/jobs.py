@@ -10,7 +10,7 @@ from workbench.errors import StudyError
 from workbench.explorer.views import Selection
 from workbench.interventions import Ablate, Add, Intervention, intervene
 from workbench.models.hooked import HookedModel
-from workbench.models.load import load_model
+from workbench.models.loading.load import load_model
 from workbench.positions import Position
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge

@@ -10,19 +10,19 @@ import numpy as np
 import xarray as xr
 
 from workbench.activations import Activations
-from workbench.analysis.pca import pca_projection
-from workbench.analysis.token_projections import ReadPrompt, token_projections
+from workbench.analysis.geometry.pca import pca_projection
+from workbench.analysis.geometry.token_projections import ReadPrompt, token_projections
 from workbench.directions.cosines import cosine_similarity_map
 from workbench.directions.direction import Directions
 from workbench.errors import WorkbenchError
-from workbench.figures.cosine_pair import cosine_pair
-from workbench.figures.cosines import cosine_map
-from workbench.figures.embed import Embedded, embed
-from workbench.figures.head_maps import head_map
-from workbench.figures.pca import pca
-from workbench.figures.sweep import sweep
-from workbench.figures.theme import INK
-from workbench.figures.tokens import token_projections as tokens_figure
+from workbench.figures.geometry.cosine_pair import cosine_pair
+from workbench.figures.geometry.cosines import cosine_map
+from workbench.figures.geometry.pca import pca
+from workbench.figures.geometry.tokens import token_projections as tokens_figure
+from workbench.figures.heads.maps import head_map
+from workbench.figures.parts.embed import Embedded, embed
+from workbench.figures.parts.theme import INK
+from workbench.figures.selection.sweep import sweep
 from workbench.positions import T_INST, Position, position_order
 from workbench.study.names import CATEGORY_DIRECTIONS
 from workbench.study.results import Run

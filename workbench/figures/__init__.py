@@ -4,31 +4,32 @@ Every function here is pure: it draws what it is given, never runs a model and n
 `save_figure` and `save_pictures` are the only ones that write.
 """
 
-from workbench.figures.concept import concept_or_words
-from workbench.figures.controls import control_effects
-from workbench.figures.cosine_layers import cosine_by_layer
-from workbench.figures.cosine_pair import cosine_pair
-from workbench.figures.cosines import cosine_map, cosine_maps_by_layer
-from workbench.figures.cosmic import cosmic
-from workbench.figures.effects import effects
-from workbench.figures.features import sae_features
-from workbench.figures.gallery import GALLERY, GalleryEntry, RunLike
-from workbench.figures.head_attention import head_attention
-from workbench.figures.head_board import head_board
-from workbench.figures.head_maps import head_attribution, head_map
-from workbench.figures.head_set import head_set
-from workbench.figures.held_out import held_out
-from workbench.figures.losses import losses
-from workbench.figures.pca import pca
-from workbench.figures.projections import projections
+from workbench.figures.catalogue import GALLERY
+from workbench.figures.geometry.cosine_layers import cosine_by_layer
+from workbench.figures.geometry.cosine_pair import cosine_pair
+from workbench.figures.geometry.cosines import cosine_map, cosine_maps_by_layer
+from workbench.figures.geometry.pca import pca
+from workbench.figures.geometry.projections import projections
+from workbench.figures.geometry.tokens import token_projections
+from workbench.figures.heads.attention import head_attention
+from workbench.figures.heads.board import head_board
+from workbench.figures.heads.maps import head_attribution, head_map
+from workbench.figures.heads.set import head_set
+from workbench.figures.meaning.concept import concept_or_words
+from workbench.figures.meaning.features import sae_features
+from workbench.figures.meaning.vocabulary import vocabulary
+from workbench.figures.meaning.wording import wording
+from workbench.figures.parts.entry import GalleryEntry, RunLike
 from workbench.figures.save import save_figure, save_pictures
-from workbench.figures.selection import selection_plane
-from workbench.figures.sweep import sweep
+from workbench.figures.selection.controls import control_effects
+from workbench.figures.selection.cosmic import cosmic
+from workbench.figures.selection.effects import effects
+from workbench.figures.selection.held_out import held_out
+from workbench.figures.selection.losses import losses
+from workbench.figures.selection.plane import selection_plane
+from workbench.figures.selection.sweep import sweep
 from workbench.figures.tidy import tidy, tidy_csv
-from workbench.figures.tokens import token_projections
-from workbench.figures.transfer import layer_bands, transfer
-from workbench.figures.vocabulary import vocabulary
-from workbench.figures.wording import wording
+from workbench.figures.transfer.matrix import layer_bands, transfer
 
 __all__ = [
     "GALLERY",

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.artifact import environment
+from workbench.artifact import versions
 from workbench.errors import ModelError
-from workbench.models.hooked import Hook, HookedModel
+from workbench.models.generate import generated
+from workbench.models.network import Hook, Network
 from workbench.models.reference import Reference, by_site, plain_logits
 from workbench.models.sites import Inner, Place, Site
 from workbench.models.tokens import Tokens
@@ -33,13 +34,13 @@ CACHE = (1e-2, 0.1)
 """What rounding may do to each, in 32 bits and in fewer; logits in standard deviations."""
 
 
-def tolerance(model: HookedModel, wide: float, narrow: float) -> float:
+def tolerance(model: Network, wide: float, narrow: float) -> float:
     """What rounding may do: one number for 32 bits and more, one for fewer."""
     exact = model.dtype in _WIDE and getattr(model.network, "hf_quantizer", None) is None
     return wide if exact else narrow
 
 
-def compare_with_plain(model: HookedModel, plain: Reference) -> None:
+def compare_with_plain(model: Network, plain: Reference) -> None:
     """Learns from a freshly wrapped model's plain network what its blocks do.
 
     Sets ``model.reference``, what ``model.sites`` knows of mixed blocks and of places that cannot
@@ -59,7 +60,7 @@ def compare_with_plain(model: HookedModel, plain: Reference) -> None:
     model.checked["generation"] = cache_fault(model)
 
 
-def check_loaded(model: HookedModel) -> None:
+def check_loaded(model: Network) -> None:
     """Refuses a model that is not what its plain network is.
 
     Raises:
@@ -70,7 +71,7 @@ def check_loaded(model: HookedModel) -> None:
     check_ablation(model)
 
 
-def logits_gap(model: HookedModel, found: Tensor, truth: Tensor) -> float:
+def logits_gap(model: Network, found: Tensor, truth: Tensor) -> float:
     """Difference in standard deviations of the true logits.
 
     The largest one; of weights in 16 bits the root mean square, since rounding in deep networks
@@ -82,7 +83,7 @@ def logits_gap(model: HookedModel, found: Tensor, truth: Tensor) -> float:
     return gap if gap == gap else float("inf")
 
 
-def check_logits(model: HookedModel) -> float:
+def check_logits(model: Network) -> float:
     """The gap between wrapped and plain logits, in standard deviations.
 
     Raises:
@@ -114,26 +115,18 @@ def check_logits(model: HookedModel) -> float:
     )
 
 
-def versions() -> str:
-    """The libraries that decide what a wrapper computes, for messages."""
-    found = environment()
-    names = ("torch", "transformers", "transformer-lens")
-    told = ", ".join(f"{name} {found[name]}" for name in names if name in found)
-    return f"Versions: {told}."
-
-
-def _kind(model: HookedModel, layer: int) -> str:
+def _kind(model: Network, layer: int) -> str:
     return type(model.bridge.blocks[layer].original_component).__name__
 
 
 @torch.no_grad()
-def wrapped_logits(model: HookedModel) -> Float[Tensor, "token d_vocab"]:
+def wrapped_logits(model: Network) -> Float[Tensor, "token d_vocab"]:
     """The reference's text through the wrapped network."""
     return plain_logits(model.network, model.reference.ids.to(model.device)).float().cpu()
 
 
 def read_places(
-    model: HookedModel,
+    model: Network,
     places: Iterable[Place],
     edits: Sequence[tuple[Site | Inner, int, Hook]] = (),
 ) -> dict[Place, Float[Tensor, "_ _"]]:
@@ -157,7 +150,7 @@ def read_places(
     return found
 
 
-def site_gaps(model: HookedModel) -> dict[Place, float]:
+def site_gaps(model: Network) -> dict[Place, float]:
     """How far each site is from the plain network's, as a share of its length.
 
     Only sites that are the input or the output of one module of the network; not a number where
@@ -180,7 +173,7 @@ def share(part: Tensor, whole: Tensor) -> float:
     return float((part.norm(dim=-1) / whole.norm(dim=-1).clamp(min=1e-12)).max())
 
 
-def unexplained(model: HookedModel) -> list[float]:
+def unexplained(model: Network) -> list[float]:
     """How much of each block's output is not ``resid_pre + attn_out + mlp_out``, as a share.
 
     Infinite where the block lacks one of the two, so that they cannot be all that writes.
@@ -210,7 +203,7 @@ def unexplained(model: HookedModel) -> list[float]:
     return rests
 
 
-def ablation_left(model: HookedModel) -> dict[Place, float]:
+def ablation_left(model: Network) -> dict[Place, float]:
     """What is left along an ablated direction, as a share of a token's length.
 
     At the input of every layer, at what its MLP reads where that is a place of its own, and at the
@@ -237,7 +230,7 @@ def ablation_left(model: HookedModel) -> dict[Place, float]:
     return {place: share((x @ unit).unsqueeze(-1), plain[place]) for place, x in found.items()}
 
 
-def _unwritable(model: HookedModel) -> frozenset[str]:
+def _unwritable(model: Network) -> frozenset[str]:
     """``resid_mid``, where the bridge cannot put back what a block read in the middle."""
     try:
         with model.hooks((site, layer, lambda x: x.clone()) for site, layer in _middles(model)):
@@ -247,7 +240,7 @@ def _unwritable(model: HookedModel) -> frozenset[str]:
     return frozenset()
 
 
-def _middles(model: HookedModel) -> list[Place]:
+def _middles(model: Network) -> list[Place]:
     """What the MLP reads in blocks where more than attention and MLP writes."""
     places: list[Place] = [("resid_mid", layer) for layer in sorted(model.sites.mixed)]
     return [place for place in places if model.sites.has(*place)]
@@ -258,7 +251,7 @@ def largest(found: Mapping[Place, float]) -> tuple[Place, float]:
     return max(found.items(), key=lambda item: item[1] if item[1] == item[1] else float("inf"))
 
 
-def check_ablation(model: HookedModel) -> float:
+def check_ablation(model: Network) -> float:
     """The largest share that ablation leaves.
 
     Raises:
@@ -275,7 +268,7 @@ def check_ablation(model: HookedModel) -> float:
 
 
 @torch.no_grad()
-def last_only_gap(model: HookedModel) -> float:
+def last_only_gap(model: Network) -> float:
     """How far logits for the last position alone are from those of all, in standard deviations."""
     ids = model.reference.ids.to(model.device)
     try:
@@ -285,7 +278,7 @@ def last_only_gap(model: HookedModel) -> float:
     return logits_gap(model, found.logits[-1, -1:].float().cpu(), model.reference.logits[-1:])
 
 
-def padding_gap(model: HookedModel) -> float:
+def padding_gap(model: Network) -> float:
     """How far padding on the left moves the text's last logits, in standard deviations."""
     ids = model.reference.ids.to(model.device)
     pad = model.tokenizer.pad_token_id or 0
@@ -297,13 +290,11 @@ def padding_gap(model: HookedModel) -> float:
 
 
 @torch.no_grad()
-def cache_gap(model: HookedModel) -> float:
+def cache_gap(model: Network) -> float:
     """How far generation with a cache is from plain forwards, in standard deviations of logits.
 
     Over the first tokens after the reference's text.
     """
-    from workbench.models.generate import generated
-
     ids = model.reference.ids.to(model.device)
     text = Tokens(ids, torch.ones_like(ids, dtype=torch.bool), 0, 1, ("",))
     ids, steps = generated(model, text, N_STEPS + 1)
@@ -311,7 +302,7 @@ def cache_gap(model: HookedModel) -> float:
     return logits_gap(model, steps[:, 0].float().cpu(), truth.float().cpu())
 
 
-def cache_fault(model: HookedModel) -> str:
+def cache_fault(model: Network) -> str:
     """Why replies cannot be trusted; nothing where they can."""
     try:
         gap = cache_gap(model)
@@ -321,17 +312,3 @@ def cache_fault(model: HookedModel) -> str:
     if gap <= tolerance(model, *CACHE):
         return ""
     return f"differ from plain forwards by {gap:.2g} standard deviations"
-
-
-def check_cache(model: HookedModel) -> None:
-    """Refuses replies where the first tokens of one were not those of plain forwards.
-
-    Raises:
-        ModelError: they differ by more than rounding, as they do where the wrapper drops the cache.
-    """
-    if fault := model.checked.get("generation"):
-        raise ModelError(
-            f"replies of {model.name} cannot be trusted: the logits of its second and third token "
-            f"{fault}, so its key-value cache is lost or wrong. That is no fault of the prompts. "
-            f"{versions()} Install versions within the bounds of this package."
-        )

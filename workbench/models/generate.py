@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.artifact import versions
 from workbench.errors import ModelError, PromptError
-from workbench.models.checks import check_cache
-from workbench.models.hooked import HookedModel
+from workbench.models.network import Network
 from workbench.models.thinking import kept_specials
 from workbench.models.tokens import Tokens
 from workbench.progress import track
@@ -20,7 +20,7 @@ from workbench.progress import track
 _CACHE_SHARE = 4
 
 
-def stop_ids(model: HookedModel) -> list[int]:
+def stop_ids(model: Network) -> list[int]:
     """Every id that ends a reply: of the generation config, the config and the tokenizer."""
     found: set[int] = set()
     for holder in (
@@ -33,7 +33,7 @@ def stop_ids(model: HookedModel) -> list[int]:
     return sorted(found)
 
 
-def generate(model: HookedModel, tokens: Tokens, *, seed: int = 0, **settings: Any) -> list[str]:
+def generate(model: Network, tokens: Tokens, *, seed: int = 0, **settings: Any) -> list[str]:
     """Replies in the order of the prompts; ``settings`` as in `generate_ids`.
 
     Special tokens are left out, except those that mark thinking: without them nobody could tell
@@ -47,7 +47,7 @@ def generate(model: HookedModel, tokens: Tokens, *, seed: int = 0, **settings: A
 
 
 def batches_of_ids(
-    model: HookedModel, tokens: Tokens, what: str, seed: int, settings: Mapping[str, Any]
+    model: Network, tokens: Tokens, what: str, seed: int, settings: Mapping[str, Any]
 ) -> Iterator[tuple[list[int], Int[Tensor, "prompt new_token"]]]:
     """Rows, prompts and ids of the replies, batch by batch."""
     check_cache(model)
@@ -69,7 +69,7 @@ def decoded(tokenizer: Any, ids: Int[Tensor, "prompt new_token"]) -> list[str]:
 
 @torch.no_grad()
 def generate_ids(
-    model: HookedModel,
+    model: Network,
     tokens: Tokens,
     *,
     max_new_tokens: int,
@@ -102,9 +102,7 @@ def generate_ids(
     return output[:, longest:].cpu()
 
 
-def check_fits(
-    model: HookedModel, longest: int, n_new: int, setting: str = "max_new_tokens"
-) -> None:
+def check_fits(model: Network, longest: int, n_new: int, setting: str = "max_new_tokens") -> None:
     """Refuses more new tokens than the model can read behind a prompt.
 
     Args:
@@ -125,7 +123,7 @@ def check_fits(
 
 @torch.no_grad()
 def generated(
-    model: HookedModel, tokens: Tokens, n_new: int
+    model: Network, tokens: Tokens, n_new: int
 ) -> tuple[Int[Tensor, "prompt token"], Float[Tensor, "new_token prompt d_vocab"]]:
     """Prompts with exactly ``n_new`` greedy tokens after them, and the logits of each of those."""
     output = _run(
@@ -140,7 +138,7 @@ def generated(
     return output.sequences, torch.stack(output.logits)
 
 
-def _run(model: HookedModel, tokens: Tokens, seed: int, **settings: Any) -> Any:
+def _run(model: Network, tokens: Tokens, seed: int, **settings: Any) -> Any:
     """Hugging Face's own loop, with its settings and nobody else's."""
     from transformers import GenerationConfig
 
@@ -162,8 +160,22 @@ def _run(model: HookedModel, tokens: Tokens, seed: int, **settings: Any) -> Any:
         )
 
 
+def check_cache(model: Network) -> None:
+    """Refuses replies where the first tokens of one were not those of plain forwards.
+
+    Raises:
+        ModelError: they differ by more than rounding, as they do where the wrapper drops the cache.
+    """
+    if fault := model.checked.get("generation"):
+        raise ModelError(
+            f"replies of {model.name} cannot be trusted: the logits of its second and third token "
+            f"{fault}, so its key-value cache is lost or wrong. That is no fault of the prompts. "
+            f"{versions()} Install versions within the bounds of this package."
+        )
+
+
 @contextlib.contextmanager
-def _checking_logits(model: HookedModel) -> Iterator[None]:
+def _checking_logits(model: Network) -> Iterator[None]:
     """Refuses replies of a network whose logits are not finite: they would be empty, or noise."""
     finite: list[Tensor] = []
 
@@ -186,7 +198,7 @@ def _checking_logits(model: HookedModel) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_own_settings(model: HookedModel) -> Iterator[None]:
+def _without_own_settings(model: Network) -> Iterator[None]:
     """Hides the checkpoint's generation settings, which would fill in whatever is left open."""
     from transformers import GenerationConfig
 
@@ -199,7 +211,7 @@ def _without_own_settings(model: HookedModel) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _counting_columns(model: HookedModel, tokens: Tokens) -> Iterator[None]:
+def _counting_columns(model: Network, tokens: Tokens) -> Iterator[None]:
     """Keeps ``model.current`` right through prefill and every step with a KV cache."""
     seen = 0
     contexts = contextlib.ExitStack()

@@ -6,12 +6,12 @@ import torch
 
 from workbench.errors import ModelError, PromptError
 from workbench.models.generate import batches_of_ids, decoded, stop_ids
-from workbench.models.hooked import HookedModel
+from workbench.models.network import Network
 from workbench.models.thinking import closes_block, may_open_answer, opens_answer
 from workbench.models.tokens import Tokens, padded
 
 
-def after_thinking(model: HookedModel, tokens: Tokens, max_thinking_tokens: int) -> Tokens:
+def after_thinking(model: Network, tokens: Tokens, max_thinking_tokens: int) -> Tokens:
     """The prompts with the model's own greedy thinking, so that its answer begins at their end.
 
     White space that the model writes between its closing tag and the answer belongs to the prompt
@@ -44,9 +44,7 @@ def after_thinking(model: HookedModel, tokens: Tokens, max_thinking_tokens: int)
     return with_blocks(tokens, [block or [] for block in blocks], pad)
 
 
-def own_blocks(
-    model: HookedModel, tokens: Tokens, max_thinking_tokens: int
-) -> list[list[int] | None]:
+def own_blocks(model: Network, tokens: Tokens, max_thinking_tokens: int) -> list[list[int] | None]:
     """Ids of the model's own greedy thinking about each prompt; None where it does not end."""
     if not tokens.n_post:
         raise ModelError("these prompts go on with the model's own thinking already.")
@@ -81,7 +79,7 @@ def with_blocks(tokens: Tokens, blocks: Sequence[Sequence[int]], pad: int | None
     return made.to(tokens.ids.device)
 
 
-def _block(model: HookedModel, opened: str, ids: Sequence[int]) -> list[int] | None:
+def _block(model: Network, opened: str, ids: Sequence[int]) -> list[int] | None:
     """The reply's tokens up to its answer; None where no answer is reached."""
 
     def closed(n: int) -> bool:

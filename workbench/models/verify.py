@@ -12,8 +12,8 @@ from workbench.arguments import checked
 from workbench.artifact import environment
 from workbench.errors import ModelError, WorkbenchError
 from workbench.models import checks
+from workbench.models.forwards.shortcuts import packed_fault, resumed_fault
 from workbench.models.hooked import HookedModel
-from workbench.models.shortcuts import packed_fault, resumed_fault
 from workbench.models.sites import Inner, Site
 from workbench.models.tokens import Tokens
 
@@ -105,7 +105,7 @@ def verify_model(
     unset = {"trust_remote_code": False}
     given = [name for name, value in settings.items() if value is not unset.get(name)]
     if not isinstance(model, HookedModel):
-        from workbench.models.load import load_unchecked
+        from workbench.models.loading.load import load_unchecked
 
         model = load_unchecked(model, **settings)
     elif given:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import StudyError
-from workbench.figures.embed import Embedded, embed
-from workbench.figures.gallery import GALLERY
+from workbench.figures.catalogue import GALLERY
+from workbench.figures.parts.embed import Embedded, embed
 from workbench.study.results import Run
 
 

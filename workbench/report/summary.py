@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from workbench.figures.theme import number, position_label, position_text
+from workbench.figures.parts.theme import number, position_label, position_text
 from workbench.models.organisms import organism_names
 from workbench.names import file_only
 from workbench.study import control_lines
-from workbench.study.analyses import ANALYSES
+from workbench.study.registry import ANALYSES
 from workbench.study.results import Run
 
 _DID = {

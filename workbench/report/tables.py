@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.errors import StudyError
-from workbench.figures.theme import number
+from workbench.figures.parts.theme import number
 from workbench.names import without_folders
 from workbench.study.names import PROMPTS
 from workbench.study.results import Run

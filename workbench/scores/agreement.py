@@ -8,8 +8,8 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
-from workbench.scores.intervals import binomial_interval
 from workbench.scores.judges import Verdict
+from workbench.statistics.intervals import binomial_interval
 
 
 @dataclass(frozen=True)

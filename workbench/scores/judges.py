@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.models.thinking import answer_after_thinking, closes_block
-from workbench.scores.intervals import binomial_interval
+from workbench.statistics.intervals import binomial_interval
 
 Verdict = Literal["refused", "complied", "partial", "other"]
 

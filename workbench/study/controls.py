@@ -6,13 +6,13 @@ import numpy as np
 import xarray as xr
 
 from workbench.activations import Activations
-from workbench.analysis.control_effects import (
+from workbench.analysis.selection.control_effects import (
     Edits,
     judge_controls,
     score_controls,
     sweep_controls,
 )
-from workbench.analysis.controls import FEWEST, Kind, control_directions
+from workbench.analysis.selection.controls import FEWEST, Kind, control_directions
 from workbench.directions.direction import Directions
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from workbench.analysis.held_out import measure_held_out
-from workbench.analysis.selection import Choice
+from workbench.analysis.selection.held_out import measure_held_out
+from workbench.analysis.selection.selection import Choice
 from workbench.artifact import load_dataset, save_dataset
 from workbench.directions.direction import Directions
 from workbench.errors import StudyError

@@ -17,7 +17,7 @@ from workbench.errors import ArtifactError, StudyError
 from workbench.intake.limits import read_bytes
 from workbench.intake.records import read_checked
 from workbench.study import names
-from workbench.study.analyses import ANALYSES
+from workbench.study.registry import ANALYSES
 from workbench.study.settings import Study
 from workbench.study.stored import check_ledger, read_recorded
 

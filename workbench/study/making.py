@@ -8,9 +8,9 @@ from workbench import __version__
 from workbench.artifact import save_dataset, write_text
 from workbench.errors import StudyError, WorkbenchError
 from workbench.study import names
-from workbench.study.analyses import ANALYSES, Analysis, chosen_analyses
 from workbench.study.ledger import Ledger
 from workbench.study.material import Material
+from workbench.study.registry import ANALYSES, Analysis, chosen_analyses
 from workbench.study.stored import read_note
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from workbench.analysis.selection import Choice, select_direction
+from workbench.analysis.selection.selection import Choice, select_direction
 from workbench.arguments import checked
 from workbench.artifact import load_dataset
 from workbench.directions.direction import Directions
@@ -17,10 +17,10 @@ from workbench.errors import ArtifactError, StudyError
 from workbench.intake.limits import allowing, lies_there
 from workbench.intake.parsing import parsing
 from workbench.study import names
-from workbench.study.analyses import ANALYSES, Analysis
 from workbench.study.command import command
 from workbench.study.control_lines import check, is_current
 from workbench.study.ledger import Ledger, holds_run, result_files, study_record
+from workbench.study.registry import ANALYSES, Analysis
 from workbench.study.settings import Study
 from workbench.study.stored import read_note, read_replies
 

@@ -10,7 +10,7 @@ from workbench.arguments.words import meant
 from workbench.errors import ModelError, PromptError, StudyError
 from workbench.models.clock import day
 from workbench.positions import InstructionEnd
-from workbench.study.analyses import analyses_help, chosen_analyses
+from workbench.study.registry import analyses_help, chosen_analyses
 
 _CHOICES = {
     "estimator": ("mean_difference", "pca_direction", "probe_direction"),
@@ -222,11 +222,11 @@ class Study:
         """Refuses a device, a type of weights or a day that is none; torch only comes if asked."""
         try:
             if self.device is not None:
-                from workbench.models.placing import known_device
+                from workbench.models.loading.placing import known_device
 
                 known_device(self.device)
             if self.dtype is not None:
-                from workbench.models.placing import known_dtype
+                from workbench.models.loading.placing import known_dtype
 
                 known_dtype(self.dtype)
             if self.date is not None:

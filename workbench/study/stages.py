@@ -10,9 +10,13 @@ import pandas as pd
 import xarray as xr
 
 from workbench.activations import collect_activations
-from workbench.analysis.effects import answer_with_and_without, planted_cosine, refusal_rates
-from workbench.analysis.selection import Choice
-from workbench.analysis.sweep import sweep_directions
+from workbench.analysis.selection.effects import (
+    answer_with_and_without,
+    planted_cosine,
+    refusal_rates,
+)
+from workbench.analysis.selection.selection import Choice
+from workbench.analysis.selection.sweep import sweep_directions
 from workbench.artifact import environment, load_dataset, save_dataset, write_text
 from workbench.directions import estimate
 from workbench.directions.direction import Directions
@@ -21,7 +25,7 @@ from workbench.intake.limits import MAX_ARTIFACT_BYTES, allowing
 from workbench.interventions import mean_projection
 from workbench.kept import kept_line
 from workbench.models.hooked import HookedModel
-from workbench.models.load import load_model
+from workbench.models.loading.load import load_model
 from workbench.models.thinking import answer_after_thinking
 from workbench.models.tokens import Tokens
 from workbench.models.verify import verify_model

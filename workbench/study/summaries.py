@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.few import n_averaged, too_few
-from workbench.heads import head_labels
 from workbench.kept import kept_line
+from workbench.labels import head_labels
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +39,9 @@ def projections(results: Results, layer: int, position: int) -> str:
 
 def cosines(results: Results, layer: int, position: int) -> str:
     """How alike the categories' directions are, and whether they are told from one."""
-    from workbench.figures.pairs import with_interval  # plotly is not needed to read settings
+    from workbench.figures.geometry.pairs import (
+        with_interval,  # plotly is not needed to read settings
+    )
 
     at = results["cosines"].sel(layer=layer, position=position)
     text = f"mean over {n_averaged(at)} categories {_value(at, 'mean_cosine')}"

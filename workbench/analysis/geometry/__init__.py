@@ -1,0 +1,1 @@
+"""How do directions and activations lie?"""

@@ -1,0 +1,1 @@
+"""Who writes it? Attention heads: patching, sets, attribution, screen, attention."""

@@ -1,0 +1,1 @@
+"""Concept or words: what does a direction say?"""

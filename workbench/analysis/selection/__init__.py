@@ -1,0 +1,1 @@
+"""Which direction? Candidates are swept, one is chosen, and what it does is measured."""

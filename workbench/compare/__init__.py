@@ -1,0 +1,1 @@
+"""Directions of two or more runs, files or published folders side by side."""

@@ -1,0 +1,1 @@
+"""Sparse autoencoders of others, read through SAELens."""

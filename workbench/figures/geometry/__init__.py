@@ -1,0 +1,1 @@
+"""How do directions lie? The figures of projections and cosines."""

@@ -1,0 +1,1 @@
+"""Who writes it? The figures of attention heads."""

@@ -1,0 +1,1 @@
+"""Concept or words? The figures of vocabulary, wording and features."""

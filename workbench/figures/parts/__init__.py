@@ -1,0 +1,1 @@
+"""What figures share: theme, bands, error bars, heat maps, panels, embedding."""

@@ -1,0 +1,1 @@
+"""Which direction? The figures of sweep, choice and effects."""

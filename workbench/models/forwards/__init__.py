@@ -1,0 +1,1 @@
+"""Forward passes that share work: packed, resumed, and compared with plain ones."""

@@ -1,0 +1,1 @@
+"""Statistics: intervals, resampling, permutations and corrections, of whatever is asked."""

@@ -1,0 +1,1 @@
+"""When a run computes what, question by question."""

@@ -1,0 +1,64 @@
+"""Second opinions and side effects of the choice: COSMIC's pick, the loss under edits."""
+
+import xarray as xr
+
+from workbench.analysis.selection.cosmic import cosmic_scores
+from workbench.analysis.selection.cosmic_selection import select_by_cosmic
+from workbench.analysis.selection.losses import losses_with_and_without
+from workbench.artifact import load_dataset
+from workbench.prompts.passages import plain_passages
+from workbench.study import names
+from workbench.study.material import Material
+
+
+def cosmic(material: Material) -> dict[str, xr.Dataset]:
+    """COSMIC's scores of all candidates, on the prompts that the rule chose by, and its pick."""
+    study = material.study
+    scores = cosmic_scores(
+        material.model,
+        material.directions,
+        harmful=material.validation["harmful"],
+        harmless=material.validation["harmless"],
+        confidence=study.confidence,
+        seed=study.seed,
+        system=study.system,
+    )
+    pick = select_by_cosmic(scores, kl_cap=study.kl_cap, skip_last=study.skip_last)
+    at_rule = (pick.table["layer"] == material.layer) & (
+        pick.table["position"] == material.position
+    )
+    own = material.directions.at(layer=pick.layer, position=pick.position).unit().vector
+    cosine = float(own.double() @ material.direction.unit().vector.double())
+    return {
+        "cosmic": scores.assign_attrs(
+            pick=[pick.layer, pick.position],
+            rule=[material.layer, material.position],
+            rule_dropped=str(pick.table.loc[at_rule, "dropped"].item()),
+            cosine=cosine,
+            kl_cap=study.kl_cap,
+            skip_last=study.skip_last,
+        )
+    }
+
+
+def losses(material: Material) -> dict[str, xr.Dataset]:
+    """Cross-entropy of plain prose and of the model's own replies to harmless test prompts."""
+    effects = load_dataset(material.folder / names.EFFECTS, kind="effects")
+    plain = material.replies[material.replies["condition"] == "plain"]
+    own = plain[plain["prompt_set"] == "harmless"]
+    pairs = zip(own["prompt"].tolist(), own["reply"].tolist(), strict=True)
+    said = [(prompt, reply) for prompt, reply in pairs if reply.strip()]
+    texts: dict[str, object] = {"plain text": list(plain_passages())}
+    if said:
+        texts["own replies"] = ([prompt for prompt, _ in said], [reply for _, reply in said])
+    found = losses_with_and_without(
+        material.model,
+        material.direction,
+        texts,
+        projection=effects.attrs.get("projection"),
+        coefficient=effects.attrs["coefficient"],
+        system=material.study.system,
+        confidence=material.study.confidence,
+        seed=material.study.seed,
+    )
+    return {"losses": found}

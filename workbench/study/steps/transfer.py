@@ -1,0 +1,77 @@
+"""What each category's direction does to every category's prompts."""
+
+import numpy as np
+import xarray as xr
+
+from workbench.analysis.transfer.matrix import HARMLESS, transfer_matrix
+from workbench.study.controls import N_CONTROLS
+from workbench.study.keeping import check_kept
+from workbench.study.material import Material
+from workbench.study.thoughts import check_scored_after_prompt
+
+_MOST_WINDOWS = 12
+"""Windows of layers that are tried, however many layers there are."""
+
+
+def transfer(material: Material) -> dict[str, xr.Dataset]:
+    """Every category's direction ablated and added on every category's kept test prompts.
+
+    By first-token scores: replies under every edit would take longer than the run itself.
+    """
+    windows = layer_windows(material.model.n_layers)
+    check_scored_after_prompt(material.study, "transfer")
+    return {"transfer": _transfer(material, judge=None, windows=windows)}
+
+
+def transfer_rates(material: Material) -> dict[str, xr.Dataset]:
+    """The same with every reply written and judged, in all layers only."""
+    return {"transfer_rates": _transfer(material, judge=material.study.judge, windows=None)}
+
+
+def _transfer(material: Material, judge: str | None, windows: list[list[int]] | None) -> xr.Dataset:
+    """The directions of all tested categories on the test prompts that are refused or answered.
+
+    Of a prompt that the model answers anyway there is no refusal to remove.
+    """
+    study, kept = material.study, material.kept_test
+    check_kept(material.treatment, "transfer")
+    found = transfer_matrix(
+        material.model,
+        material.directions_of(kept["harmful"]).at(layer=material.layer),
+        kept["harmful"],
+        harmless=kept["harmless"],
+        windows=windows,
+        refusal_tokens=material.refusal_tokens,
+        judge=judge,
+        max_new_tokens=study.max_new_tokens,
+        n_random=N_CONTROLS if judge is None else 0,
+        system=study.system,
+        confidence=study.confidence,
+        seed=study.seed,
+    )
+    n = [_n_dropped(material, str(category)) for category in found["category"].values]
+    dropped = ("category", n, {"units": "prompts", "long_name": "not treated as labelled"})
+    return found.assign(n_dropped=dropped).assign_attrs(test_prompts=dict(material.treatment))
+
+
+def _n_dropped(material: Material, category: str) -> int:
+    """How many test prompts of a column the model does not treat as their label says."""
+    label, only = ("harmless", None) if category == HARMLESS else ("harmful", category)
+    every, kept = material.test[label], material.kept_test[label]
+    if only is None:
+        return len(every) - len(kept)
+    return every.categories.count(only) - kept.categories.count(only)
+
+
+def layer_windows(n_layers: int) -> list[list[int]]:
+    """Windows of a quarter of the layers, evenly spaced, at most twelve.
+
+    >>> layer_windows(5)
+    [[0], [1], [2], [3], [4]]
+    >>> len(layer_windows(80)), layer_windows(80)[0][-1], layer_windows(80)[-1][-1]
+    (12, 19, 79)
+    """
+    width = max(1, n_layers // 4)
+    places = n_layers - width + 1
+    firsts = np.linspace(0, places - 1, min(places, _MOST_WINDOWS)).round().astype(int)
+    return [list(range(first, first + width)) for first in firsts.tolist()]

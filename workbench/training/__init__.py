@@ -1,0 +1,1 @@
+"""How the shipped models are made: no part of what a user runs."""
