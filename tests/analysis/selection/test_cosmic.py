@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import workbench as wb
+from workbench.analysis.selection import cosmic
 
 
 def cosine(first, second):
@@ -134,3 +135,19 @@ def test_on_two_mechanisms_it_picks_what_the_rule_picks():
     rule = wb.select_direction(swept)
     own = wb.select_by_cosmic(wb.cosmic_scores(model, directions, **scored))
     assert (own.layer, own.position) == (rule.layer, rule.position) == (7, -1)
+
+
+def test_intervals_of_cosines_between_noisy_means_cover():
+    # Percentiles of resamples hold less than half of these, where the cosine is near 1.
+    rng, held = np.random.default_rng(0), []
+    shift = np.zeros(40)
+    shift[0] = 3.0
+    for seed in range(200):
+        first, second = rng.normal(size=(2, 32, 40)) + shift
+        weights = cosmic._weights(32, seed), cosmic._weights(32, seed + 1000)
+        cosine = cosmic._cosines(weights[0] @ first, weights[1] @ second)[None, None]
+        found = cosmic._with_intervals({"refuse": cosine, "comply": cosine}, 0.95)
+        low, high = found["refuse_interval"][1][0, 0]
+        assert -1 <= low <= cosine[0, 0, 0] <= high <= 1
+        held.append(low <= 1.0 <= high)
+    assert np.mean(held) > 0.9

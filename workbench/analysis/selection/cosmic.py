@@ -128,7 +128,7 @@ def cosmic_scores(
             "n_harmful": len(rows["harmful"]),
             "n_harmless": len(rows["harmless"]),
             "confidence": confidence,
-            "interval": f"percentile bootstrap over prompts, from {MIN_PROMPTS} on",
+            "interval": f"basic bootstrap over prompts, from {MIN_PROMPTS} on",
             "seed": seed,
             "provenance": {**model.provenance, "directions": dict(directions.provenance)},
         },
@@ -229,7 +229,10 @@ def _weights(n: int, seed: int) -> Float[np.ndarray, "resample prompt"]:
 def _with_intervals(measured: dict[str, np.ndarray], confidence: float | None) -> dict[str, Any]:
     """Both cosines and their sum, with intervals; one resample is the same in all of them.
 
-    None for too few prompts, of which there is no interval: NaN.
+    A cosine between means is the smaller the noisier they are, and resampled means are noisier
+    once more: percentiles of resamples lie too low. Their distances from the sample's own cosine,
+    taken to its other side (the basic bootstrap), do not. None for too few prompts, of which there
+    is no interval: NaN.
     """
     found = {name: measured[name] for name in ("refuse", "comply")}
     found["score"] = found["refuse"] + found["comply"]
@@ -239,7 +242,10 @@ def _with_intervals(measured: dict[str, np.ndarray], confidence: float | None) -
         ends = np.full((2, *values.shape[:-1]), np.nan)
         if confidence is not None:
             tail = (1 - confidence) / 2
-            ends = np.quantile(values[..., 1:], [tail, 1 - tail], axis=-1)
+            own = values[..., 0]
+            low, high = 2 * own - np.quantile(values[..., 1:], [1 - tail, tail], axis=-1)
+            most = 2.0 if name == "score" else 1.0
+            ends = np.clip([np.minimum(low, own), np.maximum(high, own)], -most, most)
         cell = ("layer", "position")
         variables[name] = (cell, values[..., 0], attrs)
         variables[f"{name}_interval"] = ((*cell, "bound"), np.moveaxis(ends, 0, -1), attrs)
