@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import workbench as wb
 from workbench.__main__ import main
 from workbench.cli.app import app
+from workbench.study.command import command
 from workbench.study.registry import ANALYSES
 from workbench.study.settings import Study
 
@@ -269,10 +270,7 @@ def test_patch_heads_gives_the_artifacts_of_the_api(small_run, small_study, pock
 
     folder = tmp_path / "run"
     shutil.copytree(small_run.folder, folder)
-    settings = {"n_train": 48, "n_validation": 16, "n_test": 12, "max_new_tokens": 16}
-    options = [
-        part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)
-    ]
+    options = command(small_study).split()[2:]
     asked = ["--positions", "-1", "--layers", "3-4", "--n-random", 1]
     result = invoke("patch-heads", "--out", folder, *asked, *options)
     assert result.exit_code == 0, result.output

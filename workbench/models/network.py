@@ -33,7 +33,7 @@ class ForwardPass:
     Attributes:
         tokens: the prompts of the batch.
         start: column of the first token of this forward; counts on through a reply.
-        variants: how many copies of these columns stand one after the other; see `models.packed`.
+        variants: how many copies of these columns stand one after the other; see `models.forwards`.
     """
 
     tokens: Tokens
@@ -61,7 +61,7 @@ class Network:
         pads: whether padding on the left leaves a prompt as it is. Where it does not, prompts of
             one length go through the model together, and no others.
         checked: what was found when shortcuts through this model were compared with plain
-            forwards: nothing, or why they cannot be taken. See `models.shortcuts`.
+            forwards: nothing, or why they cannot be taken. See `models.forwards`.
         n_raw_hooks: how many blocks of `hooks` are open whose functions may not know about
             variants; forwards are not packed meanwhile.
     """

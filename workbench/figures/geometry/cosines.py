@@ -276,14 +276,9 @@ def pairs_by_layer_numbers(run: Any) -> xr.Dataset:
     return drawn(run.results["cosines"], "cosine", "mean_cosine")
 
 
-def between_layers_numbers(run: Any) -> xr.Dataset:
-    """Cosines between layers."""
-    return drawn(run.results["cosines_between_layers"], *_PAIRS)
-
-
-def between_positions_numbers(run: Any) -> xr.Dataset:
-    """Cosines between positions."""
-    return drawn(run.results["cosines_between_positions"], *_PAIRS)
+def between_numbers(run: Any, axis: str) -> xr.Dataset:
+    """Cosines between layers, or positions."""
+    return drawn(run.results[f"cosines_between_{axis}s"], *_PAIRS)
 
 
 COSINE_MAP = GalleryEntry(
@@ -323,7 +318,7 @@ COSINE_BETWEEN_LAYERS = GalleryEntry(
     answers="",
     needs="cosines_between_layers",
     figure=lambda run: _between(run, "layer"),
-    data=between_layers_numbers,
+    data=lambda run: between_numbers(run, "layer"),
 )
 
 
@@ -337,5 +332,5 @@ COSINE_BETWEEN_POSITIONS = GalleryEntry(
     answers="Zhao et al. 2025, harmfulness at t_inst against refusal at t_post",
     needs="cosines_between_positions",
     figure=lambda run: _between(run, "position"),
-    data=between_positions_numbers,
+    data=lambda run: between_numbers(run, "position"),
 )
