@@ -15,7 +15,8 @@ from workbench.study import control_lines, controls, names, stages
 def test_a_run_measures_controls_beside_its_direction(small_run):
     found = small_run.controls
     kinds = found["control_kind"].values.tolist()
-    assert kinds == ["isotropic"] * 20 + ["covariance"] * 20
+    assert kinds == ["isotropic"] * 20 + ["covariance"] * 20 + ["permuted"] * 20
+    assert found["judged"].values.tolist() == ["isotropic 1", "covariance 1", "permuted 1"]
     assert found["condition"].values.tolist() == ["ablated", "added", "projection set"]
     assert int(found["n"].max()) <= 16 and found.attrs["n_swept"] == [12, 12]
     for kind, condition in (("harmful", "ablated"), ("harmless", "added")):
@@ -31,11 +32,18 @@ def test_a_run_measures_controls_beside_its_direction(small_run):
 def test_tables_and_reports_say_what_any_vector_does(small_run):
     line = control_lines.told(small_run.controls, "harmless", "added")
     at = small_run.controls.sel(prompt_set="harmless", condition="added")
-    low, high = float(at["control_effect"].min()), float(at["control_effect"].max())
-    assert f"[{low:+.1f}, {high:+.1f}] nats, the direction by {float(at['effect']):+.1f}" in line
+    for sort, own in (
+        ("random vector", slice(40)),
+        ("direction of shuffled labels", slice(40, 60)),
+    ):
+        every = at["control_effect"].values[own]
+        assert f"{np.median(every):+.1f} [{every.min():+.1f}, {every.max():+.1f}]" in line
+        assert sort in line
+    assert f"the direction by {float(at['effect']):+.1f}, outside" in line
     assert line.endswith("outside the range of 20 controls of each kind (two-sided p = .095)")
     told = " ".join(summary(small_run))
     assert line[1:] in told and "20 random vectors of each of two kinds" in told
+    assert "and 20 directions of shuffled labels" in told
     assert "leaves the range of its kind in 10% of cases" in told
     assert "of 6 effects are outside, up to 0.6 would be by chance" in told
     where = small_run.controls.attrs["scored_on"]

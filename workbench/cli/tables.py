@@ -168,8 +168,9 @@ def _controls_table(controls: "xr.Dataset") -> Table:
         pad_edge=False,
         caption=f"{control_lines.about(controls)}; refused (%): {control_lines.judged(controls)}",
     )
-    table.add_column("prompts")
-    for name in ("controls", "direction", "range", "p", "refused", "direction"):
+    table.add_column("prompts, edit")
+    sorts = ["random vectors", "shuffled labels"][: 1 + ("permuted" in controls.attrs["kinds"])]
+    for name in ("\n".join(sorts), "direction", "range", "p", "refused", "direction"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in control_lines.rows(controls):
         table.add_row(*row, style="dim" if row[3] == "within" else None)

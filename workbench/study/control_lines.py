@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
+from workbench.analysis.selection.controls import KINDS
+
 _DOES = {
     "ablated": "ablating",
     "added": "adding",
@@ -18,12 +20,13 @@ def told(controls: xr.Dataset, prompt_set: str, condition: str) -> str:
     A finding leaves the range of every kind; p is two-sided, by rank, the largest over kinds.
     """
     at = controls.sel(prompt_set=prompt_set, condition=condition)
-    every = at["control_effect"].values
     n, n_kinds = _drawn(controls)
+    random, shuffled = _spans(at)
     text = (
         f"{_DOES[condition]} a random vector moves the refusal score of {prompt_set} prompts by "
-        f"{np.median(every):+.1f} [{every.min():+.1f}, {every.max():+.1f}] nats, the direction by "
-        f"{float(at['effect']):+.1f}"
+        f"{random} nats, "
+        + (f"a direction of shuffled labels by {shuffled}, " if shuffled else "")
+        + f"the direction by {float(at['effect']):+.1f}"
     )
     if bool(at["outside"]):
         which = f"{n} controls" if n_kinds == 1 else f"{n} controls of each kind"
@@ -50,20 +53,21 @@ def check(controls: xr.Dataset) -> xr.Dataset:
 
 
 def is_current(controls: xr.Dataset) -> bool:
-    """Whether ranks are among controls of one kind, and two-sided; earlier ones were not."""
-    return "scored_on" in controls.attrs
+    """Whether they have the kinds that are drawn today; those of earlier versions had fewer."""
+    kinds = list(dict.fromkeys(controls["control_kind"].values.tolist()))
+    return "scored_on" in controls.attrs and kinds in (["isotropic"], [*KINDS])
 
 
 def rows(controls: xr.Dataset) -> Iterator[tuple[str, ...]]:
-    """Rows of a table: prompts, what was done, change by controls and direction, p, rates."""
+    """Rows of a table: prompts and edit, change by controls and by the direction, p, rates."""
     for kind in controls["prompt_set"].values:
         for condition in controls["condition"].values:
             at = controls.sel(prompt_set=kind, condition=condition)
-            every, rates = at["control_effect"].values, 100 * at["control_rate"].values
+            rates = 100 * at["control_rate"].values
             ends = dict.fromkeys(f"{rate:.0f}" for rate in (rates.min(), rates.max()))
             yield (
                 f"{kind}, {condition}",
-                f"{np.median(every):+.1f} [{every.min():+.1f}, {every.max():+.1f}]",
+                "\n".join(filter(None, _spans(at))),
                 f"{float(at['effect']):+.1f}",
                 "outside" if bool(at["outside"]) else "within",
                 _p(at),
@@ -80,7 +84,8 @@ def about(controls: xr.Dataset) -> str:
     if n_kinds > 1:
         drawn = (
             f"{n} random vectors of each of two kinds {length}, of any orientation and drawn as "
-            "activations vary within a label"
+            f"activations vary within a label, and {n} directions of shuffled labels, as short as "
+            "these are"
         )
     where = controls.attrs["scored_on"]
     counts = ", ".join(
@@ -103,6 +108,20 @@ def judged(controls: xr.Dataset) -> str:
     counts = sorted({*controls["n_judged"].values.tolist()})
     span = " to ".join(str(int(count)) for count in dict.fromkeys([counts[0], counts[-1]]))
     return f"refusal rates of {n} controls and of the direction on the same {span} prompts"
+
+
+def _spans(at: xr.Dataset) -> tuple[str, str]:
+    """Median and range of what random vectors do, and directions of shuffled labels, if any.
+
+    Apart, since the latter are short.
+    """
+    shuffled = at["control_kind"].values == "permuted"
+    parts = (at["control_effect"].values[rows] for rows in (~shuffled, shuffled))
+    random, other = (
+        f"{np.median(own):+.1f} [{own.min():+.1f}, {own.max():+.1f}]" if own.size else ""
+        for own in parts
+    )
+    return random, other
 
 
 def _drawn(controls: xr.Dataset) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from workbench.analysis.selection.control_effects import (
     score_controls,
     sweep_controls,
 )
-from workbench.analysis.selection.controls import FEWEST, Kind, control_directions
+from workbench.analysis.selection.controls import FEWEST, KINDS, Kind, control_directions
 from workbench.directions.direction import Directions
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
@@ -24,7 +24,8 @@ N_CONTROLS = 20
 """Of each kind; a vector without meaning leaves their range in 2 of 21 cases."""
 _MOST_SCORED, _MOST_SWEPT, _MOST_JUDGED, _MOST_LAYERS = 16, 12, 8, 4
 """Test and validation prompts of a set that are scored with controls, test prompts that are
-answered with two of them, and layers at which they are added. Each takes a forward per control.
+answered with one of each kind, or two of one, and layers at which they are added. Each takes a
+forward per control.
 """
 _SETS = ("harmful", "harmless")
 _FEWEST_ASKED = 2
@@ -34,6 +35,9 @@ def measure_controls(
     material: Material, validation: Mapping[str, Tokens], projection: float
 ) -> xr.Dataset | None:
     """What vectors without signal do wherever the chosen direction is credited with something.
+
+    Random vectors of the direction's length, and what the difference of means gives where labels
+    are shuffled; of fewer training prompts than `FEWEST` of a label, random vectors alone.
 
     Args:
         material: the run, with its replies.
@@ -110,7 +114,7 @@ def _controls(
     material: Material, everywhere: Directions, spread: list[Activations] | None
 ) -> Directions:
     """As many of each kind, at every layer."""
-    kinds: list[Kind] = ["isotropic"] if spread is None else ["isotropic", "covariance"]
+    kinds: list[Kind] = ["isotropic"] if spread is None else [*KINDS]
     seed = material.study.seed
     return control_directions(everywhere, spread, kinds=kinds, n=N_CONTROLS, seed=seed)
 

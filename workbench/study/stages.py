@@ -299,10 +299,10 @@ class Stages:
             if is_current(load_dataset(path, kind="controls")):
                 return
             self.say(
-                f"{names.CONTROLS} ranks controls of both kinds together, as earlier versions did, "
-                "so it is made again"
+                f"{names.CONTROLS} is of an earlier version, with fewer kinds of controls, so it "
+                "is made again"
             )
-        self.say("measuring what random directions of that length do")
+        self.say("measuring what random vectors and directions of shuffled labels do")
         validation = {kind: self.scored("validation", kind) for kind in ("harmful", "harmless")}
         found = measure_controls(
             self.material(directions, direction), validation, effects.attrs["projection"]

@@ -167,7 +167,7 @@ def wording(results: Results, layer: int, position: int) -> str:
 
 
 def losses(results: Results, layer: int, position: int) -> str:
-    """What ablating does to the loss, against random directions."""
+    """What ablating does to the loss, beside random vectors."""
     found = results["losses"]
     told = []
     for name in found["text_set"].values:
@@ -177,8 +177,13 @@ def losses(results: Results, layer: int, position: int) -> str:
         text = f"{name} {float(at['loss'].sel(condition='plain')):.3g} nats per token, ablated "
         text += f"{float(own['change']):+.2g} "
         text += f"[{low:.2g}, {high:.2g}]" if low == low else "(no interval)"
-        if "random ablated" in at["condition"].values:
-            text += f", random {float(at['change'].sel(condition='random ablated')):+.2g}"
+        if "random_change" in at:
+            beside = at.sel(edit="ablated")
+            every, where = beside["random_change"].values, "outside their range"
+            if not bool(beside["outside"]):
+                where = "within their range: no finding"
+            text += f", {every.size} random vectors {every.mean():+.2g} "
+            text += f"[{every.min():.2g}, {every.max():.2g}]: {where}"
         told.append(text)
     return "; ".join(told)
 

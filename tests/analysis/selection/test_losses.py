@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.analysis.selection.losses import losses_with_and_without, random_like
+from workbench.analysis.selection.controls import is_outside, random_vectors, rank_p_value
+from workbench.analysis.selection.losses import losses_with_and_without
 from workbench.errors import PromptError, StudyError
 from workbench.prompts.passages import plain_passages
 
@@ -108,6 +109,28 @@ def test_adding_nothing_changes_nothing(zoo):
     )
 
 
+def test_changes_stand_beside_those_of_each_random_vector(zoo):
+    model = zoo["llama"].model
+    r = direction(model)
+    found = losses_with_and_without(model, r, {"text": TEXTS, "own": (TEXTS, REPLIES)}, seed=3)
+    random = found["random_change"]
+    assert random.shape == (2, 2, 20) and random["edit"].values.tolist() == ["ablated", "added"]
+    fifth = random_vectors(r, 20, seed=3)[4]
+    without = wb.cross_entropy(model, TEXTS, replies=REPLIES)
+    for edit, intervention in (("ablated", wb.Ablate(fifth)), ("added", wb.Add(fifth))):
+        with_it = wb.cross_entropy(model, TEXTS, replies=REPLIES, interventions=[intervention])
+        at = random.sel(text_set="own", edit=edit, control=5)
+        change = float(with_it["loss"]) - float(without["loss"])
+        np.testing.assert_allclose(float(at), change, rtol=1e-3, atol=1e-6)
+        means = found["change"].sel(condition=f"random {edit}")
+        np.testing.assert_allclose(random.sel(edit=edit).mean("control"), means, atol=1e-6)
+        own, every = found["change"].sel(condition=edit), random.sel(edit=edit)
+        assert (found["outside"].sel(edit=edit) == is_outside(own, every)).all()
+        assert (found["p_value"].sel(edit=edit) == rank_p_value(own, every)).all()
+    with pytest.raises(StudyError, match="n_random must be 0 or at least 20, found 3"):
+        losses_with_and_without(model, r, {"text": TEXTS}, n_random=3)
+
+
 def test_the_interval_is_that_of_a_ratio_of_sums():
     from workbench.analysis.selection.losses import _summed
 
@@ -124,13 +147,13 @@ def test_the_interval_is_that_of_a_ratio_of_sums():
 
 def test_random_vectors_are_as_long_and_the_same_again(zoo):
     r = direction(zoo["llama"].model)
-    made, again = random_like(r, 3, seed=1), random_like(r, 3, seed=1)
+    made, again = random_vectors(r, 3, seed=1), random_vectors(r, 3, seed=1)
     for one, same in zip(made, again, strict=True):
         assert torch.equal(one.vector, same.vector)
         torch.testing.assert_close(one.norms, r.norms)
         assert (one.layers, one.positions, one.site) == (r.layers, r.positions, r.site)
     assert not torch.equal(made[0].vector, made[1].vector)
-    assert not torch.equal(made[0].vector, random_like(r, 1, seed=2)[0].vector)
+    assert not torch.equal(made[0].vector, random_vectors(r, 1, seed=2)[0].vector)
 
 
 def test_passages_are_several_dozen_and_none_twice():

@@ -53,7 +53,7 @@ def test_each_effect_stands_beside_its_controls(controls):
     told = figure.layout.title.subtitle.text
     assert (
         "16 harmful test prompts and 15 harmless" in told.replace("<br>", " ")
-        and "2 random vectors of each of 2 kinds" in told
+        and "2 controls of each of 2 kinds" in told
     )
     assert "leaves the range of its kind in 67% of cases" in told.replace("<br>", " ")
     assert "of 4 effects up to 2.7 by chance" in told.replace("<br>", " ")
@@ -61,21 +61,21 @@ def test_each_effect_stands_beside_its_controls(controls):
 
 def test_rates_of_random_vectors_stand_on_the_bars(rates, controls):
     figure = figures.effects(rates, controls)
-    (marks,) = (trace for trace in figure.data if trace.name == "random vectors")
+    (marks,) = (trace for trace in figure.data if trace.name == "controls")
     bars = {trace.name: trace for trace in figure.data if trace.type == "bar"}
     assert set(marks.y) == {25.0}
     ablated = bars["ablated"]
     for x in marks.x[:2]:
         assert abs(x - ablated.x[0]) < ablated.width / 2
-    assert "2 random vectors" in figure.layout.title.subtitle.text
-    assert not [each for each in figures.effects(rates).data if each.name == "random vectors"]
+    assert "2 controls (random vectors as long as" in figure.layout.title.subtitle.text
+    assert not [each for each in figures.effects(rates).data if each.name == "controls"]
 
 
 def test_the_sweep_has_their_range_by_layer_and_at_the_choice(scores, chosen, controls):
     figure = figures.sweep(scores, chosen, controls)
     bypass, induce, kl = (trace for trace in figure.data if trace.name == "random vectors")
-    assert bypass.x == (3, 3) and bypass.y == (4, 6)
-    assert kl.x == (3, 3)
+    assert bypass.x == pytest.approx((2.94, 2.94)) and bypass.y == (4, 6)
+    assert kl.x == bypass.x
     assert induce.fill == "toself"
     assert induce.y[:6] == (-10, -6, -2, 2, 6, 10) and induce.y[6] == 13
     assert [trace.showlegend for trace in (bypass, induce, kl)] == [True, False, False]
@@ -93,3 +93,20 @@ def test_the_sweep_has_their_range_by_layer_and_at_the_choice(scores, chosen, co
 def test_what_holds_no_controls_is_refused(controls):
     with pytest.raises(StudyError, match="no variable 'control_effect'"):
         figures.control_effects(controls.drop_vars("control_effect"))
+
+
+def test_directions_of_shuffled_labels_stand_apart(scores, chosen, rates, controls):
+    kinds = ["isotropic"] * 2 + ["permuted"] * 2
+    controls = controls.assign_coords(
+        control_kind=("control", kinds), judged=["isotropic 1", "permuted 1"]
+    )
+    sweep = figures.sweep(scores, chosen, controls)
+    random = [trace for trace in sweep.data if trace.name == "random vectors"]
+    shuffled = [trace for trace in sweep.data if trace.name == "shuffled labels"]
+    assert random[0].y == (4, 5) and shuffled[0].y == (5.5, 6)
+    assert random[0].x[0] < 3 < shuffled[0].x[0]
+    assert random[1].y[:6] == (-10, -6, -2, 2, 6, 10) and shuffled[1].y[:6] == (-8, -4, 0, 4, 8, 12)
+    told = sweep.layout.title.subtitle.text.replace("<br>", " ")
+    assert "2 random vectors as long as the candidates and 2 directions of shuffled labels" in told
+    told = figures.effects(rates, controls).layout.title.subtitle.text.replace("<br>", " ")
+    assert "2 controls (random vectors as long as the direction, 1 of shuffled labels)" in told

@@ -19,6 +19,8 @@ from workbench.errors import AxisError, StudyError
 
 Kind = Literal["isotropic", "covariance", "permuted"]
 KINDS: tuple[Kind, ...] = ("isotropic", "covariance", "permuted")
+FEWEST_RANDOM = 20
+"""Of which a vector without meaning leaves the range in a tenth of cases."""
 FEWEST = 8
 """Prompts of each label from which a spread is taken; of fewer it has too few dimensions."""
 
@@ -104,6 +106,27 @@ def control_directions(
             "control_seed": seed,
         },
     )
+
+
+def check_random(n: int) -> None:
+    """Refuses so few random vectors that their range says little.
+
+    Raises:
+        StudyError: fewer than 20, and not none.
+    """
+    if n != 0 and n < FEWEST_RANDOM:
+        raise StudyError(
+            f"n_random must be 0 or at least {FEWEST_RANDOM}, found {n}: a vector without meaning "
+            "leaves the range of fewer too often."
+        )
+
+
+def random_vectors(direction: Directions, n: int, seed: int) -> list[Directions]:
+    """Vectors of any orientation, at the place of one direction and as long: none if n is 0."""
+    if not n:
+        return []
+    found = control_directions(direction, n=n, seed=seed)
+    return [found.at(name=name) for name in found.names]
 
 
 def control_kinds(controls: Directions) -> list[str]:

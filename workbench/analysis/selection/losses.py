@@ -8,6 +8,12 @@ import torch
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from workbench.analysis.selection.controls import (
+    check_random,
+    is_outside,
+    random_vectors,
+    rank_p_value,
+)
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import PromptError, StudyError
@@ -83,7 +89,7 @@ def losses_with_and_without(
     *,
     projection: float | None = None,
     coefficient: float = 1.0,
-    n_random: int = 3,
+    n_random: int = 20,
     system: str | None = None,
     confidence: float = 0.95,
     seed: int = 0,
@@ -98,7 +104,8 @@ def losses_with_and_without(
         projection: also with the projection on the direction set to this.
         coefficient: of the addition, in units of the vector's length.
         n_random: random vectors of the direction's length that are ablated and added for
-            comparison; losses are means over them. 0 for none.
+            comparison: 0 or at least 20, of which a vector without meaning leaves the range in a
+            tenth of cases.
         system: a system prompt for the prompts.
         confidence: of the intervals.
         seed: of the bootstrap over texts and of the random vectors.
@@ -107,28 +114,33 @@ def losses_with_and_without(
         Dataset over (text_set, condition): ``loss``, ``perplexity``, ``change`` of the loss from
         the plain one, each with an ``_interval`` over texts; over (condition, text)
         ``loss_by_text`` and ``change_by_text``, where texts carry ``text_set_of_text`` and
-        ``n_tokens``.
+        ``n_tokens``. Of random vectors, conditions ``random ablated`` and ``random added`` have the
+        mean; ``random_change`` (text_set, edit, control) has each, and over (text_set, edit) are
+        ``outside``, whether the direction leaves their range, and ``p_value``, two-sided by rank.
 
     Raises:
         AxisError: the direction does not fit the model.
         PromptError: as `cross_entropy`.
-        StudyError: no sets.
+        StudyError: no sets, or a few random vectors.
 
     Source: Arditi et al. 2024, section 4.3, for the loss under ablation.
     """
     if not text_sets:
         raise StudyError("no texts to read.")
+    check_random(n_random)
     edits = _edits(direction, projection, coefficient, n_random, seed)
     parts, by_text = [], []
     for name, texts in text_sets.items():
         pair = texts if isinstance(texts, tuple) and len(texts) == 2 else (texts, None)
         tokens, scored = _read(model, pair[0], pair[1], system if pair[1] is not None else None)
-        rows, n = [], np.zeros(0)
-        for variants in track(list(edits.values()), f"reading {name}", len(edits)):
-            own = [_losses(model, tokens, scored, each) for each in variants]
-            rows.append(np.mean([loss for loss, _ in own], axis=0))
-            n = own[0][1]
-        found = _summed(np.stack(rows), n, confidence, seed)
+        sums: dict[str, list[np.ndarray]] = {condition: [] for condition in edits}
+        n = np.zeros(0)
+        every = [(condition, each) for condition, own in edits.items() for each in own]
+        for condition, each in track(every, f"reading {name}", len(every)):
+            loss, n = _losses(model, tokens, scored, each)
+            sums[condition].append(loss)
+        means = np.stack([np.mean(own, axis=0) for own in sums.values()])
+        found = _beside_random(_summed(means, n, confidence, seed), sums, n)
         by_text.append(found[["loss_by_text", "change_by_text", "n_tokens"]].assign_coords(
             text_set=("text", [name] * len(n))
         ))  # fmt: skip
@@ -161,29 +173,10 @@ _INTERVAL = (
 )
 
 
-def random_like(direction: Directions, n_random: int, seed: int) -> list[Directions]:
-    """Random vectors of the length of one direction, at its place: its control."""
-    rng = np.random.default_rng([seed, 7])
-    made = []
-    for index in range(n_random):
-        drawn = torch.from_numpy(rng.standard_normal(direction.d_model)).float()
-        vector = drawn / drawn.norm() * direction.vector.float().norm().cpu()
-        made.append(
-            Directions.from_vector(
-                vector,
-                direction.layers[0],
-                direction.positions[0],
-                direction.site,
-                name=f"random {index}",
-            )
-        )
-    return made
-
-
 def _edits(
     direction: Directions, projection: float | None, coefficient: float, n_random: int, seed: int
 ) -> dict[str, list[list[Intervention]]]:
-    """The interventions of each condition; several where it is a mean over random vectors."""
+    """The interventions of each condition; those of every random vector where it is of them."""
     edits: dict[str, list[list[Intervention]]] = {
         "plain": [[]],
         "ablated": [[Ablate(direction)]],
@@ -191,7 +184,7 @@ def _edits(
     }
     if projection is not None:
         edits["projection set"] = [[SetProjection(direction, projection)]]
-    if controls := random_like(direction, n_random, seed):
+    if controls := random_vectors(direction, n_random, seed):
         edits["random ablated"] = [[Ablate(each)] for each in controls]
         edits["random added"] = [[Add(each, coefficient=coefficient)] for each in controls]
     return edits
@@ -265,6 +258,31 @@ def _losses(
                 nats = before.logsumexp(-1) - picked.squeeze(1)
                 loss[index] = float(nats.double().sum())
     return loss, scored.sum(1).numpy().astype(np.float64)
+
+
+def _beside_random(
+    found: xr.Dataset, sums: Mapping[str, Sequence[np.ndarray]], n: Float[np.ndarray, " text"]
+) -> xr.Dataset:
+    """Adds the change that each random vector makes, and whether the direction leaves its range.
+
+    Args:
+        found: of one set of texts.
+        sums: losses of each edit of a condition, summed within texts.
+        n: scored tokens of each text.
+    """
+    if "random added" not in sums:
+        return found
+    edits = ["ablated", "added"]
+    plain = sums["plain"][0].sum() / n.sum()
+    random = np.stack(
+        [[own.sum() / n.sum() - plain for own in sums[f"random {edit}"]] for edit in edits]
+    )
+    own = found["change"].values[[list(sums).index(edit) for edit in edits]]
+    return found.assign(
+        random_change=(("edit", "control"), random, UNITS),
+        outside=("edit", is_outside(own, random)),
+        p_value=("edit", rank_p_value(own, random), {"units": "two-sided, by rank"}),
+    ).assign_coords(edit=edits, control=list(range(1, random.shape[1] + 1)))
 
 
 def _summed(

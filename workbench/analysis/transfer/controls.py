@@ -5,39 +5,18 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import xarray as xr
 
-from workbench.analysis.selection.controls import control_directions, is_outside, rank_p_value
+from workbench.analysis.selection.controls import is_outside, random_vectors, rank_p_value
 from workbench.directions.direction import Directions
-from workbench.errors import StudyError
-
-FEWEST_RANDOM = 20
-"""Of which a vector without meaning leaves the range in a tenth of cases."""
 
 _CELLS = ("direction", "category", "mode")
 
 
-def check_random(n: int) -> None:
-    """Refuses so few random vectors that their range says little.
-
-    Raises:
-        StudyError: fewer than 20, and not none.
-    """
-    if n != 0 and n < FEWEST_RANDOM:
-        raise StudyError(
-            f"n_random must be 0 or at least {FEWEST_RANDOM}, found {n}: a vector without meaning "
-            "leaves the range of fewer too often."
-        )
-
-
-def random_vectors(vectors: Iterable[Directions], n: int, seed: int) -> list[Directions]:
+def random_like_longest(vectors: Iterable[Directions], n: int, seed: int) -> list[Directions]:
     """Random vectors at the place of the longest of some vectors, and as long.
 
     So they do at least what one of the length of any other of them would do.
     """
-    if not n:
-        return []
-    longest = max(vectors, key=lambda each: float(each.norms.item()))
-    found = control_directions(longest, n=n, seed=seed)
-    return [found.at(name=name) for name in found.names]
+    return random_vectors(max(vectors, key=lambda each: float(each.norms.item())), n, seed)
 
 
 def with_random(matrix: xr.Dataset, scores: Sequence[np.ndarray]) -> xr.Dataset:

@@ -8,9 +8,10 @@ import xarray as xr
 from jaxtyping import Bool
 
 from workbench.analysis.inputs import own_categories, single_vectors
+from workbench.analysis.selection.controls import check_random
 from workbench.analysis.selection.edits import score_edits
 from workbench.analysis.transfer.category_means import with_category_means, with_shape
-from workbench.analysis.transfer.controls import check_random, random_vectors, with_random
+from workbench.analysis.transfer.controls import random_like_longest, with_random
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
@@ -120,7 +121,7 @@ def transfer_matrix(
             for vector in some
             for mode in modes
         ]
-        for some in (vectors.values(), random_vectors(vectors.values(), n_random, seed))
+        for some in (vectors.values(), random_like_longest(vectors.values(), n_random, seed))
     )
     by_window = [
         Ablate(each, strength, tokens=tokens, layers=span)

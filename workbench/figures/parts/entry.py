@@ -71,7 +71,7 @@ def _has(run: RunLike, name: str) -> bool:
 
 
 def controls_of(run: RunLike) -> xr.Dataset | None:
-    """What random vectors do, of a run that measured them."""
+    """What vectors without signal do, of a run that measured them."""
     return getattr(run, "controls", None)
 
 

@@ -131,7 +131,7 @@ def _describe(controls: xr.Dataset) -> list[str]:
         model_of(attrs),
         where,
         f"n = {counts}",
-        f"{n} random vectors{kinds}, of the direction's length"
+        f"{n} controls{kinds}, random ones of the direction's length"
         + (f" ({number(attrs['norm'])})" if "norm" in attrs else ""),
         f"a vector without meaning leaves the range of its kind in {2 / (n + 1):.0%} of cases, "
         f"of {m} effects up to {2 * m / (n + 1):.1f} by chance",
@@ -148,10 +148,11 @@ CONTROLS = GalleryEntry(
     name="controls",
     question="Does the direction do more than any vector of its length?",
     caption="Each row is one intervention on one set of test prompts: the diamond is what the "
-    "direction does to the refusal score, the dots what random vectors of its length do, half "
-    "of them drawn as activations vary within a label. An effect is a finding where the "
-    "diamond leaves the dots of both colours; how far it moves beyond them is the direction's "
-    "own share.",
+    "direction does to the refusal score, the dots what vectors without signal do: random ones of "
+    "its length, of any orientation and drawn as activations vary within a label, and what the "
+    "difference of means gives where labels are shuffled, which is short. An effect is a finding "
+    "where the diamond leaves the dots of every colour; how far it moves beyond them is the "
+    "direction's own share.",
     answers="",
     needs="controls",
     figure=lambda run: control_effects(controls_of(run)),  # pyright: ignore[reportArgumentType]

@@ -46,8 +46,8 @@ def effects(effects: xr.Dataset, controls: xr.Dataset | None = None) -> go.Figur
     Args:
         effects: ``refusal_rate`` (prompt_set, condition), and where known
             ``refusal_rate_interval`` (…, bound) and ``n`` (prompt_set).
-        controls: what random vectors do, as a run has it: hollow diamonds on the bars, one for
-            each that was answered with.
+        controls: what vectors without signal do, as a run has it: hollow diamonds on the bars,
+            one for each that was answered with.
 
     Raises:
         StudyError: not such a dataset, or nothing in it was measured.
@@ -97,8 +97,8 @@ def effects(effects: xr.Dataset, controls: xr.Dataset | None = None) -> go.Figur
         figure.add_trace(_of_controls(effects, controls, conditions, width))
         n = " and ".join(str(int(each)) for each in dict.fromkeys(controls["n_judged"].values))
         parts.append(
-            f"diamonds: {controls.sizes['judged']} random vectors as long as the direction, on {n} "
-            "of the prompts"
+            f"diamonds: {controls.sizes['judged']} controls ({_sorts(controls)}), on {n} of the "
+            "prompts"
         )
     _axes(figure, effects)
     themed(figure, "What the direction does to refusal", parts, height=400)
@@ -108,7 +108,7 @@ def effects(effects: xr.Dataset, controls: xr.Dataset | None = None) -> go.Figur
 def _of_controls(
     effects: xr.Dataset, controls: xr.Dataset, conditions: list[str], width: float
 ) -> go.Scatter:
-    """What is refused with each random vector, on the bar of what the direction does."""
+    """What is refused with each control, on the bar of what the direction does."""
     x, y, told = [], [], []
     kinds = [str(each) for each in effects["prompt_set"].values]
     for kind in map(str, controls["prompt_set"].values):
@@ -134,7 +134,7 @@ def _of_controls(
         x=x,
         y=y,
         mode="markers",
-        name="random vectors",
+        name="controls",
         marker={
             "symbol": "diamond",
             "size": 9,
@@ -145,6 +145,14 @@ def _of_controls(
         customdata=told,
         hovertemplate="%{customdata}<extra></extra>",
     )
+
+
+def _sorts(controls: xr.Dataset) -> str:
+    """What the controls are that were answered with."""
+    names = [str(name) for name in controls["judged"].values]
+    shuffled = sum(name.startswith("permuted") for name in names)
+    text = "random vectors as long as the direction"
+    return f"{text}, {shuffled} of shuffled labels" if shuffled else text
 
 
 def _interval(at: xr.Dataset, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -31,8 +31,8 @@ _COLOURS = {"ablated": PALETTE[2], "added": PALETTE[3], "projection set": PALETT
 def losses(losses: xr.Dataset) -> go.Figure:
     """Change of the cross-entropy from the plain model's, a panel per set of texts.
 
-    Random directions of the same length are hollow. Panels have their own scales: the plain loss,
-    which stands above each, may be a thousand times another's.
+    Random vectors of the same length are hollow, with their range. Panels have their own scales:
+    the plain loss, which stands above each, may be a thousand times another's.
 
     Args:
         losses: ``change`` and ``change_interval`` (text_set, condition), as the analysis ``losses``
@@ -59,11 +59,11 @@ def losses(losses: xr.Dataset) -> go.Figure:
         figure.update_xaxes(title_text="change of loss (nats per token)", row=1, col=column)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     attrs = losses.attrs
-    controls = int(attrs.get("n_random", 0))
+    n_random = losses.sizes.get("control", 0)
     parts = [
         model_of(attrs),
         intervals_of(losses, "bars", "change"),
-        f"hollow: mean over {controls} random directions of the same length" if controls else "",
+        f"hollow: mean and range of {n_random} random vectors of that length" if n_random else "",
         "scales differ between panels",
     ]
     return themed(figure, "What the direction does to ordinary text", parts, height=330)
@@ -83,11 +83,18 @@ def _dot(at: xr.Dataset, name: str, condition: str) -> go.Scatter:
     change = float(at["change"])
     low, high = (float(end) for end in at["change_interval"].sel(bound=["low", "high"]).values)
     random = condition.startswith("random")
+    if random and "random_change" in at:
+        every = at["random_change"].sel(edit=condition.removeprefix("random ")).values
+        low, high = float(every.min()), float(every.max())
     colour = _COLOURS.get(condition.removeprefix("random "), NEUTRAL)
     told = (
         f"{name}, {condition}<br>change {with_interval(change, np.array([low, high]))}<br>"
         f"loss {number(float(at['loss']))}, perplexity {number(float(at['perplexity']))}"
     )
+    if "random_change" in at and condition in at["edit"].values:
+        beside = at.sel(edit=condition)
+        side = "outside" if bool(beside["outside"]) else "within"
+        told += f"<br>{side} the range of random vectors, p = {float(beside['p_value']):.2g}"
     known = low == low
     return go.Scatter(
         x=[change],
@@ -115,8 +122,8 @@ LOSSES = GalleryEntry(
     question="What do the edits do to ordinary text?",
     caption="Change of the mean loss per token from the plain model's, on passages of everyday "
     "prose and on the model's own plain replies to harmless test prompts. An edit that leaves "
-    "the model as it was lies on the line; one that does no more harm than a random direction "
-    "of the same length lies at the hollow mark. Every token weighs the same. The plain loss "
+    "the model as it was lies on the line; one that does no more harm than any vector of its "
+    "length lies within the bar of the hollow mark. Every token weighs the same. The plain loss "
     "says how far the text is from what the model was trained on; read changes against it.",
     answers="Arditi et al. 2024, loss with the direction ablated and added",
     needs="losses",

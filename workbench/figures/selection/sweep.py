@@ -13,6 +13,7 @@ from workbench.figures.parts.entry import GalleryEntry, controls_of
 from workbench.figures.parts.theme import (
     INK,
     MUTED,
+    PALETTE,
     SHADE,
     interval_name,
     legend_below,
@@ -41,7 +42,8 @@ from workbench.figures.selection.candidates import (
 from workbench.labels import has_intervals
 from workbench.positions import Position
 
-_CONTROLS = translucent(MUTED, 0.35)
+_SORTS = {"random vectors": (MUTED, 0.35, -0.06), "shuffled labels": (PALETTE[5], 0.3, 0.06)}
+"""Of controls: their colour, how dense their band is, and how far they stand from the choice."""
 _TITLES = {
     "bypass": "<b>Bypass ↓</b>: harmful prompts, direction ablated",
     "induce": "<b>Induce ↑</b>: harmless prompts, direction added",
@@ -69,8 +71,8 @@ def sweep(
         scores: scores by layer and position, as `sweep_directions` and `load_published` give them.
         choice: anything with ``.layer`` and ``.position``, which are marked with a star; the
             thresholds in its ``.settings`` are drawn where it has them.
-        controls: what random vectors do, as a run has it: their range is grey, by layer where
-            they are added and at the choice elsewhere.
+        controls: what vectors without signal do, as a run has it: their range is dotted, by layer
+            where they are added, and a bar at the choice elsewhere.
 
     Raises:
         StudyError: not a sweep, or nothing in it was measured.
@@ -112,8 +114,8 @@ def sweep(
     if controls is not None and choice is not None:
         n_harmful, n_harmless = controls.attrs["n_swept"]
         parts.append(
-            f"grey, dotted: range of {controls.sizes['control']} random vectors as long as the "
-            f"candidates of position {position_text(choice.position)}, on {n_harmful} harmful and "
+            f"dotted: range of {_sorts(controls)} at position "
+            f"{position_text(choice.position)}, on {n_harmful} harmful and "
             f"{n_harmless} harmless of the prompts that chose the star; cross: the star on those"
         )
     themed(figure, "What each candidate direction does", parts, height=700)
@@ -165,40 +167,59 @@ def _drawn(values: np.ndarray, panel: str, axis: KLAxis) -> np.ndarray:
 def _of_controls(
     controls: xr.Dataset, panel: str, choice: ChoiceLike, axis: KLAxis, showlegend: bool
 ) -> list[go.Scatter]:
-    """The range of what random vectors do: by layer where they are added, else at the choice."""
-    found = controls[f"control_{panel}"]
-    low, high = found.min("control").values, found.max("control").values
-    name = {"name": "random vectors", "legendgroup": "controls", "showlegend": showlegend}
-    if "layer" in found.dims:
-        layers = found["layer"].values.tolist()
-        outline = {"color": MUTED, "width": 1.5, "dash": "dot"}
-        return [band(layers, low, high, _CONTROLS, **name).update(line=outline)]
-    ends = _drawn(np.array([low, high]).ravel(), panel, axis)
-    return [
-        go.Scatter(
-            x=[choice.layer, choice.layer],
-            y=ends.tolist(),
-            mode="lines+markers",
-            line={"color": MUTED, "width": 6},
-            marker={"symbol": "line-ew", "size": 14, "line": {"color": MUTED, "width": 2}},
-            opacity=0.55,
-            hovertemplate="random vectors: %{y:.3g}<extra></extra>",
-            **name,
+    """The range of what controls do: by layer where they are added, else at the choice.
+
+    Random vectors and directions of shuffled labels apart, since the latter are short.
+    """
+    shuffled = controls["control_kind"].values == "permuted"
+    traces = []
+    for (sort, look), rows in zip(_SORTS.items(), (~shuffled, shuffled), strict=True):
+        found = controls[f"control_{panel}"].isel(control=rows)
+        if not rows.any():
+            continue
+        colour, density, beside = look
+        low, high = found.min("control").values, found.max("control").values
+        name = {"name": sort, "legendgroup": sort, "showlegend": showlegend}
+        if "layer" in found.dims:
+            layers = found["layer"].values.tolist()
+            outline = {"color": colour, "width": 1.5, "dash": "dot"}
+            drawn = band(layers, low, high, translucent(colour, density), **name)
+            traces.append(drawn.update(line=outline))
+            continue
+        traces.append(
+            go.Scatter(
+                x=[choice.layer + beside] * 2,
+                y=_drawn(np.array([low, high]).ravel(), panel, axis).tolist(),
+                mode="lines+markers",
+                line={"color": colour, "width": 5},
+                marker={"symbol": "line-ew", "size": 12, "line": {"color": colour, "width": 2}},
+                opacity=0.55,
+                hovertemplate=f"{sort}: %{{y:.3g}}<extra></extra>",
+                **name,
+            )
         )
-    ]
+    return traces
+
+
+def _sorts(controls: xr.Dataset) -> str:
+    """How many controls of either sort there are."""
+    n = controls.sizes["control"]
+    shuffled = int((controls["control_kind"].values == "permuted").sum())
+    text = f"{n - shuffled} random vectors as long as the candidates"
+    return f"{text} and {shuffled} directions of shuffled labels" if shuffled else text
 
 
 def _beside_controls(
     controls: xr.Dataset, panel: str, choice: ChoiceLike, axis: KLAxis, showlegend: bool
 ) -> go.Scatter:
-    """The chosen candidate on the few prompts that random vectors are measured on."""
+    """The chosen candidate on the few prompts that controls are measured on."""
     value = float(controls[panel])
     return go.Scatter(
         x=[choice.layer],
         y=_drawn(np.array([value]), panel, axis).tolist(),
         mode="markers",
         marker={"symbol": "x-thin", "size": 10, "line": {"color": INK, "width": 2}},
-        name="chosen, on the prompts of the random vectors",
+        name="chosen, on the prompts of the controls",
         legendgroup="beside",
         showlegend=showlegend,
         hovertemplate=f"the chosen one on those prompts: {number(value)}<extra></extra>",
@@ -227,8 +248,8 @@ SWEEP = GalleryEntry(
     "the selected one. Bypass should be low, induce high and KL small at once. The "
     "validation prompts chose it, so it looks better here than it is: the figure held_out has "
     "the test prompts. Where bands of candidates that pass the selection overlap, the star "
-    "is one of several. Grey is what random vectors of that "
-    "length do: only what leaves it is the direction's own.",
+    "is one of several. Dotted is what random vectors of that length do, and directions of "
+    "shuffled labels: only what leaves both is the direction's own.",
     answers="Arditi et al. 2024, selection scores by layer and position",
     needs="",
     figure=lambda run: sweep(run.scores, run.choice, controls_of(run)),
