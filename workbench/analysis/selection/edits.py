@@ -1,5 +1,7 @@
-"""One batch read under many interventions, each in a forward that begins where it does."""
+"""One batch read under many interventions, by forwards that begin where they do."""
 
+import contextlib
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +13,7 @@ from workbench.interventions import Ablate, Add, Intervention, SetProjection, in
 from workbench.models.forwards.packed import Read
 from workbench.models.forwards.resume import residual_before, resumed
 from workbench.models.forwards.shortcuts import may_resume
+from workbench.models.forwards.stacked import stack_size, stacked
 from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens
 from workbench.progress import track
@@ -36,28 +39,41 @@ def read_edits(
     Args:
         model: the model.
         batch: one batch.
-        edits: interventions, one a forward.
-        read: from logits at the last position to one result per row.
+        edits: interventions; those that begin at one layer share forwards.
+        read: from logits at the last position to one result per row of the batch.
         told: what is done, for the progress bar.
     """
+    for edit in edits:
+        with intervene(model, *([] if edit is None else [edit])):
+            pass  # refuses what does not fit
     starts = [first_layer(edit) for edit in edits]
     resumes = any(starts) and may_resume(model, batch)
     found: dict[int, Tensor] = {}
     # Each layer's stream is computed from the one before, so only one is kept.
     known, residual = 0, None
-    for index in track(sorted(range(len(edits)), key=starts.__getitem__), told, len(edits)):
-        edit, start = edits[index], starts[index]
+    groups = _groups(starts, stack_size(model, batch))
+    for group in track(groups, told, len(groups)):
+        start = starts[group[0]]
         if resumes and start > known:
             residual = residual_before(model, batch, start, known, residual)
             known = start
-        with intervene(model, *([] if edit is None else [edit])):
-            if residual is None:
-                logits = model.forward(batch)
-            else:
-                with resumed(model, known, residual):
-                    logits = model.forward(batch)
-        found[index] = read(logits)
+        own = [edits[index] for index in group]
+        variants = [[] if edit is None else edit.hooks(model) for edit in own]
+        with contextlib.ExitStack() as stack:
+            copies = stack.enter_context(stacked(model, batch, variants))
+            if residual is not None:
+                stack.enter_context(resumed(model, known, residual.repeat(len(group), 1, 1)))
+            logits = model.forward(copies)
+        for index, rows in zip(group, logits.split(len(batch)), strict=True):
+            found[index] = read(rows)
     return torch.stack([found[index] for index in range(len(edits))])
+
+
+def _groups(starts: Sequence[int], size: int) -> list[list[int]]:
+    """Which edits share a forward: so many that begin at one layer, early layers first."""
+    order = sorted(range(len(starts)), key=starts.__getitem__)
+    alike = (list(own) for _, own in itertools.groupby(order, key=starts.__getitem__))
+    return [own[at : at + size] for own in alike for at in range(0, len(own), size)]
 
 
 def score_edits(
@@ -72,7 +88,7 @@ def score_edits(
     Args:
         model: the model.
         rows: the prompts.
-        edits: interventions, one a forward.
+        edits: interventions.
         refusal_tokens: ids of the first tokens of refusals.
         told: what is done, for the progress bar.
     """
