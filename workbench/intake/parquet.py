@@ -17,7 +17,7 @@ from workbench.intake.thrift import Struct, Thrift
 # Numbers of fields in Parquet's format.
 _SCHEMA, _ROWS, _GROUPS = 2, 3, 4
 _TYPE, _WIDTH, _NAME, _CHILDREN = 1, 2, 4, 5
-_COLUMNS, _CHUNK = 1, 3
+_COLUMNS, _CHUNK, _GROUP_ROWS = 1, 3, 3
 _PATH, _VALUES, _UNPACKED, _PACKED, _PAGES, _DICTIONARY = 3, 5, 6, 7, 9, 11
 _PAGE_UNPACKED, _PAGE_PACKED, _PAGE_KINDS, _PAGE_VALUES = 2, 3, (5, 7, 8), 1
 
@@ -42,6 +42,11 @@ def check_parquet(content: bytes, path: Path) -> None:
     leaves = list(_leaves(iter(footer[_SCHEMA])))
     widths = [own.get(_WIDTH, 0) if own[_TYPE] == _FIXED_BYTES else 0 for _, own in leaves]
     values = size = 0
+    for group in footer[_GROUPS]:
+        _check_counts(group, _GROUP_ROWS)
+    grouped = sum(group[_GROUP_ROWS] for group in footer[_GROUPS])
+    if grouped != footer[_ROWS]:  # room is made for the rows of groups
+        raise ValueError(f"its groups count {grouped:,} rows, its footer {footer[_ROWS]:,}")
     for group in footer[_GROUPS]:
         for column, width in zip(group[_COLUMNS], widths, strict=True):
             own_values, own_size = _measured(content, path, column[_CHUNK])
