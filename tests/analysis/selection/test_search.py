@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 import workbench as wb
+import workbench.analysis.selection.edits as edits_module
 import workbench.analysis.selection.forwards as candidates_module
 import workbench.analysis.selection.search as search_module
 from workbench.analysis.selection.search import search_direction
@@ -34,7 +35,8 @@ def plainly(monkeypatch):
 
     def away():
         monkeypatch.setattr(candidates_module, "chosen_method", lambda *all: "plain")
-        monkeypatch.setattr(candidates_module, "may_resume", lambda *all: False)
+        monkeypatch.setattr(edits_module, "may_resume", lambda *all: False)
+        monkeypatch.setattr(edits_module, "stack_size", lambda *all: 1)
 
     return away
 
@@ -63,9 +65,9 @@ def test_shortcuts_are_taken(zoo, monkeypatch):
     blocks = []
     with model.hooks([("mlp_out", 0, lambda x: blocks.append(x.shape[0]))], know_variants=True):
         sweep_directions(model, directions, **ASKED)
-        # One plain, six ablations, six additions: the latter start at layer 1 or 2, but for the
-        # one forward that reads what enters layer 1.
-        assert (len(forwards), len(blocks)) == (15, 8)
+        # One plain, one with six ablations, one with three additions at each of two layers, and
+        # one that reads what enters each of these. Only three of them go through layer 0.
+        assert (len(forwards), len(blocks)) == (6, 3)
         forwards.clear()
         model.checked |= {"packed, several tokens, beyond window: False, padding: True": ""}
         sweep_directions(model, directions, tokens="post_instruction", **ASKED)

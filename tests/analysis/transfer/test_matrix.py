@@ -8,7 +8,7 @@ import torch
 
 import workbench as wb
 import workbench.analysis.transfer.matrix as module
-from workbench.analysis.transfer.controls import random_vectors
+from workbench.analysis.transfer.controls import random_like_longest
 from workbench.analysis.transfer.matrix import transfer_matrix
 from workbench.artifact import load_dataset, save_dataset
 from workbench.errors import AxisError, StudyError
@@ -244,7 +244,7 @@ def test_modes_that_are_none(two_components, modes):
 def test_random_vectors_do_what_they_do_as_directions_and_set_the_range(two_components):
     settings = {"own": OWN, "harmless": two_components.harmless}
     found = measured(two_components, n_random=20, **settings)
-    vectors = random_vectors([two_components.early, two_components.late], 20, 0)
+    vectors = random_like_longest([two_components.early, two_components.late], 20, 0)
     longest = max(two_components.early.norms.item(), two_components.late.norms.item())
     assert all(each.norms.item() == pytest.approx(longest) for each in vectors)
     itself = measured(
