@@ -253,6 +253,18 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Hook
     >>> with wb.intervene(model, wb.Ablate(refusal)):                     # doctest: +SKIP
     ...     replies = model.generate(prompts)
     """
+    with model.hooks(hooks_of(model, *interventions), know_variants=True):
+        yield model
+
+
+def hooks_of(
+    model: HookedModel, *interventions: Intervention
+) -> list[tuple[Site | Inner, int, Hook]]:
+    """Where and how interventions write on this model, in their order.
+
+    Raises:
+        AxisError: as `intervene`.
+    """
     hooks: list[tuple[Site | Inner, int, Hook]] = []
     for intervention in interventions:
         if not isinstance(intervention, Intervention):
@@ -262,8 +274,7 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Hook
             )
         _check(model, intervention)
         hooks += intervention.hooks(model)
-    with model.hooks(hooks, know_variants=True):
-        yield model
+    return hooks
 
 
 @checked

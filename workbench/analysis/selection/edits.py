@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.interventions import Ablate, Add, Intervention, SetProjection, intervene
+from workbench.interventions import Ablate, Add, Intervention, SetProjection, hooks_of
 from workbench.models.forwards.packed import Read
 from workbench.models.forwards.resume import residual_before, resumed
 from workbench.models.forwards.shortcuts import may_resume
@@ -43,9 +43,7 @@ def read_edits(
         read: from logits at the last position to one result per row of the batch.
         told: what is done, for the progress bar.
     """
-    for edit in edits:
-        with intervene(model, *([] if edit is None else [edit])):
-            pass  # refuses what does not fit
+    variants = [[] if edit is None else hooks_of(model, edit) for edit in edits]
     starts = [first_layer(edit) for edit in edits]
     resumes = any(starts) and may_resume(model, batch)
     found: dict[int, Tensor] = {}
@@ -57,10 +55,10 @@ def read_edits(
         if resumes and start > known:
             residual = residual_before(model, batch, start, known, residual)
             known = start
-        own = [edits[index] for index in group]
-        variants = [[] if edit is None else edit.hooks(model) for edit in own]
         with contextlib.ExitStack() as stack:
-            copies = stack.enter_context(stacked(model, batch, variants))
+            copies = stack.enter_context(
+                stacked(model, batch, [variants[index] for index in group])
+            )
             if residual is not None:
                 stack.enter_context(resumed(model, known, residual.repeat(len(group), 1, 1)))
             logits = model.forward(copies)

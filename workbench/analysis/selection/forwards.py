@@ -8,7 +8,7 @@ from torch import Tensor
 
 from workbench.analysis.selection.edits import read_edits
 from workbench.directions.direction import Directions
-from workbench.interventions import Ablate, Add, intervene
+from workbench.interventions import Ablate, Add, hooks_of
 from workbench.models.forwards.packed import Read
 from workbench.models.forwards.shortcuts import chosen_method, run_variants
 from workbench.models.hooked import HookedModel
@@ -44,9 +44,6 @@ def read_candidates(
     ]
     n_last = {"last": 1, "post_instruction": batch.n_post}.get(subset, 0)
     if n_last and chosen_method(model, batch, n_last) == "packed":
-        for edit in edits:
-            with intervene(model, edit):
-                pass  # refuses what does not fit
-        variants = [edit.hooks(model) for edit in edits]
+        variants = [hooks_of(model, edit) for edit in edits]
         return run_variants(model, batch, variants, n_last, read)
     return read_edits(model, batch, edits, read, "trying candidates")
