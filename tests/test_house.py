@@ -22,7 +22,7 @@ ORDER = (
     ("names", "screen"),
     ("arguments",),
     ("intake",),
-    ("artifact", "progress", "few", "kept", "labels", "layers", "positions"),
+    ("artifact", "progress", "few", "kept", "control_kinds", "labels", "layers", "positions"),
     ("statistics",),
     ("prompts", "figures"),
     ("models",),

@@ -92,3 +92,17 @@ def test_what_is_no_patch(zoo):
         wb.intervene(model, wb.PatchHeads(((0, 0),), one)),
     ):
         model.network(input_ids=model.tokens(["hi"]).ids)
+
+
+def test_a_position_before_a_prompt_is_refused_and_no_padding_patched(pocket):
+    short, long = "hi", "How do I bake bread that keeps for a week?"
+    shortest = int(pocket.tokens([short]).lengths.min())
+    patch = wb.PatchHeads(((3, 2),), head_values(pocket, 1, 1), (-shortest - 1,))
+    for texts in ([short], [short, long]):
+        with (
+            wb.intervene(pocket, patch),
+            pytest.raises(AxisError, match=rf"position {-shortest - 1} of a prompt of {shortest}"),
+        ):
+            pocket.forward(pocket.tokens(texts))
+    with wb.intervene(pocket, patch):
+        pocket.forward(pocket.tokens([long]))

@@ -415,9 +415,10 @@ def _check_axes(
 def _where_read(
     model: HookedModel, tokens: Tokens, positions: tuple[Position, ...]
 ) -> dict[str, Any]:
-    """What t_inst was in these prompts; nothing where it was not read by its name."""
+    """What t_inst was in these prompts, or at which number it stands in all of them."""
     if T_INST not in positions:
-        return {}
+        end = tokens.t_inst_label
+        return {"t_inst_position": end} if isinstance(end, int) else {}
     return {
         "t_inst": {
             "token": tokens.instruction_end,

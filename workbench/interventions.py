@@ -5,8 +5,10 @@ time of a ``with`` block and always takes them out again; no weight is ever chan
 """
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench import screen
 from workbench.activations import Activations
 from workbench.arguments import check_fields, checked
 from workbench.artifact import load_artifact, save_artifact
@@ -22,7 +25,7 @@ from workbench.errors import ArtifactError, AxisError, ModelError
 from workbench.models.hooked import HookedModel
 from workbench.models.network import ForwardPass, Hook
 from workbench.models.sites import Inner, Site
-from workbench.models.tokens import TokenSubset
+from workbench.models.tokens import Tokens, TokenSubset
 
 _STREAM = ("resid_pre", "attn_out", "mlp_out")
 Edit = Callable[[Tensor], Tensor]
@@ -45,6 +48,7 @@ class Ablate:
         layers: only these blocks' inputs and outputs; all by default.
 
     Raises:
+        AxisError: no layers, or one twice, which would be ablated twice.
         StudyError: a strength below 0 or above 1.
 
     Source: Arditi et al. 2024, section 2.4.
@@ -58,6 +62,11 @@ class Ablate:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.layers is not None and (not self.layers or len({*self.layers}) < len(self.layers)):
+            raise AxisError(
+                "layers must hold at least one layer, and each once, found "
+                f"{list(self.layers)}. Leave layers out for all of them."
+            )
 
     def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
         """Where and how to write, on this model."""
@@ -189,6 +198,8 @@ class PatchHeads:
         def hook(z: Tensor) -> Tensor | None:
             running = _running(model, "a patch at chosen positions")
             end = running.tokens.ids.shape[1]
+            if running.start == 0:
+                self._check_inside(running.tokens)
             columns = running.columns(z.shape[1]).tolist()
             places = [
                 (column, self.positions.index(own - end))
@@ -203,6 +214,15 @@ class PatchHeads:
             return z
 
         return hook
+
+    def _check_inside(self, tokens: Tokens) -> None:
+        """Refuses a position before the first token of a prompt: padding would be patched there."""
+        shortest, first = int(tokens.mask.sum(1).min()), min(self.positions)
+        if -first > shortest:
+            raise AxisError(
+                f"a patch at position {first} of a prompt of {shortest} tokens stands before it. "
+                f"Use positions from {-shortest} on, or longer prompts."
+            )
 
     def save(self, path: str | Path) -> Path:
         """Writes the patch as one artifact, values in float32."""
@@ -253,8 +273,13 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Hook
     >>> with wb.intervene(model, wb.Ablate(refusal)):                     # doctest: +SKIP
     ...     replies = model.generate(prompts)
     """
-    with model.hooks(hooks_of(model, *interventions), know_variants=True):
-        yield model
+    hooks, before = hooks_of(model, *interventions), model.edits
+    model.edits = (*before, *map(_described, interventions))
+    try:
+        with model.hooks(hooks, know_variants=True):
+            yield model
+    finally:
+        model.edits = before
 
 
 def hooks_of(
@@ -275,6 +300,31 @@ def hooks_of(
         _check(model, intervention)
         hooks += intervention.hooks(model)
     return hooks
+
+
+def _described(intervention: Intervention) -> dict[str, Any]:
+    """An intervention as plain numbers and words, vectors by their fingerprint."""
+    found: dict[str, Any] = {"kind": type(intervention).__name__}
+    for each in fields(intervention):
+        value = getattr(intervention, each.name)
+        if isinstance(value, Directions):
+            found |= {
+                "direction": value.names[0],
+                "read_at": [value.layers[0], value.positions[0]],
+                "vector": _fingerprint(value.vector),
+            }
+        elif isinstance(value, Tensor):
+            found[each.name] = _fingerprint(value)
+        elif each.name != "provenance":
+            found[each.name] = json.loads(
+                json.dumps(value)
+            )  # tuples as the lists that are read back
+    return found
+
+
+def _fingerprint(values: Tensor) -> str:
+    numbers = values.detach().double().cpu().contiguous().numpy()
+    return hashlib.sha256(numbers.tobytes()).hexdigest()[:16]
 
 
 @checked
@@ -362,6 +412,7 @@ def _check(model: HookedModel, intervention: Intervention) -> None:
             f"a direction of width {direction.d_model} does not fit {model.name}: d_model is "
             f"{model.d_model}."
         )
+    _warn_of_others(model, direction)
     direction.vector  # noqa: B018  (says how to choose if there are several)
     direction.check_points_somewhere()
     layers: Sequence[int] = ()
@@ -383,6 +434,18 @@ def _check(model: HookedModel, intervention: Intervention) -> None:
     if intervention.tokens not in get_args(TokenSubset):
         raise AxisError(
             f"no token subset {intervention.tokens!r}: {', '.join(get_args(TokenSubset))}."
+        )
+
+
+def _warn_of_others(model: HookedModel, direction: Directions) -> None:
+    """Says that a direction was read on other weights than those it is to edit."""
+    read_on = direction.provenance.get("weights")
+    if read_on is not None and read_on != model.weights_fingerprint:
+        screen.warn(
+            f"a direction that was read on {direction.provenance.get('model', 'another model')} "
+            f"edits {model.name}, which has other weights. Where that is not meant, read it on "
+            "this model.",
+            stacklevel=2,
         )
 
 

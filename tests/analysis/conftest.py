@@ -94,7 +94,7 @@ def two_components(make_tokenizer):
             "letters" if category == "harmless" else category,
         )
         for category, letter in LETTERS.items()
-        for row in range(6)
+        for row in range(8 if category == "harmless" else 6)
     ]
     prompts = [p if p.label == "harmful" else wb.Prompt(p.id, p.text, p.label) for p in prompts]
     return TwoComponents(

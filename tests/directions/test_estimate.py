@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import workbench as wb
 from workbench.activations import Activations
 from workbench.directions.estimate import mean_difference, pca_direction, probe_direction
 from workbench.errors import AxisError, StudyError
@@ -191,3 +192,35 @@ def test_one_set_of_prompts_against_itself_is_refused(estimate):
     acts = replace(planted("harmful", truth()), prompt_keys=("a", "b"))
     with pytest.raises(AxisError, match="the same 2 prompts, between which there is no difference"):
         estimate(acts, acts)
+
+
+def labelled(label, system=None):
+    acts = wb.Activations(
+        torch.full((2, 1, 1, 3), float(len(label))), (1, 1), ("", ""), (label, label),
+        (f"{label} 0", f"{label} 1"), (1,), (-1,), "resid_pre", {"system": system},
+    )  # fmt: skip
+    return acts
+
+
+def test_two_system_prompts_are_not_subtracted():
+    with pytest.raises(
+        AxisError, match=r"system prompts differ: positive none, negative 'Be brief\.'"
+    ):
+        wb.mean_difference(labelled("harmful"), labelled("harmless", "Be brief."))
+
+
+def test_labels_that_are_swapped_are_refused():
+    with pytest.raises(AxisError, match="positive prompts are all labelled harmless"):
+        wb.mean_difference(labelled("harmless"), labelled("harmful"))
+    wb.mean_difference(labelled("harmful"), labelled("borderline"))
+
+
+def test_positions_are_chosen_by_their_names_too():
+    r = wb.Directions(
+        torch.eye(3).view(1, 1, 3, 3), ("r",), (1,), (-5, -2, -1),
+        provenance={"t_inst_position": -5},
+    )  # fmt: skip
+    assert r.at(position="t_inst").positions == (-5,) and r.at(position="t_post").positions == (-1,)
+    unknown = wb.Directions(torch.eye(3).view(1, 1, 3, 3), ("r",), (1,), (-5, -2, -1))
+    with pytest.raises(AxisError, match="no position 't_inst' in these directions"):
+        unknown.at(position="t_inst")

@@ -197,6 +197,32 @@ def test_where_padding_is_read_prompts_of_several_lengths_never_share_a_batch(ma
     assert replies == [model.generate(prompt, max_new_tokens=3)[0] for prompt in [*PROMPTS, "ho"]]
 
 
+def test_generation_that_reads_padding_answers_prompts_of_one_length_at_a_time(
+    make_network, make_tokenizer, monkeypatch
+):
+    """Forwards are told of positions; in generation a network sets them itself."""
+    network = make_network("gpt2")
+    prepare = network.prepare_inputs_for_generation
+
+    def forgetful(*args, **kwargs):
+        found = prepare(*args, **kwargs)
+        ids = found["input_ids"]
+        seen = kwargs.get("past_key_values")
+        start = 0 if seen is None else seen.get_seq_length()
+        positions = torch.arange(start, start + ids.shape[1])
+        return found | {"position_ids": positions.expand(len(ids), -1)}
+
+    monkeypatch.setattr(network, "prepare_inputs_for_generation", forgetful)
+    model = wb.load_model(network, tokenizer=make_tokenizer())
+    assert not model.checked["generation"] and not model.pads
+    tokens = model.tokens([*PROMPTS, "ho"])
+    assert all(batch.mask.all() for _, batch in model.batches(tokens))
+    replies = model.generate(tokens, max_new_tokens=3)
+    assert replies == [model.generate(prompt, max_new_tokens=3)[0] for prompt in [*PROMPTS, "ho"]]
+    row = wb.verify_model(model).sel(check="padding")
+    assert row["verdict"] == "slower" and "generation reads padding" in str(row["note"].values)
+
+
 def test_weights_that_break_after_loading_give_no_empty_replies(make_tokenizer):
     model = load("llama", make_tokenizer)
     model.generate("hi", max_new_tokens=2)

@@ -181,3 +181,20 @@ def test_somebody_elses_message_becomes_one_sentence():
     assert shortened(ValueError()) == "ValueError."
     assert len(shortened("x" * 1000)) < 210
     assert set(SUFFIXES) == {".csv", ".json", ".jsonl", ".parquet", ".txt", ".tsv"}
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n", "\r\r\n"])
+def test_lines_end_as_those_of_any_system(tmp_path, end):
+    path = written(tmp_path / "a.txt", end.join(["Bake", "Sew", "", "Sing"]))
+    assert load_prompts(path, label="harmless").texts == ("Bake", "Sew", "Sing")
+    bad = written(tmp_path / "b.jsonl", end.join(['{"text": "Bake"}', "", "{"]))
+    line = 5 if end == "\r\r\n" else 3
+    with pytest.raises(PromptError, match=rf"b.jsonl line {line} is not proper JSON"):
+        load_prompts(bad, label="harmless")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_a_key_that_stands_twice_is_refused(tmp_path, name):
+    path = written(tmp_path / name, '{"text": "Bake", "text": "Sew"}')
+    with pytest.raises(PromptError, match=r"one object has two values under the key 'text'"):
+        load_prompts(path, label="harmless")

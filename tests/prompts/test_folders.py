@@ -1,5 +1,6 @@
 """Folders and data sets of the Hub: one split, or an error that lists them."""
 
+import gzip
 import json
 import sys
 
@@ -128,6 +129,38 @@ def test_a_clone_of_a_data_set(tmp_path):
     assert load(tmp_path, split="train").provenance["split"] == "train"
     with pytest.raises(PromptError, match=r"several splits: train, small/test. Choose one"):
         load(tmp_path)
+
+
+def shard(folder, index, n, text, suffix=".csv"):
+    path = folder / f"train-{index:05d}-of-{n:05d}{suffix}"
+    content = f"text\n{text}\n".encode()
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+
+
+def test_shards_of_a_split_are_all_read_or_it_is_refused(tmp_path):
+    shard(tmp_path, 0, 3, "Bake")
+    shard(tmp_path, 2, 3, "Sew")
+    with pytest.raises(PromptError, match=r"2 of 3 shards of the split 'train'; number 1 is mis"):
+        load(tmp_path)
+    shard(tmp_path, 1, 3, "Sing")
+    assert load(tmp_path).texts == ("Bake", "Sing", "Sew")
+
+
+def test_shards_that_are_compressed_are_read_too(tmp_path):
+    for index, text in enumerate(ASK):
+        shard(tmp_path, index, 2, text, ".csv.gz")
+    assert load(tmp_path).texts == ASK
+
+
+@pytest.mark.parametrize("other", ["train.jsonl", "data/train.csv", "train-00000-of-00001.csv"])
+def test_one_split_in_two_files_that_are_no_shards_is_refused(tmp_path, other):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "train.csv").write_text("text\nBake\n")
+    (tmp_path / other).write_text('{"text": "Bake"}\n' if "jsonl" in other else "text\nBake\n")
+    (tmp_path / "test.csv").write_text("text\nSing\n")
+    with pytest.raises(PromptError, match=r"the split 'train' more than once: .*train\.csv"):
+        load(tmp_path, split="train")
+    assert load(tmp_path, split="test").texts == ("Sing",)
 
 
 def test_a_data_set_comes_from_the_hub_by_its_id(monkeypatch):

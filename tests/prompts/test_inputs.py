@@ -47,11 +47,41 @@ def test_the_same_prompts_come_out(given):
     assert all(type(text) is str for text in found.texts)
 
 
+@pytest.mark.parametrize("names", [["label"], ["label", "category"], ["id"]])
+def test_an_index_with_a_name_is_a_column(tmp_path, names):
+    frame = pd.DataFrame(
+        {
+            "text": ["Bake bread", "Pick a lock", "Sew"],
+            "label": ["harmless", "harmful", "harmless"],
+            "category": ["food", "craft", "craft"],
+            "id": ["a", "b", "c"],
+        }
+    )
+    frame.to_parquet(tmp_path / "plain.parquet")
+    moved = frame.set_index(names)
+    moved.to_parquet(tmp_path / "moved.parquet")
+    expected = load_prompts(tmp_path / "plain.parquet")
+    for source in (moved, tmp_path / "moved.parquet"):
+        found = load_prompts(source)
+        assert found.ids == expected.ids and found.labels == ("harmless", "harmful", "harmless")
+        assert found.categories == ("food", "craft", "craft")
+    assert as_prompts(moved).ids == ("a", "b", "c")
+    twice = frame.set_index("id", drop=False)
+    with pytest.raises(PromptError, match="index and a column of the table are both named 'id'"):
+        as_prompts(twice)
+    # Rows that were picked keep their numbers, which are no column.
+    assert as_prompts(frame[frame["category"] == "craft"]).ids == ("b", "c")
+
+
 def test_a_string_is_a_text_whatever_it_looks_like(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.csv").write_text("text\nx\n")
-    for text in ("harmful", "a.csv", "owner/name"):
+    for text in ("owner/name", "b.csv", "harm", "a.csv is a file"):
         assert as_prompts(text).texts == (text,)
+    for text, what in (("harmful", "a built-in set"), ("a.csv", "a file")):
+        with pytest.raises(PromptError, match=rf"'{text}' is the name of {what}, .*load_prompts"):
+            as_prompts(text)
+        assert as_prompts([text]).texts == (text,)
 
 
 def test_a_table_keeps_what_it_says():

@@ -261,3 +261,11 @@ def test_a_failed_save_leaves_nothing(tmp_path):
     with pytest.raises(ArtifactError):
         balanced(1, 1).save(tmp_path / "file" / "set.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_texts_that_differ_in_capitals_and_spaces_alone_stand_once():
+    texts = ["Bake bread", "bake  bread ", "Sew a button", "SEW A\nBUTTON", "Sing"]
+    given = PromptSet.from_texts(texts, "harmless")
+    assert given.unique().texts == ("Bake bread", "Sew a button", "Sing")
+    with pytest.raises(PromptError, match="have the same text"):
+        given.split(train=1, validation=1)

@@ -18,6 +18,7 @@ def test_a_run_measures_controls_beside_its_direction(small_run):
     assert kinds == ["isotropic"] * 20 + ["covariance"] * 20 + ["permuted"] * 20
     assert found["judged"].values.tolist() == ["isotropic 1", "covariance 1", "permuted 1"]
     assert found["condition"].values.tolist() == ["ablated", "added", "projection set"]
+    assert all("units" in found[name].attrs for name in found if found[name].dtype.kind == "f")
     assert int(found["n"].max()) <= 16 and found.attrs["n_swept"] == [12, 12]
     for kind, condition in (("harmful", "ablated"), ("harmless", "added")):
         at = found.sel(prompt_set=kind, condition=condition)
@@ -25,7 +26,8 @@ def test_a_run_measures_controls_beside_its_direction(small_run):
         assert abs(float(at["effect"])) > abs(at["control_effect"]).max()
     cell = small_run.scores.sel(layer=small_run.choice.layer, position=small_run.choice.position)
     for name in ("bypass", "induce", "kl"):
-        prompts = cell[f"{name}_by_prompt"].values[:12]
+        every = cell[f"{name}_by_prompt"].values
+        prompts = every[np.linspace(0, len(every) - 1, 12).round().astype(int)]
         np.testing.assert_allclose(float(found[name]), prompts.mean(), atol=1e-3)
 
 

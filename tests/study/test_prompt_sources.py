@@ -132,7 +132,9 @@ def test_files_that_number_alike_are_told_apart(tmp_path):
     ids = [own for parts in split.values() for part in parts.values() for own in part.ids]
     assert len(ids) == len(set(ids)) == 8
     assert {own.rsplit("-", 2)[0] for own in split["harmful"]["train"].ids} == {"harmful"}
-    assert reading_notes(split)["harmful"] == ["1 of 5 rows left out: texts that stand twice"]
+    assert reading_notes(split)["harmful"] == [
+        "1 of 5 rows left out: texts that stand twice, but for capitals and white space"
+    ]
 
 
 def test_a_split_is_for_the_sources_that_have_some(tmp_path, alpaca):
@@ -156,3 +158,13 @@ def test_settings_of_an_older_run_are_read():
     old = {k: v for k, v in json.loads(Study().to_json()).items() if not k.endswith("_column")}
     old.pop("split")
     assert as_record(json.dumps(old), "it", Study) == Study()
+
+
+def test_a_text_that_is_typed_otherwise_does_not_leak_into_the_test(tmp_path):
+    mine = csv(
+        tmp_path / "bad.csv", "prompt", [f"{ask} {n}" for n in range(6) for ask in ("Ask", "ASK ")]
+    )
+    other = csv(tmp_path / "good.csv", "prompt", [f"Sing {n}" for n in range(6)])
+    split = split_prompts(study(harmful=mine, harmless=other))["harmful"]
+    texts = [" ".join(text.lower().split()) for part in split.values() for text in part.texts]
+    assert len(texts) == len({*texts})

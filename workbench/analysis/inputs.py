@@ -52,14 +52,25 @@ def single_vectors(directions: Directions | Sequence[Directions]) -> dict[str, D
     return vectors
 
 
-def check_places(model: HookedModel, directions: Directions) -> None:
+def check_places(model: HookedModel, directions: Directions, *, edited: bool = False) -> None:
     """Refuses directions of layers that a model does not have, or of which none points anywhere.
 
     The output of the last block, layer ``n_layers``, is a place, though nothing is written there.
 
+    Args:
+        model: the model.
+        directions: at any layers.
+        edited: whether each is to be ablated and added, which nothing is at the last output.
+
     Raises:
         AxisError: the first layer that is none; or every vector is zero but for rounding.
     """
+    if edited and directions.site == "resid_pre" and model.n_layers in directions.layers:
+        raise AxisError(
+            f"layer {model.n_layers} of these directions is the output of the last block of "
+            f"{model.name}, where nothing is edited. Choose the others with "
+            f".at(layer=[…]), layers 0..{model.n_layers - 1}."
+        )
     for layer in directions.layers:
         if directions.site != "resid_pre" or layer != model.n_layers:
             model.hook_name(directions.site, layer)  # pyright: ignore[reportArgumentType]

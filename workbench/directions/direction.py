@@ -176,13 +176,16 @@ class Directions:
     ) -> "Directions":
         """Some of the directions, by label; an axis that is not given stays whole.
 
+        ``"t_post"`` is position -1, and ``"t_inst"`` the number at which it stands in all prompts
+        that the directions were estimated on, where there is one and it was not read by its name.
+
         Raises:
             AxisError: no such label.
         """
         chosen = {
             "name": _chosen("name", self.names, name, self.site),
             "layer": _chosen("layer", self.layers, layer, self.site),
-            "position": _chosen("position", self.positions, position, self.site),
+            "position": _chosen("position", self.positions, self._numbered(position), self.site),
         }
         values = self.values
         for dim, index in enumerate(chosen.values()):
@@ -195,6 +198,14 @@ class Directions:
             positions=tuple(self.positions[i] for i in chosen["position"]),
             resampled=self.resampled and self.resampled.select(*chosen.values()),
         )
+
+    def _numbered(self, position: Any) -> Any:
+        """Names of positions as the numbers that these directions have them by."""
+        numbers = {"t_post": -1, T_INST: self.provenance.get("t_inst_position")}
+        if isinstance(position, str) and position not in self.positions:
+            found = numbers.get(position)
+            return position if found is None else found
+        return position
 
     def unit(self) -> "Directions":
         """A copy in which every vector has length 1.

@@ -36,7 +36,8 @@ def mean_difference(
             all negative ones; None gives one, named ``"refusal"``.
 
     Raises:
-        AxisError: the two were not read at the same site, layers and positions of one model.
+        AxisError: the two were not read at the same site, layers and positions of one model, under
+            the same system prompt and interventions; or their labels are swapped.
         StudyError: they were resampled differently, or a category has too few prompts to split.
 
     Source: Arditi et al. 2024, section 2.3; Marks and Tegmark 2023.
@@ -198,6 +199,17 @@ def _directions(
     )
 
 
+_UNKNOWN = object()
+
+
+def _said(system: object) -> str:
+    return "none" if system is None else f"{system!r:.60}"
+
+
+def _edits(edits: Sequence[Mapping[str, Any]] | None) -> str:
+    return ", ".join(str(edit["kind"]) for edit in edits) if edits else "none"
+
+
 def _check_pair(positive: Activations, negative: Activations) -> None:
     """Refuses to subtract what was not read in the same place."""
     for axis in ("site", "layers", "positions"):
@@ -220,6 +232,25 @@ def _check_pair(positive: Activations, negative: Activations) -> None:
             "these activations were read under different chat templates, settings of thinking or "
             "days that the template writes. Collect both alike; load_model takes thinking= and "
             "date=."
+        )
+    asked = [each.provenance.get("system", _UNKNOWN) for each in (positive, negative)]
+    if _UNKNOWN not in asked and asked[0] != asked[1]:
+        raise AxisError(
+            f"system prompts differ: positive {_said(asked[0])}, negative {_said(asked[1])}. "
+            "Collect both with the same system=."
+        )
+    edits = [each.provenance.get("edits") for each in (positive, negative)]
+    if edits[0] != edits[1]:
+        raise AxisError(
+            f"interventions were active while one set was read: positive {_edits(edits[0])}, "
+            f"negative {_edits(edits[1])}. Collect both alike."
+        )
+    sides = [set(each.labels) for each in (positive, negative)]
+    if sides == [{"harmless"}, {"harmful"}]:
+        raise AxisError(
+            "the positive prompts are all labelled harmless and the negative ones harmful, so the "
+            "difference would point away from refusal. Swap them; to go the other way, add it with "
+            "a negative coefficient."
         )
     if positive.prompt_keys and set(positive.prompt_keys) == set(negative.prompt_keys):
         raise AxisError(

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
@@ -64,6 +64,7 @@ class Network:
             forwards: nothing, or why they cannot be taken. See `models.forwards`.
         n_raw_hooks: how many blocks of `hooks` are open whose functions may not know about
             variants; forwards are not packed meanwhile.
+        edits: what interventions are active, as results made meanwhile carry it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Network:
         self.current: ForwardPass | None = None
         self.checked: dict[str, str] = {}
         self.n_raw_hooks = 0
+        self.edits: tuple[Mapping[str, Any], ...] = ()
         self.sites = Sites(bridge, name)
         self.reference = Reference(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(0, 0))
         self.pads = True
@@ -181,6 +183,7 @@ class Network:
             **self.template.provenance,
             "dtype": str(self.dtype).removeprefix("torch."),
             "environment": dict(environment()),
+            **({"edits": [dict(edit) for edit in self.edits]} if self.edits else {}),
         }
 
     def hook_name(self, site: Site | Inner, layer: int) -> str:

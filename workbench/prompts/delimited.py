@@ -33,6 +33,7 @@ _KNOWN = {
     *CONTEXT_COLUMNS, *SYSTEM_COLUMNS,
 }  # fmt: skip
 _LONGEST_HEADER = 100_000
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _EXCEL = re.compile(r'"?sep=(.)"?[;,\t]*\r?\n', re.IGNORECASE)
 
 
@@ -93,7 +94,7 @@ def check_no_table(text: str, path: Path) -> None:
     Raises:
         PromptError: it is, so the file is a table and its first line no prompt.
     """
-    header = text.lstrip().split("\n", 1)[0]
+    header = _LINE_END.split(text.lstrip(), maxsplit=1)[0]
     for delimiter in _DELIMITERS:
         fields = _fields(header, delimiter)
         if fields and _n_known(fields) == len(fields):
@@ -104,7 +105,19 @@ def check_no_table(text: str, path: Path) -> None:
 
 
 def records(frame: Any) -> list[Row]:
-    """A data frame as rows, with None for what is missing."""
+    """A data frame as rows, with None for what is missing; a named index is a column.
+
+    Raises:
+        PromptError: an index and a column have one name.
+    """
+    named = [name for name in frame.index.names if name is not None]
+    if twice := [name for name in named if name in frame.columns or named.count(name) > 1]:
+        raise PromptError(
+            f"the index and a column of the table are both named {twice[0]!r}. Rename one of them, "
+            "or leave the index out with .reset_index(drop=True)."
+        )
+    if named:
+        frame = frame.reset_index(level=named)
     columns = {str(name): frame[name].tolist() for name in frame.columns}
     missing = {str(name): frame[name].isna().tolist() for name in frame.columns}
     return [
@@ -118,7 +131,7 @@ def _delimited(text: str, path: Path) -> tuple[str, str]:
     excel = _EXCEL.match(text)
     if excel:
         return text[excel.end() :], excel[1]
-    header = re.split(r"\r\n|\r|\n", text.lstrip("\r\n"), maxsplit=1)[0]
+    header = _LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0]
     if len(header) > _LONGEST_HEADER:
         raise PromptError(
             f"{path}: its first line, which names the columns, has {len(header):,} characters; "

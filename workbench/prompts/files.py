@@ -117,12 +117,14 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, str]]:
     """Lines that say something, from their first mark on, with their numbers.
 
     Not splitlines(): it also cuts at line separators that may stand inside a prompt. Not split():
-    there may be as many lines as characters.
+    there may be as many lines as characters. Lines end as those of any system: with a line feed, a
+    carriage return or both.
     """
     number, end = 1, 0
-    for said, line in enumerate(re.finditer(r"\S[^\n]*", text), start=1):
+    for said, line in enumerate(re.finditer(r"\S[^\r\n]*", text), start=1):
         check_rows(path, said, PromptError)
-        number += text.count("\n", end, line.start())
+        between = text[end : line.start()]
+        number += between.count("\n") + between.count("\r") - between.count("\r\n")
         end = line.start()
         yield number, line[0]
 
@@ -194,9 +196,19 @@ def _parquet(content: bytes, path: Path) -> list[Row]:
         ) from error
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, of which the last of two values under one key would be taken without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"one object has two values under the key {shortened(repr(twice))}")
+    return found
+
+
 def _json(text: str, path: Path, place: str = "", whole: str = "") -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except RecursionError as error:
         raise PromptError(
             f"{path}{place} nests its values too deep to be read. Check that it holds prompts."

@@ -12,7 +12,7 @@ from workbench.intake.records import read_checked
 from workbench.prompts.table import Table, picked, without_splits
 
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
-_SHARD = re.compile(r"-\d+-of-\d+$")
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d+)-of-(?P<n>\d+)(-[0-9a-f]{16})?$")
 _NO_DATA = re.compile(r"(dataset_infos?|dataset_dict|state|package|config)\.json$")
 
 
@@ -101,20 +101,56 @@ def data_files(path: Path, split: str | None, optional: bool) -> tuple[str, list
     named by its stem, with its folder where that is not ``data``.
 
     Raises:
-        PromptError: no data, or several splits and none was chosen.
+        PromptError: no data, several splits and none was chosen, a shard that is not there, or two
+            files of one name that are no shards, such as a table in two formats.
     """
     found: dict[str, list[Path]] = {}
     for file in sorted(_visible(path)):
-        inner = file.relative_to(path).with_suffix("")
-        parts = [part for part in inner.parts[:-1] if part != "data"]
-        found.setdefault("/".join([*parts, _SHARD.sub("", inner.name)]), []).append(file)
+        parts = [part for part in file.relative_to(path).parts[:-1] if part != "data"]
+        stem = _stem(file)
+        shard = _SHARD.match(stem)
+        found.setdefault("/".join([*parts, shard["stem"] if shard else stem]), []).append(file)
     if not found:
         raise PromptError(
             f"{path} is a folder. Pass a file in it: it holds none of {', '.join(DATA_SUFFIXES)} "
             "by itself, and no data set that was saved to disk."
         )
     name = picked(f"{path}", list(found), split, optional)
+    _check_shards(path, name, found[name])
     return name, found[name]
+
+
+def _check_shards(path: Path, name: str, files: list[Path]) -> None:
+    """Refuses files that would be read as one split and are not the shards of one.
+
+    Raises:
+        PromptError: as `data_files`.
+    """
+    shards = [_SHARD.match(_stem(file)) for file in files]
+    inner = [str(file.relative_to(path)) for file in files]
+    if len(files) == 1 and shards[0] is None:
+        return
+    kinds = {(file.parent, "".join(file.suffixes[-2:])) for file in files}
+    numbers = {int(shard["n"]) for shard in shards if shard}
+    if len(kinds) > 1 or None in shards or len(numbers) > 1:
+        raise PromptError(
+            f"{path} holds the split {name!r} more than once: {shortened(', '.join(inner))}. Pass "
+            "one of these files."
+        )
+    (n,) = numbers
+    there = [int(shard["index"]) for shard in shards if shard]
+    if sorted(there) != list(range(n)):
+        missing = sorted({*range(n)} - {*there})
+        fault = f"{len(there)} of {n} shards" if missing else "shards that stand twice"
+        first = f"; number {missing[0]} is missing" if missing else ""
+        raise PromptError(
+            f"{path} holds {fault} of the split {name!r}{first}. Get the others, or pass one file."
+        )
+
+
+def _stem(file: Path) -> str:
+    """The name of a file without its kind, compressed or not."""
+    return Path(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
 
 
 def _visible(path: Path) -> Iterator[Path]:
@@ -122,5 +158,6 @@ def _visible(path: Path) -> Iterator[Path]:
         inner = file.relative_to(path)
         if any(part.startswith(".") for part in inner.parts) or _NO_DATA.search(file.name):
             continue
-        if file.is_file() and file.suffix.lower() in DATA_SUFFIXES:
+        kind = Path(file.stem if file.suffix.lower() == ".gz" else file.name).suffix.lower()
+        if file.is_file() and kind in DATA_SUFFIXES:
             yield file

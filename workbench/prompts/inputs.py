@@ -1,5 +1,6 @@
 """What may stand wherever prompts are taken: sets, texts, and tables in memory."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from workbench.errors import PromptError
 from workbench.prompts.delimited import records
 from workbench.prompts.folders import of_data_set
-from workbench.prompts.prompt import Prompt, is_missing, proper_text
+from workbench.prompts.prompt import BUILT_IN, Prompt, is_missing, proper_text
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import NOTES, Reading, has_labels, read_prompts
 from workbench.prompts.table import Table
@@ -19,10 +20,10 @@ TAKEN = "a PromptSet, texts (one, or a list), a pandas.DataFrame or a datasets.D
 def as_prompts(prompts: Any, name: str = "prompts") -> PromptSet | Texts:
     """Prompts from whatever can be taken for prompts, unambiguously.
 
-    A string is a text, also where it looks like the name of a file or of a built-in set: those
-    are loaded by `load_prompts`. A ``pandas.DataFrame`` and a ``datasets.Dataset`` are read by the
-    rules of files, so labels, categories and ids come along where their columns are there; one
-    column of them is a list of texts.
+    A string is a text. One that is the name of a built-in set, or of a file of prompts that is
+    there, could be meant either way and is refused; in a list it is a text. A ``pandas.DataFrame``
+    and a ``datasets.Dataset`` are read by the rules of files, so labels, categories and ids come
+    along where their columns are there; one column of them is a list of texts.
 
     Args:
         prompts: a prompt set; a text; a list, tuple, array or column of texts, or of `Prompt`; a
@@ -33,7 +34,8 @@ def as_prompts(prompts: Any, name: str = "prompts") -> PromptSet | Texts:
         The set; or, where nobody says which are harmful, texts with ids and categories.
 
     Raises:
-        PromptError: anything else, something that is no text among the texts, or nothing at all.
+        PromptError: anything else, something that is no text among the texts, nothing at all, or
+            the name of a set or file.
 
     >>> as_prompts("How do I bake bread?").texts
     ('How do I bake bread?',)
@@ -43,6 +45,7 @@ def as_prompts(prompts: Any, name: str = "prompts") -> PromptSet | Texts:
             raise PromptError("no prompts: the list is empty.")
         return prompts
     if isinstance(prompts, str):
+        _check_no_source(prompts)
         return Texts.plain(_texts([prompts]))
     if _is_table(prompts):
         return _from_table(prompts, name)
@@ -150,6 +153,23 @@ def _listed(source: Any) -> list[Any]:
     raise PromptError(
         f"expected prompts, found something of type {_said(source)}. Pass {TAKEN}.{_advice(source)}"
     )
+
+
+def _check_no_source(text: str) -> None:
+    """Refuses one text that is more likely the name of a set or of a file of prompts.
+
+    Raises:
+        PromptError: it is one.
+    """
+    what = "a built-in set" if text in BUILT_IN else ""
+    named = re.fullmatch(r"[^\0\r\n]{1,250}\.(csv|tsv|jsonl?|parquet|txt)(\.gz)?", text, re.I)
+    if named and Path(text).exists():
+        what = "a file"
+    if what:
+        raise PromptError(
+            f"{text!r} is the name of {what}, and here a text is one prompt. Pass "
+            f"load_prompts({text!r}), or [{text!r}] for the text."
+        )
 
 
 def _advice(source: Any) -> str:

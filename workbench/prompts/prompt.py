@@ -73,9 +73,22 @@ def is_missing(value: Any) -> bool:
     return named or (isinstance(value, float) and value != value)
 
 
+BUILT_IN = ("harmful", "harmless", "borderline")
+"""Sets of prompts that are shipped."""
+
+
 def row_id(name: str, row: int) -> str:
     """The id of a prompt whose source gives none; rows count from 1."""
     return f"{name}-{row:04d}"
+
+
+def spoken(text: str) -> str:
+    r"""A text without what changes nothing: capitals and the amount of white space.
+
+    >>> spoken("How do I  bake\nbread?") == spoken("how do I bake bread?")
+    True
+    """
+    return " ".join(text.casefold().split())
 
 
 def listed(values: Iterable[str], limit: int = 50) -> str:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 from workbench.artifact import write_text
 from workbench.errors import PromptError
 from workbench.prompts.draw import Urn
-from workbench.prompts.prompt import LABELS, UNSPECIFIED, Prompt, listed, row_id, whole_number
+from workbench.prompts.prompt import (
+    LABELS,
+    UNSPECIFIED,
+    Prompt,
+    listed,
+    row_id,
+    spoken,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,9 +184,11 @@ class PromptSet:
         return self._derived(kept, f"where({words})")
 
     def unique(self) -> "PromptSet":
-        """Without the prompts whose text stands earlier in the set."""
-        first = {prompt.text: prompt for prompt in reversed(self.prompts)}
-        return self._derived(tuple(p for p in self.prompts if first[p.text] is p), "unique()")
+        """Without the prompts whose text stands earlier in the set, but for capitals and spaces."""
+        keys = [spoken(prompt.text) for prompt in self.prompts]
+        first = {key: row for row, key in reversed([*enumerate(keys)])}
+        kept = tuple(p for row, p in enumerate(self.prompts) if first[keys[row]] == row)
+        return self._derived(kept, "unique()")
 
     def sample(self, n: int, seed: int = 0) -> "PromptSet":
         """Draws ``n`` prompts with the set's own mix of labels and categories, in the set's order.
@@ -204,7 +214,7 @@ class PromptSet:
 
         Raises:
             PromptError: there are fewer than ``train + validation`` prompts, or one text stands
-                under two ids, so that the parts would overlap.
+                under two ids, but for capitals and white space, so that the parts would overlap.
         """
         train = whole_number("train", train)
         validation = whole_number("validation", validation)
@@ -213,10 +223,11 @@ class PromptSet:
                 f"cannot split the {len(self)} prompts of {self.name!r} into {train} for training "
                 f"and {validation} for validation. Pass smaller train= and validation=."
             )
-        if len(set(self.texts)) < len(self):
-            counts = Counter(self.texts)
-            repeated = next(text for text, count in counts.items() if count > 1)
-            twins = [prompt.id for prompt in self.prompts if prompt.text == repeated]
+        keys = [spoken(text) for text in self.texts]
+        if len(set(keys)) < len(self):
+            counts = Counter(keys)
+            repeated = next(key for key, count in counts.items() if count > 1)
+            twins = [p.id for p, key in zip(self.prompts, keys, strict=True) if key == repeated]
             raise PromptError(
                 f"the parts of {self.name!r} would overlap: {listed(twins)} have the same text. "
                 "Split .unique() instead."

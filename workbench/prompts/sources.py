@@ -18,7 +18,7 @@ from workbench.prompts.files import SUFFIXES, parse_text, read_table
 from workbench.prompts.inputs import table_of
 from workbench.prompts.labels import Values
 from workbench.prompts.presets import PRESETS, Preset, fetch, fetch_data_set
-from workbench.prompts.prompt import LABELS, UNSPECIFIED, proper_text, whole_number
+from workbench.prompts.prompt import BUILT_IN, LABELS, UNSPECIFIED, proper_text, whole_number
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import Reading, read_prompts
 from workbench.prompts.table import Table
@@ -27,7 +27,6 @@ from workbench.prompts.taxonomy import CROSSWALK, to_categories
 if TYPE_CHECKING:
     import pandas as pd
 
-BUILT_IN = ("harmful", "harmless", "borderline")
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 

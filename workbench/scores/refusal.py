@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workbench.arguments import checked
 from workbench.errors import AxisError, StudyError
-from workbench.models.given import given_prompts
+from workbench.models.given import check_sides, given_prompts
 from workbench.models.hooked import HookedModel, Prompts, ScoreAfter
 from workbench.models.thinking import answer_after_thinking
 from workbench.models.tokens import Tokens
@@ -114,6 +114,7 @@ def refusal_tokens(
             else model.tokenizer.decode(ids, skip_special_tokens=False)
         )
         return first_tokens(model, words, prompt, ids)
+    check_sides(harmful, harmless)
     asked = [
         _sample(harmful, "harmful", n_prompts),
         _sample(harmless, "harmless", n_prompts),
@@ -125,7 +126,7 @@ def refusal_tokens(
         tokens = model.tokens(prompts, system, after, max_thinking_tokens)
         first.append(torch.softmax(model.logits(tokens).double(), dim=-1))
         replies = model.generate(tokens, max_new_tokens=max_new_tokens)
-        verdicts += judge(replies)
+        verdicts += judge(replies, prompts=list(prompts.texts))
         n_cut += sum(answer_after_thinking(reply) is None for reply in replies)
     refused = torch.tensor([verdict == "refused" for verdict in verdicts])
     remedy = "Pass words= (what its refusals begin with), or other prompts."

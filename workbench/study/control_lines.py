@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.analysis.selection.controls import KINDS
+from workbench.control_kinds import RANDOM, SHUFFLED, kinds_of, sorts
 
 _DOES = {
     "ablated": "ablating",
@@ -115,13 +116,12 @@ def _spans(at: xr.Dataset) -> tuple[str, str]:
 
     Apart, since the latter are short.
     """
-    shuffled = at["control_kind"].values == "permuted"
-    parts = (at["control_effect"].values[rows] for rows in (~shuffled, shuffled))
-    random, other = (
-        f"{np.median(own):+.1f} [{own.min():+.1f}, {own.max():+.1f}]" if own.size else ""
-        for own in parts
-    )
-    return random, other
+    every, rows = at["control_effect"].values, sorts(kinds_of(at))
+    spans = {
+        sort: f"{np.median(every[own]):+.1f} [{every[own].min():+.1f}, {every[own].max():+.1f}]"
+        for sort, own in rows.items()
+    }
+    return spans.get(RANDOM, ""), spans.get(SHUFFLED, "")
 
 
 def _drawn(controls: xr.Dataset) -> tuple[int, int]:

@@ -79,11 +79,11 @@ def measure_controls(
             model,
             material.direction,
             controls,
-            *(own.rows(slice(_MOST_SWEPT)) for own in validation.values()),
+            *(own.rows(_evenly(len(own), _MOST_SWEPT)) for own in validation.values()),
             refusal_tokens=material.refusal_tokens,
         ),
     ]
-    found = xr.merge(parts, join="outer", compat="no_conflicts", combine_attrs="drop")
+    found = xr.merge(parts, join="outer", compat="no_conflicts", combine_attrs="drop_conflicts")
     return found.assign_attrs(
         model=model.name,
         layer_chosen=material.layer,
@@ -144,6 +144,11 @@ def _asked(material: Material) -> tuple[dict[str, PromptSet], dict[str, Tokens]]
 
 def _sample(prompts: PromptSet, most: int, seed: int) -> PromptSet:
     return prompts if len(prompts) <= most else prompts.sample(most, seed)
+
+
+def _evenly(n: int, most: int) -> list[int]:
+    """Rows evenly apart: prompts stand by category, and the first are of one or two."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist()
 
 
 def _some_layers(layers: Sequence[int], chosen: int) -> list[int]:

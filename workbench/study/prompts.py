@@ -8,6 +8,7 @@ from dataclasses import replace
 from workbench.errors import PromptError, StudyError
 from workbench.intake.limits import allowing
 from workbench.prompts.presets import BY_PATH
+from workbench.prompts.prompt import spoken
 from workbench.prompts.promptset import PromptSet
 from workbench.prompts.reading import NOTES, Reading, has_labels
 from workbench.prompts.sources import Opened, open_source
@@ -84,8 +85,8 @@ def _loaded(study: Study) -> dict[str, PromptSet]:
     except PromptError as error:
         raise PromptError(_in_a_study(str(error))) from error
     for first, second in itertools.combinations(labels, 2):
-        others = set(map(_spoken, loaded[second].texts))
-        both = [text for text in loaded[first].texts if _spoken(text) in others]
+        others = set(map(spoken, loaded[second].texts))
+        both = [text for text in loaded[first].texts if spoken(text) in others]
         if both:
             shown = ", ".join(map(reprlib.repr, both[:3]))
             more = f" and {len(both) - 3} more" if len(both) > 3 else ""
@@ -111,14 +112,15 @@ def _of_label(study: Study, opened: Opened, label: str) -> PromptSet:
             f"{', '.join(sorted({*there}))}. Give another source."
         )
     chosen = opened.read(reading)
-    # A text that stands twice would leak from training into the test.
+    # A text that stands twice, however it is typed, would leak from training into the test.
     unique = chosen.unique()
     if len(unique) == len(chosen):
         return unique
     twice = len(chosen) - len(unique)
     notes = [
         *unique.provenance.get(NOTES, ()),
-        f"{twice} of {len(chosen)} rows left out: texts that stand twice",
+        f"{twice} of {len(chosen)} rows left out: texts that stand twice, "
+        "but for capitals and white space",
     ]
     return replace(unique, provenance={**unique.provenance, NOTES: notes})
 
@@ -196,11 +198,6 @@ def _in_a_study(message: str) -> str:
     for ours, theirs in _ADVICE.items():
         message = message.replace(ours, theirs)
     return message
-
-
-def _spoken(text: str) -> str:
-    """A text without what changes nothing: capitals and the amount of white space."""
-    return " ".join(text.casefold().split())
 
 
 def _told_apart(loaded: dict[str, PromptSet]) -> dict[str, PromptSet]:

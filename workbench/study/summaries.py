@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.control_kinds import range_in_words
 from workbench.few import n_averaged, too_few
 from workbench.kept import kept_line
 from workbench.labels import head_labels
+from workbench.statistics.ranks import is_outside, rank_p_value
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -86,16 +88,19 @@ def cosmic(results: Results, layer: int, position: int) -> str:
     """What COSMIC picks, and how near it is to what the rule chose."""
     found = results["cosmic"]
     own, rule = found.attrs["pick"], found.attrs["rule"]
+    after = ""
+    if found.attrs.get("rule_scored_after", "prompt") != "prompt":
+        after = "; COSMIC and its KL read the end of the prompt, the rule what follows thinking"
     score = _value(found.sel(layer=own[0], position=own[1]), "score")
     text = f"COSMIC picks layer {own[0]}, position {own[1]} (score {score}, 2 at most)"
     if own == rule:
-        return f"{text}, as the rule does"
+        return f"{text}, as the rule does{after}"
     other = _value(found.sel(layer=rule[0], position=rule[1]), "score")
     cosine = float(found.attrs["cosine"])
     text += f"; the rule layer {rule[0]}, position {rule[1]} (score {other}"
     if why := found.attrs["rule_dropped"]:
         text += f", dropped by COSMIC: {why}"
-    return f"{text}); cosine of the two {cosine:.2f}"
+    return f"{text}); cosine of the two {cosine:.2f}{after}"
 
 
 def transfer(results: Results, layer: int, position: int) -> str:
@@ -105,9 +110,7 @@ def transfer(results: Results, layer: int, position: int) -> str:
     text = f"{blocks} causal {'block' if blocks == 1 else 'blocks'} of {at.sizes['direction']}"
     text += " directions when ablated"
     if "outside" in at:
-        m, n = at["outside"].size, at.sizes["control"]
-        text += f"; {int(at['outside'].sum())} of {m} effects outside the range of {n} random "
-        text += f"vectors, {2 * m / (n + 1):.1f} would be by chance"
+        text += f"; {range_in_words(at)}"
     if "asymmetry" in at and float(at["asymmetry"]) == float(at["asymmetry"]):
         text += f"; asymmetry {_value(at, 'asymmetry')}"
         noise = float(at["asymmetry_noise"])
@@ -227,9 +230,11 @@ def set_line(curve: "xr.Dataset") -> str:
     text += f"{float(at['rate']):.0%} [{low:.0%}, {high:.0%}]"
     if n := curve.sizes["draw"]:
         every, own = curve["random_score"].isel(size=-1).values, float(at["score"])
-        place = "within" if every.min() <= own <= every.max() else "outside"
+        place = "outside" if bool(is_outside(own, every)) else "within"
+        p = f"{float(rank_p_value(own, every)):.2g}".removeprefix("0")
         rate, sets = float(curve["random_rate"].mean()), "set" if n == 1 else "sets"
-        text += f", its score {place} the range of {n} random {sets}, refused {rate:.0%}"
+        text += f", its score {place} the range of {n} random {sets} "
+        text += f"(two-sided p = {p}), refused {rate:.0%}"
     return f"{text}; {judged_on(curve)}"
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.analysis.selection.controls import beside, control_kinds, is_outside, rank_p_value
+from workbench.analysis.selection.controls import control_kinds
 from workbench.errors import AxisError, StudyError
+from workbench.statistics.ranks import beside, is_outside, rank_p_value
 
 WIDTH, STRETCH = 12, 5.0
 
@@ -163,3 +164,11 @@ def test_a_value_is_ranked_within_each_kind_and_the_wider_one_decides():
 def test_kinds_that_are_none(direction, kinds, message):
     with pytest.raises(AxisError, match=message):
         wb.control_directions(direction, kinds=kinds)
+
+
+@pytest.mark.parametrize("n", [0, 40])
+def test_shuffled_labels_need_prompts_on_both_sides(n):
+    r = wb.Directions.from_vector(torch.ones(WIDTH), layer=1, position=-1)
+    sets = [activations(label, 20) for label in ("harmful", "harmless")]
+    with pytest.raises(StudyError, match=f"n_shuffled must be from 1 to 39, .* found {n}"):
+        wb.control_directions(r, sets, kinds=["permuted"], n_shuffled=n)

@@ -109,3 +109,13 @@ def test_nothing_to_answer_is_an_error(pocket):
     direction = Directions(torch.ones(1, 1, 1, pocket.d_model), ("r",), (3,), (-1,))
     with pytest.raises(StudyError, match="no prompt sets"):
         answer_with_and_without(pocket, direction, {})
+
+
+def test_rates_of_different_prompts_do_not_stand_side_by_side():
+    with pytest.raises(StudyError, match="3 replies of 'a' under 'plain' and 10 under another"):
+        refusal_rates(replies({("a", "plain"): (1, 3), ("a", "ablated"): (4, 10)}))
+    found = refusal_rates(
+        replies({("a", "ablated"): (1, 4), ("b", "plain"): (1, 2), ("b", "ablated"): (1, 2)})
+    )
+    assert found["n"].values.tolist() == [4, 2]
+    assert np.isnan(found["refusal_rate"].sel(prompt_set="a", condition="plain"))

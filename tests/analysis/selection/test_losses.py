@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.analysis.selection.controls import is_outside, random_vectors, rank_p_value
+from workbench.analysis.selection.controls import random_vectors
 from workbench.analysis.selection.losses import losses_with_and_without
 from workbench.errors import PromptError, StudyError
 from workbench.prompts.passages import plain_passages
+from workbench.statistics.ranks import is_outside, rank_p_value
 
 TEXTS = ["The sea is far.", "Name a colour, and say who likes it.", "no"]
 REPLIES = ["Not so far.", "Blue. Many like it.", "yes"]
@@ -199,3 +200,30 @@ def test_a_run_measures_what_its_edits_do_to_text(small_run, pocket):
     blank = found.assign(change=found["change"] * np.nan)
     with pytest.raises(StudyError, match="nothing to draw"):
         wb.figures.losses(blank)
+
+
+OPENING = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:\n<think>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("text", ["it is far.</think>Far.", "no"])
+def test_a_block_that_the_template_opens_is_read_once(make_network, make_tokenizer, text):
+    """Replies begin with what the template has opened, and prompts end with it."""
+    model = wb.load_model(make_network("llama"), tokenizer=make_tokenizer(OPENING))
+    tokens = model.tokens(TEXTS[:1])
+    assert tokens.opened == "<think>\n"
+    own = wb.cross_entropy(model, TEXTS[:1], replies=[text])
+    found = wb.cross_entropy(model, TEXTS[:1], replies=[(tokens.opened + text).strip()])
+    assert found["n_tokens"].values.tolist() == own["n_tokens"].values.tolist()
+    np.testing.assert_allclose(found["loss"], own["loss"], rtol=1e-6)
+
+
+def test_what_is_no_text_is_refused(zoo):
+    model = zoo["llama"].model
+    for texts in ([1, 2], [b"x"]):
+        with pytest.raises(PromptError, match=r"prompt 0 is a (int|bytes), not text"):
+            losses_with_and_without(model, direction(model), {"a": texts}, n_random=0)
+    with pytest.raises(PromptError, match="expected replies as a list of texts"):
+        losses_with_and_without(model, direction(model), {"a": (TEXTS, [1, 2, 3])}, n_random=0)

@@ -17,7 +17,7 @@ from workbench.analysis.selection.sweep import sweep_directions
 from workbench.artifact import load_dataset, save_dataset
 from workbench.directions.direction import Directions
 from workbench.directions.estimate import mean_difference
-from workbench.errors import AxisError
+from workbench.errors import AxisError, StudyError
 from workbench.statistics.intervals import bootstrap_interval
 
 HARMFUL = ["How far is the sea?", "hi", "Name a colour that nobody likes."]
@@ -322,3 +322,21 @@ def test_refusal_tokens_come_from_other_prompts_than_are_scored(pocket, small_ru
         )
     with pytest.raises(wb.StudyError, match="not both"):
         wb.sweep_directions(pocket, one, **scored, refusal_tokens=[3], refusal_tokens_from=others)
+
+
+def test_prompts_on_the_wrong_side_are_refused(pocket):
+    bad, good = (wb.load_prompts(kind).sample(4) for kind in ("harmful", "harmless"))
+    vector = torch.ones(pocket.d_model)
+    r = wb.Directions.from_vector(vector, layer=3, position=-1)
+    with pytest.raises(StudyError, match=r"given as harmful are all labelled harmless\. Swap"):
+        wb.sweep_directions(pocket, r, harmful=good, harmless=bad, refusal_tokens=[5])
+    with pytest.raises(StudyError, match="given as harmless are all labelled harmful"):
+        wb.sweep_directions(pocket, r, harmful=bad, harmless=bad, refusal_tokens=[5])
+    with pytest.raises(StudyError, match="2 prompts are given both as harmful and as harmless"):
+        wb.cosmic_scores(pocket, r, harmful=["Sew", "sing", "Bake"], harmless=["sew", "Sing  "])
+    last = wb.Directions.from_vector(vector, layer=pocket.n_layers, position=-1)
+    for measure in (wb.sweep_directions, wb.cosmic_scores):
+        with pytest.raises(
+            AxisError, match=r"output of the last block of .* where nothing is edited"
+        ):
+            measure(pocket, last, harmful=bad, harmless=good)

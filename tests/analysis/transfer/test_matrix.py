@@ -5,12 +5,14 @@ import copy
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import workbench as wb
 import workbench.analysis.transfer.matrix as module
-from workbench.analysis.transfer.controls import random_like_longest
+from workbench.analysis.transfer.controls import controls_like_longest
 from workbench.analysis.transfer.matrix import transfer_matrix
 from workbench.artifact import load_dataset, save_dataset
+from workbench.control_kinds import range_in_words
 from workbench.errors import AxisError, StudyError
 from workbench.statistics.intervals import binomial_interval, bootstrap_interval
 
@@ -22,6 +24,17 @@ def measured(organism, directions=None, **settings):
     settings = {"judge": None, "refusal_tokens": organism.refusal_tokens, **settings}
     directions = [organism.early, organism.late] if directions is None else directions
     return transfer_matrix(organism.model, directions, organism.harmful, **settings)
+
+
+def spread_of(organism):
+    """Prompts one by one, where the planted directions stand."""
+    layers = sorted({organism.early.layers[0], organism.late.layers[0]})
+    return [
+        wb.collect_activations(
+            organism.model, prompts, layers=layers, positions=[-1], per_prompt=True
+        )
+        for prompts in (organism.harmful, organism.harmless)
+    ]
 
 
 def by_category(organism, layer):
@@ -244,7 +257,7 @@ def test_modes_that_are_none(two_components, modes):
 def test_random_vectors_do_what_they_do_as_directions_and_set_the_range(two_components):
     settings = {"own": OWN, "harmless": two_components.harmless}
     found = measured(two_components, n_random=20, **settings)
-    vectors = random_like_longest([two_components.early, two_components.late], 20, 0)
+    vectors = controls_like_longest([two_components.early, two_components.late], 20, 0)
     longest = max(two_components.early.norms.item(), two_components.late.norms.item())
     assert all(each.norms.item() == pytest.approx(longest) for each in vectors)
     itself = measured(
@@ -261,6 +274,56 @@ def test_random_vectors_do_what_they_do_as_directions_and_set_the_range(two_comp
         assert cells["outside"].all() and np.allclose(cells["p_value"], 2 / 21)
     plain = measured(two_components, **settings)
     assert "outside" not in plain and plain["effect"].equals(found["effect"])
+
+
+def test_directions_of_shuffled_labels_and_of_the_spread_stand_beside_random_ones(two_components):
+    settings = {"own": OWN, "harmless": two_components.harmless, "n_random": 20}
+    alone = measured(two_components, **settings)
+    found = measured(two_components, activations=spread_of(two_components), **settings)
+    kinds = found["control_kind"].values.tolist()
+    assert kinds == [kind for kind in ("isotropic", "covariance", "permuted") for _ in range(20)]
+    random = found["random_effect"]
+    first = random.isel(control=slice(20))
+    np.testing.assert_allclose(first, alone["random_effect"], atol=1e-4)
+    # Shuffled labels give short vectors, which are added as short as they are.
+    size = abs(random.sel(mode="add")).groupby("control_kind").mean(...)
+    assert size.sel(control_kind="permuted") < 0.5 * size.sel(control_kind="isotropic")
+    outside = xr.ones_like(found["outside"])
+    for kind in dict.fromkeys(kinds):
+        own = random.isel(control=np.array(kinds) == kind)
+        low, high = own.min("control"), own.max("control")
+        outside &= (found["effect"] < low) | (found["effect"] > high)
+    assert found["outside"].equals(outside)
+    lines = range_in_words(found)
+    assert f"{int(outside.sum())} of {outside.size} effects" in lines
+    assert "20 controls of each of 3 kinds, at most" in lines
+
+
+def test_shuffled_labels_are_of_as_few_prompts_as_the_smallest_estimate(two_components):
+    harmful, harmless = spread_of(two_components)
+    own = {"early": ["kites"], "late": LATE}
+    found = measured(
+        two_components, own=own, n_random=20, activations=[harmful, harmless], modes=["add"]
+    )
+    longest = two_components.early
+    drawn = wb.control_directions(
+        longest, [harmful, harmless], kinds=["permuted"], n=20, n_shuffled=6
+    )
+    first = drawn.at(name="permuted 1")
+    itself = measured(two_components, [first], own={"permuted 1": EARLY}, modes=["add"])
+    expected = itself["effect"].sel(direction="permuted 1", category=found["category"])
+    np.testing.assert_allclose(
+        found["random_effect"].sel(control="permuted 1"), expected, atol=1e-4
+    )
+    everything = wb.control_directions(longest, [harmful, harmless], kinds=["permuted"], n=20)
+    assert float(drawn.norms.mean()) > float(everything.norms.mean())
+
+
+def test_activations_that_nothing_is_drawn_from_are_refused(two_components):
+    with pytest.raises(StudyError, match="activations= are for controls: pass n_random=20 too"):
+        measured(two_components, own=OWN, activations=spread_of(two_components))
+    with pytest.raises(StudyError, match="labels are permuted between two, found 'harmful'"):
+        measured(two_components, own=OWN, n_random=20, activations=spread_of(two_components)[0])
 
 
 @pytest.mark.parametrize("n", [-1, 1, 19])

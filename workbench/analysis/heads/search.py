@@ -34,11 +34,13 @@ class HeadSearch:
         method: Method,
         judge: str,
         max_new_tokens: int,
+        texts: Sequence[str] | None = None,
     ):
         self.model, self.rows, self.judged = model, rows, judged
         self.source, self.metric = source, metric
         self.method: Method = method
         self.judge, self.max_new_tokens = judge, max_new_tokens
+        self.texts = None if texts is None else list(texts)
 
     @cached_property
     def plain(self) -> tuple[np.ndarray, Bool[np.ndarray, " prompt"]]:
@@ -67,7 +69,7 @@ class HeadSearch:
         with intervene(self.model, *([self.patch(heads)] if heads else [])):
             scores = self.metric.read(self.model.logits(self.judged)).numpy()
             replies = self.model.generate(self.judged, max_new_tokens=self.max_new_tokens)
-        verdicts = judge_replies(replies, self.judge)
+        verdicts = judge_replies(replies, self.judge, prompts=self.texts)
         return scores, np.array([verdict == "refused" for verdict in verdicts])
 
     def grow(

@@ -124,7 +124,11 @@ def minimal_head_set(
         check_positions(source_rows, each, [tuple(positions)], metric)
     places: list[tuple[Site, int]] = [("z", layer) for layer in layers]
     read = read_source(model, source_rows, places, tuple(positions), metric)
-    search = HeadSearch(model, rows, judged_rows, read, metric, method, judge, max_new_tokens)
+    asked = given_prompts(target) if judged is None else judged
+    texts = None if isinstance(asked, Tokens) else asked.texts
+    search = HeadSearch(
+        model, rows, judged_rows, read, metric, method, judge, max_new_tokens, texts
+    )
     chosen, curve = search.grow(pool, direction, threshold, max_heads)
     gap = search.gap(chosen, curve["score"])
     if gap > _TOLERANCE.get(model.dtype, _COARSE):

@@ -8,7 +8,7 @@ import xarray as xr
 from torch import Tensor
 
 from workbench.activations import collect_activations
-from workbench.analysis.selection.controls import beside, control_kinds
+from workbench.analysis.selection.controls import control_kinds
 from workbench.analysis.selection.edits import score_edits
 from workbench.analysis.selection.forwards import read_candidates
 from workbench.directions.direction import Directions
@@ -19,6 +19,7 @@ from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge
 from workbench.scores.refusal import kl_divergence, refusal_score
+from workbench.statistics.ranks import beside
 
 CONDITIONS = ("ablated", "added", "projection set")
 _CELL = ("prompt_set", "condition")

@@ -35,6 +35,7 @@ def control_directions(
     *,
     kinds: Sequence[Kind] = ("isotropic",),
     n: int = 20,
+    n_shuffled: int | None = None,
     seed: int = 0,
 ) -> Directions:
     """Directions without signal, at every layer and position of a given one.
@@ -58,6 +59,8 @@ def control_directions(
             kinds need them, and ``permuted`` those of two labels.
         kinds: which.
         n: how many of each kind.
+        n_shuffled: how many prompts ``permuted`` takes for those of the first label, whose mean
+            is one end; by default as many as have it. A direction of few prompts has more noise.
         seed: of the draws. A control is the same however many follow it.
 
     Returns:
@@ -91,7 +94,7 @@ def control_directions(
             found = rng.standard_normal((n, *direction.values.shape[1:]))
         else:
             assert rows is not None
-            found = rows.drawn(kind, n, rng)
+            found = rows.drawn(kind, n, rng, n_shuffled)
         drawn.append(found if kind == "permuted" else _at_length(found, direction))
     return Directions(
         torch.from_numpy(np.concatenate(drawn)).to(direction.values),
@@ -132,57 +135,6 @@ def random_vectors(direction: Directions, n: int, seed: int) -> list[Directions]
 def control_kinds(controls: Directions) -> list[str]:
     """The kind of each control, by its name."""
     return [name.rpartition(" ")[0] for name in controls.names]
-
-
-def is_outside(value: Any, controls: Any) -> np.ndarray:
-    """Whether a value lies below all controls or above all of them; controls on the last axis.
-
-    >>> is_outside([3.0, 1.5], [[1.0, 2.0], [1.0, 2.0]]).tolist()
-    [True, False]
-    """
-    value, controls = np.asarray(value), np.asarray(controls)
-    return np.asarray((value < controls.min(-1)) | (value > controls.max(-1)))
-
-
-def rank_p_value(value: Any, controls: Any) -> np.ndarray:
-    """Twice ``(1 + controls at least as far out) / (1 + controls)``, at most 1.
-
-    Two-sided, since the side is that on which the value lies. 20 controls give 2/21 = .095 at
-    least, which is outside their range: another vector without signal leaves it as often.
-
-    Args:
-        value: of the direction.
-        controls: their values, all of one kind, on the last axis.
-
-    Source: Phipson and Smyth 2010, "Permutation p-values should never be zero".
-
-    >>> rank_p_value(9.0, [1.0, 2.0, 3.0]).item(), rank_p_value(1.5, [1.0, 2.0, 3.0]).item()
-    (0.5, 1.0)
-    """
-    value, controls = np.asarray(value)[..., None], np.asarray(controls)
-    above, below = ((side).sum(-1) for side in (controls >= value, controls <= value))
-    found = np.minimum(1, 2 * (1 + np.minimum(above, below)) / (1 + controls.shape[-1]))
-    known = np.isfinite(value[..., 0]) & np.isfinite(controls).all(-1)
-    return np.asarray(np.where(known, found, np.nan))
-
-
-def beside(value: Any, controls: Any, kinds: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Whether a value leaves the range of every kind of controls, and the largest p of a kind.
-
-    Args:
-        value: of the direction.
-        controls: their values, on the last axis.
-        kinds: of each control, as `control_kinds` gives them.
-
-    >>> outside, p = beside(3.0, [1.0, 2.0, 2.0, 4.0], ["isotropic"] * 2 + ["covariance"] * 2)
-    >>> bool(outside), float(p)
-    (False, 1.0)
-    """
-    controls, of_kind = np.asarray(controls), np.array(kinds)
-    each = [controls[..., of_kind == kind] for kind in dict.fromkeys(kinds)]
-    outside = np.all([is_outside(value, own) for own in each], axis=0)
-    p = np.max([rank_p_value(value, own) for own in each], axis=0)
-    return np.asarray(outside), np.asarray(p)
 
 
 class Spread:
@@ -238,7 +190,7 @@ class Spread:
         return cls(values, labels)
 
     def drawn(
-        self, kind: Kind, n: int, rng: np.random.Generator
+        self, kind: Kind, n: int, rng: np.random.Generator, n_shuffled: int | None = None
     ) -> Float[np.ndarray, "control layer position d_model"]:
         """Weighted sums of prompts; the weights of a control are the same at all places."""
         if kind == "covariance":
@@ -251,8 +203,15 @@ class Spread:
                     f"labels are permuted between two, found {', '.join(map(repr, present))}. "
                     "Pass activations of harmful and of harmless prompts."
                 )
-            first = self.labels == present[0]
-            signed = np.where(first, 1 / first.sum(), -1 / (~first).sum())
+            n_rows = len(self.labels)
+            n_first = int((self.labels == present[0]).sum()) if n_shuffled is None else n_shuffled
+            if not 1 <= n_first < n_rows:
+                raise StudyError(
+                    f"n_shuffled must be from 1 to {n_rows - 1}, the number of prompts but one, "
+                    f"found {n_first}."
+                )
+            signed = np.full(n_rows, -1 / (n_rows - n_first))
+            signed[:n_first] = 1 / n_first
             weights = np.stack([rng.permutation(signed) for _ in range(n)])
         return np.einsum("cr,rlpd->clpd", weights, self.values, optimize=True)
 

@@ -15,6 +15,7 @@ from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.interventions import Ablate, Add, intervene
+from workbench.models.given import check_sides
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
 from workbench.positions import position_axis
@@ -84,7 +85,8 @@ def cosmic_scores(
             f"COSMIC takes one direction, found {', '.join(directions.names)}. "
             "Choose with .at(name=…)."
         )
-    check_places(model, directions)
+    check_places(model, directions, edited=True)
+    check_sides(harmful, harmless)
     rows = {"harmful": model.tokens(harmful, system), "harmless": model.tokens(harmless, system)}
     every = tuple(range(1, model.n_layers))
     plain = {name: _plain(model, own, every) for name, own in rows.items()}

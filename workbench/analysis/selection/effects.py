@@ -116,7 +116,8 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
         NaN where a condition was not tried on the same prompts.
 
     Raises:
-        StudyError: the table is another one.
+        StudyError: the table is another one, or conditions of one set have different numbers of
+            replies, so that their rates are of different prompts.
     """
     for column in ("verdict", "prompt_set", "condition"):
         if column not in replies:
@@ -143,6 +144,15 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
         table.reindex(columns=[(part, condition) for condition in conditions]).to_numpy(dtype=float)
         for part in ("sum", "count")
     )
+    asked = np.nanmax(n, axis=1)
+    uneven = np.argwhere(np.isfinite(n) & (n != asked[:, None]))
+    if len(uneven):
+        row, column = uneven[0].tolist()
+        raise StudyError(
+            f"{int(n[row, column])} replies of {kinds[row]!r} under {conditions[column]!r} and "
+            f"{int(asked[row])} under another condition: rates side by side are of the same "
+            "prompts. Answer all of them under both, or pass each condition alone."
+        )
     interval = np.full((*k.shape, 2), np.nan)
     for cell in np.ndindex(*k.shape):
         if np.isfinite(k[cell]):
@@ -154,7 +164,7 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
         {
             "refusal_rate": (cells, k / n, attrs),
             "refusal_rate_interval": ((*cells, "bound"), interval, attrs),
-            "n": ("prompt_set", n[:, 0].astype(np.int64), {"units": "prompts"}),
+            "n": ("prompt_set", asked.astype(np.int64), {"units": "prompts"}),
             **compared.data_vars,
         },
         coords={"prompt_set": kinds, "condition": conditions, "bound": ["low", "high"]},

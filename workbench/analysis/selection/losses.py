@@ -8,12 +8,7 @@ import torch
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from workbench.analysis.selection.controls import (
-    check_random,
-    is_outside,
-    random_vectors,
-    rank_p_value,
-)
+from workbench.analysis.selection.controls import check_random, random_vectors
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import PromptError, StudyError
@@ -21,7 +16,9 @@ from workbench.interventions import Ablate, Add, Intervention, SetProjection, in
 from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens, padded
 from workbench.progress import track
+from workbench.prompts.inputs import as_prompts
 from workbench.statistics.intervals import MIN_PROMPTS, bootstrap_interval
+from workbench.statistics.ranks import is_outside, rank_p_value
 
 _SHARE = 4
 """Logits of every token take about so many times the memory of a plain forward."""
@@ -200,6 +197,9 @@ def _read(
     """
     if isinstance(texts, str) or isinstance(replies, str):
         raise PromptError("expected a list of texts, found one text. Pass [text].")
+    texts = as_prompts(texts).texts
+    if replies is not None and not all(isinstance(own, str) for own in replies):
+        raise PromptError("expected replies as a list of texts. Pass strings.")
     if not len(texts):
         raise PromptError("no texts: the list is empty.")
     if replies is None:
@@ -212,7 +212,12 @@ def _read(
             raise PromptError(f"{len(texts)} prompts and {len(replies)} replies: one each.")
         prompts = model.tokens(list(texts), system).to("cpu")
         before = [ids[mask].tolist() for ids, mask in zip(prompts.ids, prompts.mask, strict=True)]
-        after = [model.tokenizer(own, add_special_tokens=False)["input_ids"] for own in replies]
+        after = [
+            model.tokenizer(_without_opened(own, prompts.opened), add_special_tokens=False)[
+                "input_ids"
+            ]
+            for own in replies
+        ]
         rows = [[*own, *reply] for own, reply in zip(before, after, strict=True)]
         starts = [len(own) for own in before]
     for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
@@ -234,6 +239,13 @@ def _read(
     )
     scored = column >= first.unsqueeze(1)
     return Tokens(ids, mask, n_pre=0, n_post=0, post_tokens=()).to(model.device), scored
+
+
+def _without_opened(reply: str, opened: str) -> str:
+    """What the model itself wrote of a reply: replies begin with a block that the prompt opens."""
+    if not opened.strip() or not reply.startswith(opened.strip()):
+        return reply
+    return reply.removeprefix(opened if reply.startswith(opened) else opened.strip())
 
 
 def _losses(

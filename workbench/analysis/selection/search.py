@@ -16,6 +16,7 @@ from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.layers import first_skipped_layer
+from workbench.models.given import check_sides
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens, TokenSubset
 from workbench.positions import position_axis, position_order
@@ -73,7 +74,8 @@ def search_direction(
             f"a search takes one direction, found {', '.join(directions.names)}. "
             "Choose with .at(name=…)."
         )
-    check_places(model, directions)
+    check_places(model, directions, edited=True)
+    check_sides(harmful, harmless)
     refusal, _ = scored_tokens(
         model, refusal_tokens, harmful, harmless, system, refusal_tokens_from
     )

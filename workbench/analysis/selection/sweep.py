@@ -14,6 +14,7 @@ from workbench.analysis.selection.forwards import read_candidates
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
+from workbench.models.given import check_sides
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens, TokenSubset
 from workbench.positions import position_axis
@@ -86,7 +87,8 @@ def sweep_directions(
             f"a sweep takes one direction, found {', '.join(directions.names)}. "
             "Choose with .at(name=…)."
         )
-    check_places(model, directions)
+    check_places(model, directions, edited=True)
+    check_sides(harmful, harmless)
     refusal_tokens, origin = scored_tokens(
         model, refusal_tokens, harmful, harmless, system, refusal_tokens_from
     )

@@ -7,15 +7,17 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool
 
+from workbench.activations import Activations
 from workbench.analysis.inputs import own_categories, single_vectors
 from workbench.analysis.selection.controls import check_random
 from workbench.analysis.selection.edits import score_edits
 from workbench.analysis.transfer.category_means import with_category_means, with_shape
-from workbench.analysis.transfer.controls import random_like_longest, with_random
+from workbench.analysis.transfer.controls import controls_like_longest, with_controls
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
-from workbench.interventions import Ablate, Add, Intervention, intervene
+from workbench.interventions import Ablate, Add, Intervention, hooks_of, intervene
+from workbench.models.given import check_sides
 from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens, TokenSubset
 from workbench.positions import position_axis
@@ -49,6 +51,7 @@ def transfer_matrix(
     judge: str | None = "rules",
     max_new_tokens: int = 48,
     n_random: int = 0,
+    activations: Activations | Sequence[Activations] | None = None,
     system: str | None = None,
     confidence: float = 0.95,
     seed: int = 0,
@@ -81,6 +84,10 @@ def transfer_matrix(
         n_random: random vectors, by scores alone, as long as the longest of the directions: what
             any vector does to a category. At least 20: another one leaves the range of n in
             2/(n + 1) of cases, .095 of 20, which is also the least p.
+        activations: per prompt, of one set of harmful and one of harmless prompts, at the places
+            of the directions: with them also as many vectors drawn as activations vary, and as many
+            directions of shuffled labels; see `control_directions`. The latter are of as few
+            prompts as the smallest group of categories that a direction stands for has among these.
         system: a system prompt for all of them.
         confidence: of all intervals.
         seed: of the bootstraps and of random vectors.
@@ -93,27 +100,34 @@ def transfer_matrix(
         ``order`` and ``block`` of directions and categories, by mode: see `profile_blocks`.
         ``asymmetry`` by mode, where each category has one direction: see `Asymmetry`. With random
         vectors: ``random_effect`` (control, category, mode), and ``outside`` and ``p_value``,
-        two-sided by rank, of each effect among theirs; inside their range it is no finding, and
-        of many effects some leave it by chance.
+        two-sided by rank, of each effect among those of every kind; inside the range of one it is
+        no finding, and of many effects some leave it by chance.
 
     Raises:
         AxisError: several vectors of one name, a vector that is zero or of another width, or
             windows or modes that are none.
-        StudyError: a direction stands for a category that no prompt has, there is no such judge, or
-            fewer than 20 random vectors and not none.
+        StudyError: a direction stands for a category that no prompt has, there is no such judge,
+            fewer than 20 random vectors and not none, or activations that controls cannot be drawn
+            from, or that nothing is drawn from.
     """
     check_random(n_random)
+    if activations is not None and not n_random:
+        raise StudyError("activations= are for controls: pass n_random=20 too, or leave them out.")
     vectors = single_vectors(directions)
     spans = _spans(model, windows)
     _check_modes(modes)
     if judge is not None:
         judge_replies([], judge)  # an unknown judge is refused now, not after an hour
     prompts = as_prompt_set(prompts, "harmful")
+    check_sides(prompts, harmless)
     if harmless is not None:
         harmless = as_prompt_set(harmless, HARMLESS, name=HARMLESS)
     asked, columns = _columns(prompts, harmless)
     stands_for = own_categories(vectors, set(prompts.categories), own)
-    by_mode, at_random = (
+    controls = controls_like_longest(
+        vectors.values(), n_random, seed, activations, _smallest(activations, stands_for)
+    )
+    by_mode, of_controls = (
         [
             Ablate(vector, strength, tokens=tokens)
             if mode == "ablate"
@@ -121,21 +135,19 @@ def transfer_matrix(
             for vector in some
             for mode in modes
         ]
-        for some in (vectors.values(), random_like_longest(vectors.values(), n_random, seed))
+        for some in (vectors.values(), controls)
     )
     by_window = [
         Ablate(each, strength, tokens=tokens, layers=span)
         for each in vectors.values()
         for span in spans
     ]
-    for edit in (*by_mode, *by_window):
-        with intervene(model, edit):
-            pass  # refuses what does not fit before anything slow begins
+    hooks_of(model, *of_controls, *by_mode, *by_window)  # refuses what does not fit at once
     refusal_tokens, origin = scored_tokens(model, refusal_tokens, prompts, harmless, system)
     rows = model.tokens(asked, system)
-    edits = [None, *at_random, *by_mode, *by_window]
+    edits = [None, *of_controls, *by_mode, *by_window]
     plain, *changed = score_edits(model, rows, edits, tuple(refusal_tokens), "measuring transfer")
-    random, changed = changed[: len(at_random)], changed[len(at_random) :]
+    by_control, changed = changed[: len(of_controls)], changed[len(of_controls) :]
     variables: dict[str, Any] = {
         "plain_score_by_prompt": ("prompt", plain),
         "score_by_prompt": _grid(changed[: len(by_mode)], len(vectors), "mode"),
@@ -184,7 +196,20 @@ def transfer_matrix(
         np.array([[category in stands_for[name] for category in categories] for name in vectors]),
     )
     matrix = with_shape(with_category_means(by_prompt, confidence, seed))
-    return with_random(matrix, random)
+    return with_controls(matrix, controls, by_control)
+
+
+def _smallest(
+    activations: Activations | Sequence[Activations] | None,
+    stands_for: Mapping[str, Collection[str]],
+) -> int | None:
+    """The fewest prompts that a direction was estimated from; None where none are known."""
+    if activations is None:
+        return None
+    sets = [activations] if isinstance(activations, Activations) else list(activations)
+    present = [category for each in sets for category in each.categories]
+    counts = [sum(each in own for each in present) for own in stands_for.values()]
+    return min(filter(None, counts), default=None)
 
 
 def window_label(span: Sequence[int]) -> str:

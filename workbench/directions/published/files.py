@@ -143,7 +143,9 @@ def is_ours(path: Path) -> bool:
 
     regular_file(path, otherwise=MAX_ARTIFACT_BYTES)
     with _opening(path, "a safetensors file"), safe_open(path, framework="numpy") as file:
-        return "manifest" in (file.metadata() or {})
+        # Other formats have a manifest, too; a damaged one of ours still names its parts.
+        manifest = (file.metadata() or {}).get("manifest", "")
+        return '"kind"' in manifest and '"schema_version"' in manifest
 
 
 @contextmanager

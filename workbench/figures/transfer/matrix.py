@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from workbench.arguments import checked
+from workbench.control_kinds import SHUFFLED, kinds_of, range_in_words, sorts
 from workbench.errors import StudyError
 from workbench.figures.parts.entry import GalleryEntry
 from workbench.figures.parts.heat import ROW, cells, dividers, labels, printed, with_interval
@@ -74,9 +75,9 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
             [f"({text})" if within else text for text, within in zip(row, marks, strict=True)]
             for row, marks in zip(texts, inside.tolist(), strict=True)
         ]
-        medians, ranges, told = random
-        values = np.concatenate([values, medians[None]])
-        texts, hover = [*texts, ranges], [*hover, told]
+        for _, medians, ranges, told in random:
+            values = np.concatenate([values, medians[None]])
+            texts, hover = [*texts, ranges], [*hover, told]
     figure = go.Figure(cells(values, texts, hover, _BARS[quantity], percent))
     same_place = len({*zip(at["layer"].values, at["position"].values, strict=True)}) == 1
     rows = (
@@ -84,7 +85,8 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
     )
     blocks = at["block"].values.tolist()
     if random is not None:
-        rows, blocks = [*rows, f"{at.sizes['control']} random\nvectors"], [*blocks, None]
+        for name, *_ in random:
+            rows, blocks = [*rows, name], [*blocks, None]
     figure.update_yaxes(**labels(rows, downwards=True), title_text="direction")
     figure.update_xaxes(**labels(categories), tickangle=-40, title_text="prompts of category")
     dividers(figure, blocks, len(categories), across=True)
@@ -167,19 +169,23 @@ def _in_order(at: xr.Dataset) -> xr.Dataset:
 
 def _random(
     at: xr.Dataset, categories: Sequence[str]
-) -> tuple[np.ndarray, list[str], list[str]] | None:
-    """Medians of what random vectors do to each category, their range in print and on hover."""
+) -> list[tuple[str, np.ndarray, list[str], list[str]]] | None:
+    """Rows of controls: a label, medians by category, their range in print and on hover."""
     if "random_effect" not in at:
         return None
-    every = at["random_effect"].transpose("control", "category").values
-    ends = [(float(low), float(high)) for low, high in zip(every.min(0), every.max(0), strict=True)]
-    told = [
-        f"{len(every)} random vectors on {html.escape(name)}<br>change {number(low)} to "
-        f"{number(high)}"
-        for name, (low, high) in zip(categories, ends, strict=True)
-    ]
-    ranges = [f"{printed(low)}<br>{printed(high)}" for low, high in ends]
-    return np.median(every, axis=0), ranges, told
+    rows = []
+    effects = at["random_effect"].transpose("control", "category").values
+    for sort, own in sorts(kinds_of(at)).items():
+        every = effects[own]
+        ends = list(zip(every.min(0).tolist(), every.max(0).tolist(), strict=True))
+        told = [
+            f"{len(every)} of {sort} on {html.escape(name)}<br>change {number(low)} to "
+            f"{number(high)}"
+            for name, (low, high) in zip(categories, ends, strict=True)
+        ]
+        ranges = [f"{printed(low)}<br>{printed(high)}" for low, high in ends]
+        rows.append((f"{len(every)} of\n{sort}", np.median(every, axis=0), ranges, told))
+    return rows
 
 
 def _bold(text: str, own: bool) -> str:
@@ -198,7 +204,7 @@ def _hover(at: xr.Dataset, direction: str, category: str) -> str:
             )
             lines.append(f"{what} {text}")
     if "p_value" in cell:
-        lines.append(f"two-sided p among random vectors {float(cell['p_value']):.2g}")
+        lines.append(f"two-sided p among controls {float(cell['p_value']):.2g}")
     lines.append(f"plain {number(float(cell['plain_score']))}, n = {int(cell['n'])}")
     if int(cell.get("n_dropped", 0)):
         lines.append(f"{int(cell['n_dropped'])} dropped: not treated as their label says")
@@ -235,15 +241,13 @@ def _describe(at: xr.Dataset, same_place: bool, quantity: str) -> list[str]:
         + ", own category in bold",
     ]
     if "random_effect" in at and quantity == "effect":
-        m, n = at["outside"].size, at.sizes["control"]
         parts.append(
-            f"in brackets: within the range of {n} random vectors as long as the longest "
-            "direction, no finding; last row: that range, coloured by its median"
+            "in brackets: within the range of a kind of controls, no finding; last rows: ranges of "
+            "random vectors as long as the longest direction"
+            + (", of directions of shuffled labels" if SHUFFLED in sorts(kinds_of(at)) else "")
+            + ", coloured by their median"
         )
-        parts.append(
-            f"{int(at['outside'].sum())} of {m} effects outside it, {2 * m / (n + 1):.1f} would be "
-            "by chance"
-        )
+        parts.append(range_in_words(at))
     # Of prompts that are refused anyway, adding a direction says little.
     if at["mode"].item() == "ablate" and "asymmetry" in at and np.isfinite(at["asymmetry"]):
         low, high = at["asymmetry_interval"].values

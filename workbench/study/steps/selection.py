@@ -35,6 +35,7 @@ def cosmic(material: Material) -> dict[str, xr.Dataset]:
             rule=[material.layer, material.position],
             rule_dropped=str(pick.table.loc[at_rule, "dropped"].item()),
             cosine=cosine,
+            rule_scored_after=study.score_after,
             kl_cap=study.kl_cap,
             skip_last=study.skip_last,
         )

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.analysis.transfer.matrix import HARMLESS, transfer_matrix
-from workbench.study.controls import N_CONTROLS
+from workbench.study.controls import N_CONTROLS, spread_of_training
 from workbench.study.keeping import check_kept
 from workbench.study.material import Material
 from workbench.study.thoughts import check_scored_after_prompt
@@ -25,6 +25,7 @@ def transfer(material: Material) -> dict[str, xr.Dataset]:
 
 def transfer_rates(material: Material) -> dict[str, xr.Dataset]:
     """The same with every reply written and judged, in all layers only."""
+    check_scored_after_prompt(material.study, "transfer_rates")
     return {"transfer_rates": _transfer(material, judge=material.study.judge, windows=None)}
 
 
@@ -45,6 +46,7 @@ def _transfer(material: Material, judge: str | None, windows: list[list[int]] | 
         judge=judge,
         max_new_tokens=study.max_new_tokens,
         n_random=N_CONTROLS if judge is None else 0,
+        activations=spread_of_training(material) if judge is None else None,
         system=study.system,
         confidence=study.confidence,
         seed=study.seed,
