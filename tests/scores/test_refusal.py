@@ -143,7 +143,7 @@ def answering(zoo, monkeypatch):
 
         monkeypatch.setattr(model, "generate", generate, raising=False)
         monkeypatch.setattr(model, "logits", last_logits, raising=False)
-        monkeypatch.setattr(module, "judge", lambda texts: list(texts))
+        monkeypatch.setattr(module, "judge", lambda texts, prompts: list(texts))
         return model
 
     return dictate

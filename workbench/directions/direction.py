@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -172,7 +172,7 @@ class Directions:
         self,
         name: str | Sequence[str] | None = None,
         layer: int | Sequence[int] | None = None,
-        position: Position | Sequence[Position] | None = None,
+        position: Position | Literal["t_post"] | Sequence[Position] | None = None,
     ) -> "Directions":
         """Some of the directions, by label; an axis that is not given stays whole.
 

@@ -126,7 +126,8 @@ def refusal_tokens(
         tokens = model.tokens(prompts, system, after, max_thinking_tokens)
         first.append(torch.softmax(model.logits(tokens).double(), dim=-1))
         replies = model.generate(tokens, max_new_tokens=max_new_tokens)
-        verdicts += judge(replies, prompts=list(prompts.texts))
+        texts = None if isinstance(prompts, Tokens) else list(prompts.texts)
+        verdicts += judge(replies, prompts=texts)
         n_cut += sum(answer_after_thinking(reply) is None for reply in replies)
     refused = torch.tensor([verdict == "refused" for verdict in verdicts])
     remedy = "Pass words= (what its refusals begin with), or other prompts."

@@ -222,8 +222,10 @@ def test_a_block_that_the_template_opens_is_read_once(make_network, make_tokeniz
 
 def test_what_is_no_text_is_refused(zoo):
     model = zoo["llama"].model
-    for texts in ([1, 2], [b"x"]):
-        with pytest.raises(PromptError, match=r"prompt 0 is a (int|bytes), not text"):
+    prompts = wb.PromptSet.from_texts(TEXTS, "harmless")
+    for texts in ([1, 2, 3], [b"x"], (TEXTS, [1, 2, 3]), list(prompts)):
+        with pytest.raises(PromptError, match=r"a text of 'a' is of type (int|bytes|Prompt)"):
             losses_with_and_without(model, direction(model), {"a": texts}, n_random=0)
-    with pytest.raises(PromptError, match="expected replies as a list of texts"):
-        losses_with_and_without(model, direction(model), {"a": (TEXTS, [1, 2, 3])}, n_random=0)
+    for given in (5, prompts):
+        with pytest.raises(PromptError, match=r"list of texts for 'a', found .* (int|PromptSet)\."):
+            losses_with_and_without(model, direction(model), {"a": given}, n_random=0)

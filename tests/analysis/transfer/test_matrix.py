@@ -217,7 +217,7 @@ def test_categories_that_no_prompt_has_and_judges_that_are_none(two_components):
         measured(two_components, own={"early": EARLY, "late": ["sails"]})
     with pytest.raises(StudyError, match="own= says nothing of direction 'late'"):
         measured(two_components, own={"early": EARLY})
-    with pytest.raises(StudyError, match="'harmful' and 'harmful' overlap"):
+    with pytest.raises(StudyError, match="are all labelled harmful"):
         measured(two_components, own=OWN, harmless=two_components.harmful)
     named = wb.PromptSet((wb.Prompt("h", "kkk", "harmful", "harmless"),), "named")
     with pytest.raises(StudyError, match="a category is named 'harmless'"):
@@ -285,9 +285,6 @@ def test_directions_of_shuffled_labels_and_of_the_spread_stand_beside_random_one
     random = found["random_effect"]
     first = random.isel(control=slice(20))
     np.testing.assert_allclose(first, alone["random_effect"], atol=1e-4)
-    # Shuffled labels give short vectors, which are added as short as they are.
-    size = abs(random.sel(mode="add")).groupby("control_kind").mean(...)
-    assert size.sel(control_kind="permuted") < 0.5 * size.sel(control_kind="isotropic")
     outside = xr.ones_like(found["outside"])
     for kind in dict.fromkeys(kinds):
         own = random.isel(control=np.array(kinds) == kind)

@@ -16,7 +16,6 @@ from workbench.interventions import Ablate, Add, Intervention, SetProjection, in
 from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens, padded
 from workbench.progress import track
-from workbench.prompts.inputs import as_prompts
 from workbench.statistics.intervals import MIN_PROMPTS, bootstrap_interval
 from workbench.statistics.ranks import is_outside, rank_p_value
 
@@ -128,6 +127,7 @@ def losses_with_and_without(
     edits = _edits(direction, projection, coefficient, n_random, seed)
     parts, by_text = [], []
     for name, texts in text_sets.items():
+        _check_texts(name, texts)
         pair = texts if isinstance(texts, tuple) and len(texts) == 2 else (texts, None)
         tokens, scored = _read(model, pair[0], pair[1], system if pair[1] is not None else None)
         sums: dict[str, list[np.ndarray]] = {condition: [] for condition in edits}
@@ -197,9 +197,6 @@ def _read(
     """
     if isinstance(texts, str) or isinstance(replies, str):
         raise PromptError("expected a list of texts, found one text. Pass [text].")
-    texts = as_prompts(texts).texts
-    if replies is not None and not all(isinstance(own, str) for own in replies):
-        raise PromptError("expected replies as a list of texts. Pass strings.")
     if not len(texts):
         raise PromptError("no texts: the list is empty.")
     if replies is None:
@@ -239,6 +236,25 @@ def _read(
     )
     scored = column >= first.unsqueeze(1)
     return Tokens(ids, mask, n_pre=0, n_post=0, post_tokens=()).to(model.device), scored
+
+
+def _check_texts(name: str, given: Any) -> None:
+    """Refuses what is no list of texts, or no pair of such lists.
+
+    Raises:
+        PromptError: it is something else.
+    """
+    for listed in given if isinstance(given, tuple) and len(given) == 2 else (given,):
+        if isinstance(listed, str) or not isinstance(listed, Sequence):
+            raise PromptError(
+                f"expected a list of texts for {name!r}, found something of type "
+                f"{type(listed).__name__}. Pass texts, such as prompts.texts."
+            )
+        if wrong := [own for own in listed if not isinstance(own, str)]:
+            raise PromptError(
+                f"a text of {name!r} is of type {type(wrong[0]).__name__}. Pass texts, such as "
+                "prompts.texts."
+            )
 
 
 def _without_opened(reply: str, opened: str) -> str:

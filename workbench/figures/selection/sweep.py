@@ -114,7 +114,7 @@ def sweep(
     if controls is not None and choice is not None:
         n_harmful, n_harmless = controls.attrs["n_swept"]
         parts.append(
-            f"dotted: range of {_sorts(controls)} at position "
+            f"grey and ochre: range of {_sorts(controls)} at position "
             f"{position_text(choice.position)}, on {n_harmful} harmful and "
             f"{n_harmless} harmless of the prompts that chose the star; cross: the star on those"
         )
@@ -248,8 +248,9 @@ SWEEP = GalleryEntry(
     "the selected one. Bypass should be low, induce high and KL small at once. The "
     "validation prompts chose it, so it looks better here than it is: the figure held_out has "
     "the test prompts. Where bands of candidates that pass the selection overlap, the star "
-    "is one of several. Dotted is what random vectors of that length do, and directions of "
-    "shuffled labels: only what leaves both is the direction's own.",
+    "is one of several. Grey and ochre are the ranges of random vectors of that length and of "
+    "directions of shuffled labels, by layer where they are added and bars at the star's layer "
+    "elsewhere: only what leaves both is the direction's own.",
     answers="Arditi et al. 2024, selection scores by layer and position",
     needs="",
     figure=lambda run: sweep(run.scores, run.choice, controls_of(run)),
