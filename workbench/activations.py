@@ -343,7 +343,8 @@ def collect_activations(
         provenance={
             **model.provenance,
             "prompts": fingerprint,
-            "system": system,
+            # Tokens say nothing of the system prompt that they hold.
+            **({} if isinstance(prompts, Tokens) else {"system": system}),
             **_where_read(model, tokens, positions),
         },
         texts=texts if per_prompt else (),

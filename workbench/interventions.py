@@ -316,14 +316,13 @@ def _described(intervention: Intervention) -> dict[str, Any]:
         elif isinstance(value, Tensor):
             found[each.name] = _fingerprint(value)
         elif each.name != "provenance":
-            found[each.name] = json.loads(
-                json.dumps(value)
-            )  # tuples as the lists that are read back
+            # Tuples as the lists that a file gives back.
+            found[each.name] = json.loads(json.dumps(value))
     return found
 
 
 def _fingerprint(values: Tensor) -> str:
-    numbers = values.detach().double().cpu().contiguous().numpy()
+    numbers = values.detach().cpu().double().contiguous().numpy()
     return hashlib.sha256(numbers.tobytes()).hexdigest()[:16]
 
 
@@ -439,14 +438,17 @@ def _check(model: HookedModel, intervention: Intervention) -> None:
 
 def _warn_of_others(model: HookedModel, direction: Directions) -> None:
     """Says that a direction was read on other weights than those it is to edit."""
-    read_on = direction.provenance.get("weights")
-    if read_on is not None and read_on != model.weights_fingerprint:
-        screen.warn(
-            f"a direction that was read on {direction.provenance.get('model', 'another model')} "
-            f"edits {model.name}, which has other weights. Where that is not meant, read it on "
-            "this model.",
-            stacklevel=2,
-        )
+    known, own = direction.provenance, model.provenance
+    if known.get("weights") in (None, own["weights"]):
+        return
+    if (known.get("model"), known.get("revision")) == (own["model"], own["revision"]):
+        if known.get("dtype") != own["dtype"]:
+            return  # the same checkpoint, rounded otherwise
+    screen.warn(
+        f"a direction that was read on {known.get('model', 'another model')} edits {model.name}, "
+        "which has other weights. Where that is not meant, read it on this model.",
+        stacklevel=6,
+    )
 
 
 def _check_place(model: HookedModel, intervention: Ablate | Add | SetProjection) -> None:

@@ -10,6 +10,7 @@ from architectures import HYBRID, MORE_WRITERS, random_network
 import workbench as wb
 from workbench.errors import AxisError, ModelError
 from workbench.models import checks
+from workbench.models.generate import generate_ids
 from workbench.models.loading import boot
 
 PROMPTS = ["How far is the sea?", "hi", "Name a colour that nobody likes."]
@@ -214,9 +215,11 @@ def test_generation_that_reads_padding_answers_prompts_of_one_length_at_a_time(
 
     monkeypatch.setattr(network, "prepare_inputs_for_generation", forgetful)
     model = wb.load_model(network, tokenizer=make_tokenizer())
-    assert not model.checked["generation"] and not model.pads
+    assert not model.checked["generation"] and model.pads and not model.generation_pads
     tokens = model.tokens([*PROMPTS, "ho"])
-    assert all(batch.mask.all() for _, batch in model.batches(tokens))
+    assert len(model.batches(tokens)) == 1  # forwards are as good as any
+    with pytest.raises(ModelError, match="reads padding as if it were text"):
+        generate_ids(model, tokens, max_new_tokens=3)
     replies = model.generate(tokens, max_new_tokens=3)
     assert replies == [model.generate(prompt, max_new_tokens=3)[0] for prompt in [*PROMPTS, "ho"]]
     row = wb.verify_model(model).sel(check="padding")

@@ -146,6 +146,15 @@ def test_shards_of_a_split_are_all_read_or_it_is_refused(tmp_path):
     assert load(tmp_path).texts == ("Bake", "Sing", "Sew")
 
 
+def test_shards_may_count_from_one_and_their_split_may_have_dots(tmp_path):
+    for index, text in enumerate(ASK, start=1):
+        (tmp_path / f"train.en-{index:05d}-of-00002.jsonl").write_text(f'{{"text": "{text}"}}')
+    assert load(tmp_path, split="train.en").texts == ASK
+    (tmp_path / "train.en-00001-of-00002.jsonl").unlink()
+    with pytest.raises(PromptError, match=r"1 of 2 shards of the split 'train.en'; number 1 is"):
+        load(tmp_path)
+
+
 def test_shards_that_are_compressed_are_read_too(tmp_path):
     for index, text in enumerate(ASK):
         shard(tmp_path, index, 2, text, ".csv.gz")

@@ -66,7 +66,11 @@ def test_an_index_with_a_name_is_a_column(tmp_path, names):
         assert found.ids == expected.ids and found.labels == ("harmless", "harmful", "harmless")
         assert found.categories == ("food", "craft", "craft")
     assert as_prompts(moved).ids == ("a", "b", "c")
-    twice = frame.set_index("id", drop=False)
+    # What is there as a column as well, or counts rows, is no other column.
+    assert as_prompts(frame.set_index("id", drop=False)).ids == ("a", "b", "c")
+    counted = pd.concat([frame.rename_axis("prompt")] * 2).drop(columns="id")
+    assert len(load_prompts(counted)) == 6
+    twice = frame.set_index("id", drop=False).assign(id=["c", "b", "a"])
     with pytest.raises(PromptError, match="index and a column of the table are both named 'id'"):
         as_prompts(twice)
     # Rows that were picked keep their numbers, which are no column.
@@ -76,7 +80,9 @@ def test_an_index_with_a_name_is_a_column(tmp_path, names):
 def test_a_string_is_a_text_whatever_it_looks_like(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.csv").write_text("text\nx\n")
-    for text in ("owner/name", "b.csv", "harm", "a.csv is a file"):
+    Path("folder.csv").mkdir()
+    long = "é" * 150 + " notes.txt"
+    for text in ("owner/name", "b.csv", "harm", "a.csv is a file", "folder.csv", long):
         assert as_prompts(text).texts == (text,)
     for text, what in (("harmful", "a built-in set"), ("a.csv", "a file")):
         with pytest.raises(PromptError, match=rf"'{text}' is the name of {what}, .*load_prompts"):

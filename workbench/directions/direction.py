@@ -201,11 +201,11 @@ class Directions:
 
     def _numbered(self, position: Any) -> Any:
         """Names of positions as the numbers that these directions have them by."""
-        numbers = {"t_post": -1, T_INST: self.provenance.get("t_inst_position")}
-        if isinstance(position, str) and position not in self.positions:
-            found = numbers.get(position)
-            return position if found is None else found
-        return position
+        if isinstance(position, list | tuple):
+            return [self._numbered(each) for each in position]
+        number = {"t_post": -1, T_INST: self.provenance.get("t_inst_position")}.get(position)
+        stands = number in self.positions and position not in self.positions
+        return number if stands else position
 
     def unit(self) -> "Directions":
         """A copy in which every vector has length 1.

@@ -44,8 +44,8 @@ def compare_with_plain(model: Network, plain: Reference) -> None:
     """Learns from a freshly wrapped model's plain network what its blocks do.
 
     Sets ``model.reference``, what ``model.sites`` knows of mixed blocks and of places that cannot
-    be written, ``model.keeps_last``, ``model.pads``, and in ``model.checked`` whether generation is
-    what plain forwards give.
+    be written, ``model.keeps_last``, ``model.pads``, ``model.generation_pads``, and in
+    ``model.checked`` whether generation is what plain forwards give.
 
     Raises:
         ModelError: a site of which the wrapper knows and through which nothing passes.
@@ -59,7 +59,7 @@ def compare_with_plain(model: Network, plain: Reference) -> None:
     model.pads = padding_gap(model) <= tolerance(model, *PADDING)
     model.checked["generation"] = cache_fault(model)
     if model.pads and not model.checked["generation"]:
-        model.pads = not cache_fault(model, padded=True)
+        model.generation_pads = not cache_fault(model, padded=True)
 
 
 def check_loaded(model: Network) -> None:
@@ -317,6 +317,8 @@ def cache_fault(model: Network, padded: bool = False) -> str:
     """Why replies cannot be trusted; nothing where they can. ``padded``: as in `cache_gap`."""
     try:
         gap = cache_gap(model, padded)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # an architecture may object in any way it likes
         first = next(iter(str(error).splitlines()), "no message")[:200]
         return f"cannot be compared with plain forwards ({type(error).__name__}: {first})"

@@ -51,7 +51,7 @@ def batches_of_ids(
 ) -> Iterator[tuple[list[int], Int[Tensor, "prompt new_token"]]]:
     """Rows, prompts and ids of the replies, batch by batch."""
     check_cache(model)
-    batches = model.batches(tokens, _CACHE_SHARE)
+    batches = model.batches(tokens, _CACHE_SHARE, mixed=model.generation_pads)
     for number, (chosen, batch) in enumerate(track(batches, what, len(batches))):
         # Batches that shared a seed would draw the same numbers, and equal prompts equal replies.
         own_seed = random.Random(f"{seed} {number}").getrandbits(63)
@@ -92,7 +92,7 @@ def generate_ids(
             f"max_new_tokens must be at least 1 and temperature above 0, found {max_new_tokens} "
             f"and {temperature}. For greedy replies pass do_sample=False."
         )
-    model.check_padding(tokens)
+    model.check_padding(tokens, generating=True)
     longest = tokens.ids.shape[1]
     check_fits(model, longest, max_new_tokens, called)
     settings: dict[str, Any] = {"do_sample": do_sample, "eos_token_id": stop_ids(model) or None}

@@ -60,6 +60,7 @@ class Network:
         reference: what the plain network gave on a short text, before it was wrapped.
         pads: whether padding on the left leaves a prompt as it is. Where it does not, prompts of
             one length go through the model together, and no others.
+        generation_pads: whether that holds of replies, too: a network counts positions itself.
         checked: what was found when shortcuts through this model were compared with plain
             forwards: nothing, or why they cannot be taken. See `models.forwards`.
         n_raw_hooks: how many blocks of `hooks` are open whose functions may not know about
@@ -83,6 +84,7 @@ class Network:
         self.sites = Sites(bridge, name)
         self.reference = Reference(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(0, 0))
         self.pads = True
+        self.generation_pads = True
         self.keeps_last = "logits_to_keep" in inspect.signature(self.network.forward).parameters
 
     def __repr__(self) -> str:
@@ -194,22 +196,30 @@ class Network:
         """
         return self.sites.hook_name(site, layer)
 
-    def batches(self, tokens: Tokens, share: int = 1) -> list[tuple[list[int], Tokens]]:
-        """Batches that fit, with the rows that they hold; of one length where padding is not read.
+    def batches(
+        self, tokens: Tokens, share: int = 1, *, mixed: bool = True
+    ) -> list[tuple[list[int], Tokens]]:
+        """Batches that fit, with the rows that they hold; of one length where padding is read.
 
         Args:
             tokens: the prompts.
             share: how many times the memory of a plain forward a token takes.
+            mixed: whether prompts of several lengths may share a batch.
         """
-        return tokens.batches(max(1, self.batch_tokens // share), mixed=self.pads)
+        return tokens.batches(max(1, self.batch_tokens // share), mixed=self.pads and mixed)
 
-    def check_padding(self, tokens: Tokens) -> None:
+    def check_padding(self, tokens: Tokens, *, generating: bool = False) -> None:
         """Refuses padded prompts where the model would read the padding.
+
+        Args:
+            tokens: one batch.
+            generating: whether replies are to be written.
 
         Raises:
             ModelError: some are padded, and the model does not leave padding out.
         """
-        if not self.pads and not bool(tokens.mask.all()):
+        pads = self.pads and (self.generation_pads or not generating)
+        if not pads and not bool(tokens.mask.all()):
             raise ModelError(
                 f"{self.name} reads padding as if it were text, so prompts of several lengths "
                 "cannot share a batch. Use model.batches(tokens), which keeps them apart."

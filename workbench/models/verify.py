@@ -198,7 +198,7 @@ def _padding(model: HookedModel) -> Row:
     note = "logits with padding on the left and without"
     if not gap <= allowed:
         note = "the network reads padding, so only prompts of one length share a batch"
-    elif not model.pads:
+    elif not model.generation_pads:
         note = "generation reads padding, so only prompts of one length share a batch"
         return Row("padding", np.nan, np.nan, "slower", note)
     return _row("padding", gap, allowed, note, otherwise="slower")
@@ -208,7 +208,10 @@ def _cache(model: HookedModel) -> Row:
     allowed = checks.tolerance(model, *checks.CACHE)
     note = f"logits of {checks.N_STEPS} generated tokens, with a cache and by plain forwards"
     try:
-        gap = max(checks.cache_gap(model, padded) for padded in {False, model.pads})
+        gap = max(
+            checks.cache_gap(model, padded)
+            for padded in {False, model.pads and model.generation_pads}
+        )
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # an architecture may object in any way it likes

@@ -32,6 +32,8 @@ _KNOWN = {
     *TEXT_COLUMNS, *CHAT_COLUMNS, *CATEGORY_COLUMNS, *LABEL_COLUMNS, *ID_COLUMNS,
     *CONTEXT_COLUMNS, *SYSTEM_COLUMNS,
 }  # fmt: skip
+_TOLD = {*LABEL_COLUMNS, *CATEGORY_COLUMNS}
+"""Names under which numbers say something of a prompt, and do not only count."""
 _LONGEST_HEADER = 100_000
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _EXCEL = re.compile(r'"?sep=(.)"?[;,\t]*\r?\n', re.IGNORECASE)
@@ -105,19 +107,30 @@ def check_no_table(text: str, path: Path) -> None:
 
 
 def records(frame: Any) -> list[Row]:
-    """A data frame as rows, with None for what is missing; a named index is a column.
+    """A data frame as rows, with None for what is missing.
+
+    A named level of the index is a column, if it says something: numbers count rows, and a column
+    may be there under the same name as well.
 
     Raises:
-        PromptError: an index and a column have one name.
+        PromptError: an index and a column of one name differ.
     """
-    named = [name for name in frame.index.names if name is not None]
-    if twice := [name for name in named if name in frame.columns or named.count(name) > 1]:
-        raise PromptError(
-            f"the index and a column of the table are both named {twice[0]!r}. Rename one of them, "
-            "or leave the index out with .reset_index(drop=True)."
-        )
-    if named:
-        frame = frame.reset_index(level=named)
+    named = []
+    for level, name in enumerate(frame.index.names):
+        values = frame.index.get_level_values(level)
+        if name is None or (values.dtype.kind in "iuf" and str(name).lower() not in _TOLD):
+            continue
+        if name not in frame.columns:
+            named.append(name)
+        elif values.tolist() != frame[name].tolist():
+            raise PromptError(
+                f"the index and a column of the table are both named {name!r} and differ. Rename "
+                "one of them, or leave the index out with .reset_index(drop=True)."
+            )
+    if len({*named}) < len(named):
+        raise PromptError(f"two levels of the index of the table are named alike: {named}.")
+    for name in named:
+        frame = frame.assign(**{str(name): frame.index.get_level_values(name)})
     columns = {str(name): frame[name].tolist() for name in frame.columns}
     missing = {str(name): frame[name].isna().tolist() for name in frame.columns}
     return [

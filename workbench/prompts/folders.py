@@ -130,7 +130,7 @@ def _check_shards(path: Path, name: str, files: list[Path]) -> None:
     inner = [str(file.relative_to(path)) for file in files]
     if len(files) == 1 and shards[0] is None:
         return
-    kinds = {(file.parent, "".join(file.suffixes[-2:])) for file in files}
+    kinds = {(file.parent, file.name.removeprefix(_stem(file))) for file in files}
     numbers = {int(shard["n"]) for shard in shards if shard}
     if len(kinds) > 1 or None in shards or len(numbers) > 1:
         raise PromptError(
@@ -139,12 +139,13 @@ def _check_shards(path: Path, name: str, files: list[Path]) -> None:
         )
     (n,) = numbers
     there = [int(shard["index"]) for shard in shards if shard]
-    if sorted(there) != list(range(n)):
-        missing = sorted({*range(n)} - {*there})
+    if sorted(there) not in ([*range(n)], [*range(1, n + 1)]):
+        first = 1 if n in there else 0  # some count from 1
+        missing = sorted({*range(first, first + n)} - {*there})
         fault = f"{len(there)} of {n} shards" if missing else "shards that stand twice"
-        first = f"; number {missing[0]} is missing" if missing else ""
+        which = f"; number {missing[0]} is missing" if missing else ""
         raise PromptError(
-            f"{path} holds {fault} of the split {name!r}{first}. Get the others, or pass one file."
+            f"{path} holds {fault} of the split {name!r}{which}. Get the others, or pass one file."
         )
 
 

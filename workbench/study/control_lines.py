@@ -56,7 +56,9 @@ def check(controls: xr.Dataset) -> xr.Dataset:
 def is_current(controls: xr.Dataset) -> bool:
     """Whether they have the kinds that are drawn today; those of earlier versions had fewer."""
     kinds = list(dict.fromkeys(controls["control_kind"].values.tolist()))
-    return "scored_on" in controls.attrs and kinds in (["isotropic"], [*KINDS])
+    # Those that were swept on the first prompts alone had no units, either.
+    known = "scored_on" in controls.attrs and "units" in controls["effect"].attrs
+    return known and kinds in (["isotropic"], [*KINDS])
 
 
 def rows(controls: xr.Dataset) -> Iterator[tuple[str, ...]]:

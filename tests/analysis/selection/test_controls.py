@@ -166,9 +166,21 @@ def test_kinds_that_are_none(direction, kinds, message):
         wb.control_directions(direction, kinds=kinds)
 
 
+def test_shuffled_labels_of_few_prompts_are_as_long_as_differences_of_as_few(pair):
+    harmful, harmless = activations("harmful", 60), activations("harmless", 10, seed=1)
+    r = wb.mean_difference(harmful, harmless)
+    drawn = wb.control_directions(r, [harmful, harmless], kinds=["permuted"], n=200, n_shuffled=6)
+    spread = torch.cat([harmful.values, harmless.values])[:, 0, 0].var(0)
+    expected = spread * (1 / 6 + 1 / 10)
+    found = drawn.values[:, 0, 0].square().mean(0)
+    torch.testing.assert_close(found.sum(), expected.sum(), rtol=0.15, atol=0)
+    with pytest.raises(StudyError, match=r"n_shuffled= is for kinds=\['permuted'\]"):
+        wb.control_directions(r, n_shuffled=6)
+
+
 @pytest.mark.parametrize("n", [0, 40])
 def test_shuffled_labels_need_prompts_on_both_sides(n):
     r = wb.Directions.from_vector(torch.ones(WIDTH), layer=1, position=-1)
     sets = [activations(label, 20) for label in ("harmful", "harmless")]
-    with pytest.raises(StudyError, match=f"n_shuffled must be from 1 to 39, .* found {n}"):
+    with pytest.raises(StudyError, match=f"n_shuffled must be from 1 to 20, .* found {n}"):
         wb.control_directions(r, sets, kinds=["permuted"], n_shuffled=n)

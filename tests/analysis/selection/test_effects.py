@@ -114,6 +114,8 @@ def test_nothing_to_answer_is_an_error(pocket):
 def test_rates_of_different_prompts_do_not_stand_side_by_side():
     with pytest.raises(StudyError, match="3 replies of 'a' under 'plain' and 10 under another"):
         refusal_rates(replies({("a", "plain"): (1, 3), ("a", "ablated"): (4, 10)}))
+    with pytest.raises(StudyError, match="no condition 'steered': they are plain, ablated"):
+        refusal_rates(replies({("a", "steered"): (1, 3)}))
     found = refusal_rates(
         replies({("a", "ablated"): (1, 4), ("b", "plain"): (1, 2), ("b", "ablated"): (1, 2)})
     )

@@ -226,6 +226,8 @@ def test_what_is_no_text_is_refused(zoo):
     for texts in ([1, 2, 3], [b"x"], (TEXTS, [1, 2, 3]), list(prompts)):
         with pytest.raises(PromptError, match=r"a text of 'a' is of type (int|bytes|Prompt)"):
             losses_with_and_without(model, direction(model), {"a": texts}, n_random=0)
+    for given in (np.array(TEXTS), tuple(TEXTS[:2])):  # two texts are no pair
+        losses_with_and_without(model, direction(model), {"a": given}, n_random=0)
     for given in (5, prompts):
         with pytest.raises(PromptError, match=r"list of texts for 'a', found .* (int|PromptSet)\."):
             losses_with_and_without(model, direction(model), {"a": given}, n_random=0)

@@ -59,8 +59,9 @@ def control_directions(
             kinds need them, and ``permuted`` those of two labels.
         kinds: which.
         n: how many of each kind.
-        n_shuffled: how many prompts ``permuted`` takes for those of the first label, whose mean
-            is one end; by default as many as have it. A direction of few prompts has more noise.
+        n_shuffled: how many prompts ``permuted`` takes for those of the first label in the
+            alphabet, beside as many for the other as have it; by default as many as have either. A
+            direction of few prompts has more noise.
         seed: of the draws. A control is the same however many follow it.
 
     Returns:
@@ -77,6 +78,8 @@ def control_directions(
     [5.0, 5.0]
     """
     _check_kinds(kinds)
+    if n_shuffled is not None and "permuted" not in kinds:
+        raise StudyError("n_shuffled= is for kinds=['permuted']: leave it out.")
     if len(direction.names) != 1:
         raise AxisError(
             f"controls are of one direction, found {', '.join(direction.names)}. Choose with "
@@ -203,15 +206,15 @@ class Spread:
                     f"labels are permuted between two, found {', '.join(map(repr, present))}. "
                     "Pass activations of harmful and of harmless prompts."
                 )
-            n_rows = len(self.labels)
-            n_first = int((self.labels == present[0]).sum()) if n_shuffled is None else n_shuffled
-            if not 1 <= n_first < n_rows:
+            sizes = [int((self.labels == label).sum()) for label in present]
+            n_first = sizes[0] if n_shuffled is None else n_shuffled
+            if not 1 <= n_first <= sizes[0]:
                 raise StudyError(
-                    f"n_shuffled must be from 1 to {n_rows - 1}, the number of prompts but one, "
-                    f"found {n_first}."
+                    f"n_shuffled must be from 1 to {sizes[0]}, the prompts labelled "
+                    f"{present[0]!r}, found {n_first}."
                 )
-            signed = np.full(n_rows, -1 / (n_rows - n_first))
-            signed[:n_first] = 1 / n_first
+            signed = np.zeros(len(self.labels))
+            signed[:n_first], signed[n_first : n_first + sizes[1]] = 1 / n_first, -1 / sizes[1]
             weights = np.stack([rng.permutation(signed) for _ in range(n)])
         return np.einsum("cr,rlpd->clpd", weights, self.values, optimize=True)
 

@@ -133,6 +133,11 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
             f"{int(twice.sum())} of {len(replies)} rows answer a prompt of a set again under the "
             "same condition: each counts once. Pass one reply for each prompt and condition."
         )
+    if strange := sorted({*replies["condition"].map(str)} - {*CONDITIONS}):
+        raise StudyError(
+            f"no condition {strange[0]!r}: they are {', '.join(CONDITIONS)}. Rename it, or leave "
+            "its rows out."
+        )
     counted = replies.assign(refused=replies["verdict"].eq("refused"))
     kinds = list(dict.fromkeys(replies["prompt_set"]))
     present = set(replies["condition"])

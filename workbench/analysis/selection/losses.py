@@ -124,11 +124,13 @@ def losses_with_and_without(
     if not text_sets:
         raise StudyError("no texts to read.")
     check_random(n_random)
+    text_sets = {name: _as_lists(given) for name, given in text_sets.items()}
+    for name, texts in text_sets.items():
+        _check_texts(name, texts)
     edits = _edits(direction, projection, coefficient, n_random, seed)
     parts, by_text = [], []
     for name, texts in text_sets.items():
-        _check_texts(name, texts)
-        pair = texts if isinstance(texts, tuple) and len(texts) == 2 else (texts, None)
+        pair = texts if _is_pair(texts) else (texts, None)
         tokens, scored = _read(model, pair[0], pair[1], system if pair[1] is not None else None)
         sums: dict[str, list[np.ndarray]] = {condition: [] for condition in edits}
         n = np.zeros(0)
@@ -238,13 +240,29 @@ def _read(
     return Tokens(ids, mask, n_pre=0, n_post=0, post_tokens=()).to(model.device), scored
 
 
+def _is_pair(given: Any) -> bool:
+    """Whether something is prompts and replies, and not two texts."""
+    return (
+        isinstance(given, tuple)
+        and len(given) == 2
+        and not any(isinstance(own, str) for own in given)
+    )
+
+
+def _as_lists(given: Any) -> Any:
+    """Arrays and columns of texts as lists."""
+    if _is_pair(given):
+        return tuple(map(_as_lists, given))
+    return given.tolist() if hasattr(given, "tolist") else given
+
+
 def _check_texts(name: str, given: Any) -> None:
     """Refuses what is no list of texts, or no pair of such lists.
 
     Raises:
         PromptError: it is something else.
     """
-    for listed in given if isinstance(given, tuple) and len(given) == 2 else (given,):
+    for listed in given if _is_pair(given) else (given,):
         if isinstance(listed, str) or not isinstance(listed, Sequence):
             raise PromptError(
                 f"expected a list of texts for {name!r}, found something of type "

@@ -30,6 +30,7 @@ from workbench.statistics.intervals import MEAN_INTERVAL
 
 Mode = Literal["ablate", "add"]
 Edits = Sequence[Intervention | None]
+HARMFUL = "harmful"
 HARMLESS = "harmless"
 """The column of the harmless prompts."""
 
@@ -86,8 +87,9 @@ def transfer_matrix(
             2/(n + 1) of cases, .095 of 20, which is also the least p.
         activations: per prompt, of one set of harmful and one of harmless prompts, at the places
             of the directions: with them also as many vectors drawn as activations vary, and as many
-            directions of shuffled labels; see `control_directions`. The latter are of as few
-            prompts as the smallest group of categories that a direction stands for has among these.
+            directions of shuffled labels; see `control_directions`. One end of the latter is of
+            as few prompts as the smallest group of categories that a direction stands for has
+            among these.
         system: a system prompt for all of them.
         confidence: of all intervals.
         seed: of the bootstraps and of random vectors.
@@ -119,8 +121,8 @@ def transfer_matrix(
     if judge is not None:
         judge_replies([], judge)  # an unknown judge is refused now, not after an hour
     prompts = as_prompt_set(prompts, "harmful")
-    check_sides(prompts, harmless)
     if harmless is not None:
+        check_sides(prompts, harmless)
         harmless = as_prompt_set(harmless, HARMLESS, name=HARMLESS)
     asked, columns = _columns(prompts, harmless)
     stands_for = own_categories(vectors, set(prompts.categories), own)
@@ -203,11 +205,16 @@ def _smallest(
     activations: Activations | Sequence[Activations] | None,
     stands_for: Mapping[str, Collection[str]],
 ) -> int | None:
-    """The fewest prompts that a direction was estimated from; None where none are known."""
+    """The fewest harmful prompts that a direction was estimated from; None if none are known."""
     if activations is None:
         return None
     sets = [activations] if isinstance(activations, Activations) else list(activations)
-    present = [category for each in sets for category in each.categories]
+    present = [
+        category
+        for each in sets
+        for label, category in zip(each.labels, each.categories, strict=True)
+        if label == HARMFUL
+    ]
     counts = [sum(each in own for each in present) for own in stands_for.values()]
     return min(filter(None, counts), default=None)
 

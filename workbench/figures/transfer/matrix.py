@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from workbench.arguments import checked
-from workbench.control_kinds import SHUFFLED, kinds_of, range_in_words, sorts
+from workbench.control_kinds import RANDOM, SHUFFLED, kinds_of, range_in_words, sorts
 from workbench.errors import StudyError
 from workbench.figures.parts.entry import GalleryEntry
 from workbench.figures.parts.heat import ROW, cells, dividers, labels, printed, with_interval
@@ -159,6 +159,9 @@ def layer_bands(matrix: xr.Dataset, direction: str | None = None) -> go.Figure:
     return themed(figure, title, subtitle, height=max(150, ROW * len(rows)) + 70)
 
 
+_OF = {RANDOM: "random\nvectors", SHUFFLED: "directions of\nshuffled labels"}
+
+
 def _in_order(at: xr.Dataset) -> xr.Dataset:
     """Rows and columns in the order of their clusters, where the matrix has one."""
     if "order" not in at:
@@ -177,14 +180,15 @@ def _random(
     effects = at["random_effect"].transpose("control", "category").values
     for sort, own in sorts(kinds_of(at)).items():
         every = effects[own]
+        own_name = _OF[sort].replace("\n", " ")
         ends = list(zip(every.min(0).tolist(), every.max(0).tolist(), strict=True))
         told = [
-            f"{len(every)} of {sort} on {html.escape(name)}<br>change {number(low)} to "
+            f"{len(every)} {own_name} on {html.escape(name)}<br>change {number(low)} to "
             f"{number(high)}"
             for name, (low, high) in zip(categories, ends, strict=True)
         ]
         ranges = [f"{printed(low)}<br>{printed(high)}" for low, high in ends]
-        rows.append((f"{len(every)} of\n{sort}", np.median(every, axis=0), ranges, told))
+        rows.append((f"{len(every)} {_OF[sort]}", np.median(every, axis=0), ranges, told))
     return rows
 
 
