@@ -172,7 +172,10 @@ class Directions:
         self,
         name: str | Sequence[str] | None = None,
         layer: int | Sequence[int] | None = None,
-        position: Position | Literal["t_post"] | Sequence[Position] | None = None,
+        position: Position
+        | Literal["t_post"]
+        | Sequence[Position | Literal["t_post"]]
+        | None = None,
     ) -> "Directions":
         """Some of the directions, by label; an axis that is not given stays whole.
 
