@@ -225,6 +225,7 @@ def test_positions_are_chosen_by_their_names_too():
     )  # fmt: skip
     assert r.at(position="t_inst").positions == (-5,) and r.at(position="t_post").positions == (-1,)
     assert r.at(position=("t_inst", "t_post")).positions == (-5, -1)
+    assert r.at(position=range(-2, 0)).positions == (-2, -1)
     unknown = wb.Directions(torch.eye(3).view(1, 1, 3, 3), ("r",), (1,), (-5, -2, -1))
     with pytest.raises(AxisError, match="no position 't_inst' in these directions"):
         unknown.at(position="t_inst")

@@ -204,8 +204,9 @@ class Directions:
 
     def _numbered(self, position: Any) -> Any:
         """Names of positions as the numbers that these directions have them by."""
-        if isinstance(position, list | tuple):
-            return [self._numbered(each) for each in position]
+        if not isinstance(position, str):
+            listed = hasattr(position, "__iter__")
+            return [self._numbered(each) for each in position] if listed else position
         number = {"t_post": -1, T_INST: self.provenance.get("t_inst_position")}.get(position)
         stands = number in self.positions and position not in self.positions
         return number if stands else position
