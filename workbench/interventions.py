@@ -438,9 +438,10 @@ def _check(model: HookedModel, intervention: Intervention) -> None:
 
 def _warn_of_others(model: HookedModel, direction: Directions) -> None:
     """Says that a direction was read on other weights than those it is to edit."""
-    known, own = direction.provenance, model.provenance
-    if known.get("weights") in (None, own["weights"]):
+    known = direction.provenance
+    if known.get("weights") in (None, model.weights_fingerprint):
         return
+    own = model.provenance
     if (known.get("model"), known.get("revision")) == (own["model"], own["revision"]):
         if known.get("dtype") != own["dtype"]:
             return  # the same checkpoint, rounded otherwise

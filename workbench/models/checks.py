@@ -304,9 +304,8 @@ def cache_gap(model: Network, padded: bool = False) -> float:
     if padded:
         filler = torch.full_like(whole[:, n:], model.tokenizer.pad_token_id or 0)
         ids = torch.cat([whole, torch.cat([filler, whole[:, :n]], dim=1)])
-        mask = torch.cat(
-            [mask, torch.cat([torch.zeros_like(filler), torch.ones_like(whole[:, :n])], dim=1) > 0]
-        )
+        mask = mask.repeat(2, 1)
+        mask[1, : filler.shape[1]] = False
     found, steps = generated(model, Tokens(ids, mask, 0, 1, ("",)), N_STEPS + 1)
     own = found[-1:, -n - N_STEPS - 1 : -1]
     truth = plain_logits(model.network, own)[-N_STEPS - 1 :]

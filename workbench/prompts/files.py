@@ -28,7 +28,7 @@ from workbench.intake.parsing import parsing
 from workbench.intake.records import check_json
 from workbench.prompts.chats import is_turn
 from workbench.prompts.delimited import check_no_table, read_csv, records
-from workbench.prompts.folders import data_files, is_saved_data_set, read_saved
+from workbench.prompts.folders import data_files, is_saved_data_set, kind_of, read_saved
 from workbench.prompts.json_rows import json_rows
 from workbench.prompts.table import Row, Table, without_splits
 
@@ -67,7 +67,7 @@ def read_table(path: str | Path, split: str | None = None, *, optional: bool = F
 
 
 def _table(path: Path, split: str | None, optional: bool) -> Table:
-    kind = _kind(path)
+    kind = kind_of(path)
     if lies_there(path):
         if path.is_dir():
             return _folder(path, split, optional)
@@ -92,7 +92,7 @@ def parse_text(text: str, path: Path, split: str | None = None, *, optional: boo
     Raises:
         PromptError: the text is broken or holds no prompts.
     """
-    kind, hint = _kind(path), ""
+    kind, hint = kind_of(path), ""
     if kind == ".json":
         check_json(text, path, PromptError)
         rows, split = json_rows(_json(text, path), path, split, optional)
@@ -137,11 +137,6 @@ def _folder(path: Path, split: str | None, optional: bool) -> Table:
     rows = [row for table in tables for row in table.rows]
     check_rows(path, len(rows), PromptError)
     return Table.of(str(path), rows, split=name, hint=tables[0].hint)
-
-
-def _kind(path: Path) -> str:
-    """What a file is by its name, whether it is compressed or not."""
-    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
 def _unknown(path: Path, kind: str) -> str:

@@ -154,11 +154,15 @@ def _stem(file: Path) -> str:
     return Path(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
 
 
+def kind_of(path: Path) -> str:
+    """What a file is by its name, whether it is compressed or not."""
+    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
+
+
 def _visible(path: Path) -> Iterator[Path]:
     for file in path.rglob("*"):
         inner = file.relative_to(path)
         if any(part.startswith(".") for part in inner.parts) or _NO_DATA.search(file.name):
             continue
-        kind = Path(file.stem if file.suffix.lower() == ".gz" else file.name).suffix.lower()
-        if file.is_file() and kind in DATA_SUFFIXES:
+        if file.is_file() and kind_of(file) in DATA_SUFFIXES:
             yield file
