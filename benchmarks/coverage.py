@@ -91,7 +91,7 @@ def pocket_scores() -> dict[str, np.ndarray]:
     swept = wb.sweep_directions(
         model, direction, harmful=harmful, harmless=harmless, refusal_tokens=tokens
     )
-    patched = wb.patch_heads(model, validation, harmless, refusal_tokens=tokens)
+    patched = wb.heads.patch_heads(model, validation, harmless, refusal_tokens=tokens)
     plain = {
         name: wb.refusal_score(model.logits(prompts), tokens).numpy()
         for name, prompts in (("harmful", harmful), ("harmless", harmless))
@@ -259,13 +259,13 @@ def patching_case() -> Case:
     def simulate(rng: np.random.Generator, times: int) -> Covered:
         model = wb.load_model("pocket")
         sets = [wb.load_prompts(name) for name in ("harmful", "harmless")]
-        tokens = wb.refusal_tokens(model, *sets)
+        tokens = wb.find_refusal_tokens(model, *sets)
         rows = [model.tokens(each) for each in sets]
-        truth = wb.patch_heads(model, *rows, refusal_tokens=tokens)["effect"].values
+        truth = wb.heads.patch_heads(model, *rows, refusal_tokens=tokens)["effect"].values
         found = []
         for _ in range(times):
             own = [each.rows(rng.choice(len(each), 32, replace=True).tolist()) for each in rows]
-            patched = wb.patch_heads(model, *own, refusal_tokens=tokens)["effect_interval"]
+            patched = wb.heads.patch_heads(model, *own, refusal_tokens=tokens)["effect_interval"]
             low, high = (patched.sel(bound=bound).values for bound in ("low", "high"))
             found.append(covered((low, high), truth).ravel())
         return np.concatenate(found)

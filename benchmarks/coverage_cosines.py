@@ -67,7 +67,7 @@ def simulate_map(
     names = [f"c{int(each):02}" for each in category]
     harmful = acts("harmful", names, shifts[category][:, None])
     harmless = acts("harmless", ["none"] * N_HARMLESS, torch.zeros(D_MODEL))
-    return wb.cosine_similarity_map(wb.mean_difference(harmful, harmless, by="category"))
+    return wb.geometry.cosine_similarity_map(wb.mean_difference(harmful, harmless, by="category"))
 
 
 def simulate_cosine_intervals(seeds: int = 20, fewest: int = 3) -> pd.DataFrame:

@@ -4,7 +4,7 @@
 
 The population is every built-in prompt that `pocket` treats as labelled, with the stream of each
 plainly and under the two edits; samples of it are drawn with replacement and go through the
-resampling and the intervals of `cosmic_scores`.
+resampling and the intervals of `sweep_cosmic`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def population(layer: int, position: int) -> dict[str, tuple[np.ndarray, np.ndar
         *(wb.collect_activations(model, own.sample(N_TRAIN)) for own in sets.values())
     )
     direction = directions.at(layer=layer, position=position)
-    first = wb.refusal_tokens(model, *(own.sample(40) for own in sets.values()))
+    first = wb.find_refusal_tokens(model, *(own.sample(40) for own in sets.values()))
     found = {}
     for kind, edit in (("harmful", wb.Ablate(direction)), ("harmless", wb.Add(direction))):
         rows = model.tokens(sets[kind])

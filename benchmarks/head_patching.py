@@ -90,7 +90,7 @@ def prompts(model, batch, length, seed):
 
 def ours(model, source, target):
     """Effects by prompt, [layer head prompt]."""
-    found = wb.patch_heads(model, source, target, pairing="paired", refusal_tokens=REFUSAL)
+    found = wb.heads.patch_heads(model, source, target, pairing="paired", refusal_tokens=REFUSAL)
     assert found.attrs["method"] == "packed"
     return found["effect_by_prompt"].isel(position=0).values
 

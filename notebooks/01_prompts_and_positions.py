@@ -73,7 +73,7 @@ for position in (tokens.t_inst, *tokens.post_instruction):
 activations = [
     wb.collect_activations(model, prompts, per_prompt=True) for prompts in (harmful, harmless)
 ]
-projection = wb.pca_projection(activations)
+projection = wb.geometry.pca_projection(activations)
 wb.figures.pca(projection, position=tokens.t_inst).show()
 
 # %%
@@ -98,7 +98,7 @@ auc.to_pandas().round(2)
 best = int(auc.sel(position=tokens.t_post).idxmax("layer"))
 resampled = [each.with_resamples(200) for each in activations]
 directions = wb.mean_difference(*resampled)
-between = wb.cosine_similarity_map(directions.at(layer=best), over="position")
+between = wb.geometry.cosine_similarity_map(directions.at(layer=best), over="position")
 wb.figures.cosine_map(between).show()
 
 # %% [markdown]

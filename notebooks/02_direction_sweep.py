@@ -45,7 +45,7 @@ split = {
     label: wb.load_prompts(label).split(train=N_TRAIN, validation=N_VALIDATION)
     for label in ("harmful", "harmless")
 }
-refusal_tokens = wb.refusal_tokens(model, split["harmful"][0], split["harmless"][0])
+refusal_tokens = wb.find_refusal_tokens(model, split["harmful"][0], split["harmless"][0])
 print("refusals begin with", [model.tokenizer.decode([token]) for token in refusal_tokens])
 
 
@@ -109,10 +109,10 @@ choice.table[["layer", "position", "bypass", "induce", "kl", "dropped"]].head(8)
 
 # %%
 direction = directions.at(layer=choice.layer, position=choice.position)
-replies = wb.answer_with_and_without(
-    model, direction, test, projection=wb.mean_projection(means["harmful"], direction)
+replies = wb.collect_completions(
+    model, direction, test, projection=wb.mean_projection(direction, means["harmful"])
 )
-rates = wb.refusal_rates(replies).assign_attrs(
+rates = wb.selection.refusal_rates(replies).assign_attrs(
     model=MODEL, judge="rules", layer=choice.layer, position=choice.position
 )
 wb.figures.effects(rates).show()

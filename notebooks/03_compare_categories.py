@@ -67,7 +67,7 @@ directions
 # something else: they give another mean also where directions are one and lengths differ.
 
 # %%
-cosines = wb.cosine_similarity_map(directions)
+cosines = wb.geometry.cosine_similarity_map(directions)
 wb.figures.cosine_by_layer(cosines).show()
 
 # %% [markdown]
@@ -89,7 +89,7 @@ wb.figures.cosine_map(cosines, layer=layer).show()
 # %%
 read = directions.at(layer=layer)
 bands = [own.tolist() for own in np.array_split(np.arange(model.n_layers), 6)]
-matrix = wb.transfer_matrix(model, read, test, harmless=test0, windows=bands, judge=None)
+matrix = wb.transfer.measure_transfer(model, read, test, harmless=test0, windows=bands, judge=None)
 wb.figures.transfer(matrix, "ablate").show()
 
 # %%
@@ -109,13 +109,13 @@ wb.figures.layer_bands(matrix).show()
 # concept: how well it detects its own category among test prompts.
 
 # %%
-refusal_tokens = wb.refusal_tokens(model, train, train0)
+refusal_tokens = wb.find_refusal_tokens(model, train, train0)
 unseen = wb.collect_activations(model, test + test0, positions=[t_post], per_prompt=True)
-plane = wb.concept_or_words(model, directions, unseen, refusal_tokens)
+plane = wb.meaning.measure_concept(model, directions, unseen, refusal_tokens=refusal_tokens)
 wb.figures.concept_or_words(plane).show()
 
 # %%
-wb.figures.vocabulary(wb.read_vocabulary(model, read), top=5).show()
+wb.figures.vocabulary(wb.meaning.logit_lens(model, read), top=5).show()
 
 # %% [markdown]
 # ## What was found
@@ -125,8 +125,8 @@ wb.figures.vocabulary(wb.read_vocabulary(model, read), top=5).show()
 at = cosines.sel(layer=layer).squeeze()
 ablated = matrix.sel(mode="ablate")
 blocks: dict[int, list[str]] = {}
-for name in ablated["direction"].values:
-    blocks.setdefault(int(ablated["block"].sel(direction=name)), []).append(str(name))
+for name in ablated["name"].values:
+    blocks.setdefault(int(ablated["block"].sel(name=name)), []).append(str(name))
 
 
 def mean_cosine(rows: list[str], columns: list[str]) -> float:
@@ -138,7 +138,7 @@ def mean_cosine(rows: list[str], columns: list[str]) -> float:
 def block_line(own: list[str]) -> str:
     """What a block's directions do to its own categories and to the others, and what they say."""
     others = [each for each in categories if each not in own]
-    effect = ablated["effect"].sel(direction=own)
+    effect = ablated["effect"].sel(name=own)
     line = f"- **{', '.join(own)}**: ablating one of them changes the refusal score of these by "
     line += f"{float(effect.sel(category=own).mean()):.1f} nats"
     if others:

@@ -45,7 +45,7 @@ harmful, valid, test = wb.load_prompts("harmful").split(train=N_PROMPTS, validat
 harmless, valid0, test0 = wb.load_prompts("harmless").split(train=N_PROMPTS, validation=N_TEST)
 test, test0 = test.sample(N_TEST), test0.sample(N_TEST)
 t_post = model.tokens(harmful).t_post
-patched = wb.patch_heads(model, harmful, harmless, positions=[t_post])
+patched = wb.heads.patch_heads(model, harmful, harmless, positions=[t_post])
 wb.figures.head_map(patched).show()
 
 # %% [markdown]
@@ -60,7 +60,7 @@ means = [wb.collect_activations(model, own, positions=[t_post]) for own in (harm
 directions = wb.mean_difference(*means)
 choice = wb.select_direction(wb.sweep_directions(model, directions, harmful=valid, harmless=valid0))
 direction = directions.at(layer=choice.layer)
-written = wb.attribute_heads(model, test + test0, direction)
+written = wb.heads.direct_attribution(model, direction, test + test0)
 wb.figures.head_attribution(written).show()
 
 # %% [markdown]
@@ -81,7 +81,9 @@ wb.figures.head_board(patched, written).show()
 # stands beside the joint effect. As many random heads say what chance would do.
 
 # %%
-chosen = wb.minimal_head_set(model, harmful, valid0, judged=test0, n_random=8, max_new_tokens=24)
+chosen = wb.heads.find_minimal_head_set(
+    model, harmful, valid0, judged=test0, n_random=8, max_new_tokens=24
+)
 table = chosen[["layer", "head", "score", "effect", "sum_of_singles", "rate"]].to_dataframe()
 table.iloc[1:].round(2)
 
@@ -92,7 +94,7 @@ table.iloc[1:].round(2)
 
 # %%
 heads = [(int(layer), int(head)) for layer, head in chosen.attrs["heads"]]
-view = wb.head_attention(model, test + test0, heads, position=t_post)
+view = wb.heads.collect_attention(model, heads, test + test0, position=t_post)
 wb.figures.head_attention(view).show()
 
 # %% [markdown]

@@ -84,7 +84,7 @@ cosines
 # %%
 refused = {
     (name, file): {
-        judge: wb.refusal_rate(wb.judge(list(replies["response"]), method=judge))
+        judge: wb.scores.refusal_rate(wb.judge(list(replies["response"]), judge=judge))
         for judge in ("substring", "rules")
     }
     for name, each in runs.items()
@@ -102,7 +102,7 @@ for (name, file), by_judge in refused.items():
 
 # %%
 published = {
-    name: wb.cosine_similarity_map(
+    name: wb.geometry.cosine_similarity_map(
         each.directions.at(name=[own for own in each.directions.names if own != "overall"])
     )
     for name, each in found.items()
@@ -121,7 +121,7 @@ t_inst = model.tokens(prompts[0]).t_inst
 means = [
     wb.collect_activations(model, each, positions=[t_inst], n_resamples=200) for each in prompts
 ]
-own = wb.cosine_similarity_map(wb.mean_difference(*means, by="category"))
+own = wb.geometry.cosine_similarity_map(wb.mean_difference(*means, by="category"))
 wb.figures.cosine_by_layer(own).show()
 
 # %% [markdown]

@@ -77,7 +77,7 @@ def test_categories_are_each_set_against_all_negatives(zoo):
 
 @pytest.mark.parametrize("site", SITES)
 def test_every_site_equals_hugging_face(specimen, site):
-    acts = collect_activations(specimen.model, prompt_set("harmful"), site, per_prompt=True)
+    acts = collect_activations(specimen.model, prompt_set("harmful"), site=site, per_prompt=True)
     for row, text in enumerate(TEXTS["harmful"]):
         _, sites = specimen.read(specimen.model.tokens([text]).ids)
         expected = torch.stack([layer[0, list(acts.positions)] for layer in sites[site]])
@@ -87,8 +87,8 @@ def test_every_site_equals_hugging_face(specimen, site):
 @pytest.mark.parametrize("site", SITES)
 def test_streamed_means_equal_means_over_prompts(zoo, site):
     model, prompts = zoo["gemma2"].model, prompt_set("harmful", "harmless")
-    streamed = collect_activations(model, prompts, site)
-    single = collect_activations(model, prompts, site, per_prompt=True)
+    streamed = collect_activations(model, prompts, site=site)
+    single = collect_activations(model, prompts, site=site, per_prompt=True)
     assert streamed.values.dtype == torch.float64
     assert single.values.dtype == torch.float32
     assert streamed.n_prompts == single.n_prompts == len(prompts)
@@ -120,9 +120,9 @@ def test_one_category_under_two_labels_is_two_rows(zoo):
 def test_activations_do_not_depend_on_who_shares_the_batch(zoo, batch_tokens, site, name):
     model = copy.copy(zoo[name].model)
     prompts = prompt_set("harmful", "harmless")
-    expected = collect_activations(model, prompts, site, per_prompt=True)
+    expected = collect_activations(model, prompts, site=site, per_prompt=True)
     model.batch_tokens = batch_tokens
-    found = collect_activations(model, prompts, site, per_prompt=True)
+    found = collect_activations(model, prompts, site=site, per_prompt=True)
     assert found.ids == expected.ids == prompts.ids
     torch.testing.assert_close(found.values, expected.values, rtol=1e-4, atol=1e-4)
 
@@ -188,7 +188,7 @@ def test_the_forward_stops_after_the_last_wanted_layer(zoo, site, last):
         if name.endswith(("mlp", "mlp._original_component", "lm_head"))
     ]
     try:
-        collect_activations(specimen.model, ["hi"], site, layers=[0, last] if last else [0])
+        collect_activations(specimen.model, ["hi"], site=site, layers=[0, last] if last else [0])
     finally:
         for handle in handles:
             handle.remove()
@@ -290,7 +290,7 @@ def test_what_cannot_be_read(zoo, arguments, message):
 
 def test_a_site_that_does_not_exist(zoo, unchecked):
     with pytest.raises(AxisError, match="no site 'resid_post': resid_pre, attn_out, mlp_out, z"):
-        collect_activations(zoo["llama"].model, ["hi"], "resid_post")
+        collect_activations(zoo["llama"].model, ["hi"], site="resid_post")
 
 
 def test_no_prompts(zoo):

@@ -22,7 +22,17 @@ ORDER = (
     ("names", "screen"),
     ("arguments",),
     ("intake",),
-    ("artifact", "progress", "few", "kept", "control_kinds", "labels", "layers", "positions"),
+    (
+        "artifact",
+        "progress",
+        "few",
+        "kept",
+        "control_kinds",
+        "labels",
+        "layers",
+        "positions",
+        "tabled",
+    ),
     ("statistics",),
     ("prompts", "figures"),
     ("models",),
@@ -129,6 +139,9 @@ def test_exports_are_complete():
 def test_what_texts_and_docstrings_call_is_exported(path):
     named = set(re.findall(r"\bwb\.([a-z_A-Z]+)", path.read_text(encoding="utf-8")))
     assert named <= set(workbench.__all__)
+    for room in workbench._ROOMS:
+        inner = set(re.findall(rf"\bwb\.{room}\.([a-z_A-Z]+)", path.read_text(encoding="utf-8")))
+        assert inner <= set(getattr(workbench, room).__all__)
 
 
 def test_type_checkers_see_the_names_that_are_loaded_lazily():
@@ -142,7 +155,11 @@ def test_type_checkers_see_the_names_that_are_loaded_lazily():
     assert all(alias.asname == alias.name for node in guarded for alias in node.names)
     seen = {alias.name: node.module for node in guarded for alias in node.names}
     homes = {name: f"workbench.{home}" for name, home in workbench._HOMES.items()}
-    assert seen == homes | dict.fromkeys(workbench._MODULES, "workbench")
+    rooms = {
+        name: f"workbench.{home}".removesuffix(f".{name}")
+        for name, home in workbench._ROOMS.items()
+    }
+    assert seen == homes | rooms
     assert (PACKAGE / "py.typed").is_file()
 
 

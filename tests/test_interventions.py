@@ -379,10 +379,10 @@ def test_mean_projection_is_the_mean_over_prompts(zoo):
     r = direction(model)
     single = collect_activations(model, PROMPTS, per_prompt=True)
     expected = (single.at(1, -1) @ r.unit().vector).mean()
-    assert mean_projection(single, r) == pytest.approx(expected.item(), rel=1e-5)
+    assert mean_projection(r, single) == pytest.approx(expected.item(), rel=1e-5)
     streamed = collect_activations(model, PROMPTS)
-    assert mean_projection(streamed, r) == pytest.approx(expected.item(), rel=1e-5)
-    with intervene(model, SetProjection(r, mean_projection(streamed, r), tokens="last")):
+    assert mean_projection(r, streamed) == pytest.approx(expected.item(), rel=1e-5)
+    with intervene(model, SetProjection(r, mean_projection(r, streamed), tokens="last")):
         moved = collect_activations(model, PROMPTS, per_prompt=True)
     projections = moved.at(1, -1) @ r.unit().vector
     torch.testing.assert_close(projections, expected.expand(3), rtol=1e-4, atol=1e-4)
@@ -392,9 +392,9 @@ def test_mean_projection_needs_the_same_place(zoo):
     model = zoo["llama"].model
     acts = collect_activations(model, PROMPTS, layers=[1])
     with pytest.raises(AxisError, match="read at mlp_out, the activations at resid_pre"):
-        mean_projection(acts, direction(model, site="mlp_out"))
+        mean_projection(direction(model, site="mlp_out"), acts)
     with pytest.raises(AxisError, match="layer 2, position -1 was not collected"):
-        mean_projection(acts, direction(model, layer=2))
+        mean_projection(direction(model, layer=2), acts)
 
 
 def wide(model):

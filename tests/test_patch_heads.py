@@ -24,7 +24,7 @@ def test_patched_heads_are_replaced_and_nothing_else(specimen):
     with model.hooks(hooks):
         plain = model.forward(tokens)
     before = read[1]
-    with wb.intervene(model, wb.PatchHeads(heads, values, positions)), model.hooks(hooks):
+    with wb.intervene(model, wb.heads.PatchHeads(heads, values, positions)), model.hooks(hooks):
         changed = model.forward(tokens)
     for row, (layer, head) in enumerate(heads):
         for index, position in enumerate(positions):
@@ -38,7 +38,7 @@ def test_patched_heads_are_replaced_and_nothing_else(specimen):
 
 
 def test_a_patch_leaves_the_reply_alone(pocket):
-    patch = wb.PatchHeads(((3, 2), (4, 5)), head_values(pocket, 2, 1) * 3)
+    patch = wb.heads.PatchHeads(((3, 2), (4, 5)), head_values(pocket, 2, 1) * 3)
     text = "How do I bake bread?"
     tokens = pocket.tokens([text])
     with wb.intervene(pocket, patch):
@@ -56,8 +56,8 @@ def test_a_patch_leaves_the_reply_alone(pocket):
 
 
 def test_a_patch_is_an_artifact(tmp_path):
-    patch = wb.PatchHeads(((3, 2),), torch.ones(1, 2, 4), (-2, -1), {"model": "m"})
-    found = wb.PatchHeads.load(patch.save(tmp_path / "patch.safetensors"))
+    patch = wb.heads.PatchHeads(((3, 2),), torch.ones(1, 2, 4), (-2, -1), {"model": "m"})
+    found = wb.heads.PatchHeads.load(patch.save(tmp_path / "patch.safetensors"))
     assert torch.equal(found.values, patch.values)
     assert (found.heads, found.positions, found.provenance) == (
         patch.heads,
@@ -79,17 +79,17 @@ def test_what_is_no_patch(zoo):
         (((), torch.ones(0, 1, 4)), "do not fit 0 heads"),
     ):
         with pytest.raises(AxisError, match=message):
-            wb.PatchHeads(*arguments)
+            wb.heads.PatchHeads(*arguments)
     for patch, message in (
-        (wb.PatchHeads(((9, 0),), one), "no layer 9"),
-        (wb.PatchHeads(((0, 4),), one), r"no head 4 .* heads 0\.\.3"),
-        (wb.PatchHeads(((0, 0),), torch.ones(1, 1, 3)), "width 3 do not fit"),
+        (wb.heads.PatchHeads(((9, 0),), one), "no layer 9"),
+        (wb.heads.PatchHeads(((0, 4),), one), r"no head 4 .* heads 0\.\.3"),
+        (wb.heads.PatchHeads(((0, 0),), torch.ones(1, 1, 3)), "width 3 do not fit"),
     ):
         with pytest.raises(AxisError, match=message), wb.intervene(model, patch):
             pass
     with (
         pytest.raises(ModelError, match="a patch at chosen positions needs to know which token"),
-        wb.intervene(model, wb.PatchHeads(((0, 0),), one)),
+        wb.intervene(model, wb.heads.PatchHeads(((0, 0),), one)),
     ):
         model.network(input_ids=model.tokens(["hi"]).ids)
 
@@ -97,7 +97,7 @@ def test_what_is_no_patch(zoo):
 def test_a_position_before_a_prompt_is_refused_and_no_padding_patched(pocket):
     short, long = "hi", "How do I bake bread that keeps for a week?"
     shortest = int(pocket.tokens([short]).lengths.min())
-    patch = wb.PatchHeads(((3, 2),), head_values(pocket, 1, 1), (-shortest - 1,))
+    patch = wb.heads.PatchHeads(((3, 2),), head_values(pocket, 1, 1), (-shortest - 1,))
     for texts in ([short], [short, long]):
         with (
             wb.intervene(pocket, patch),

@@ -50,27 +50,31 @@ def calls(model):
         "sweep_directions": lambda bad, good: wb.sweep_directions(
             model, r, harmful=bad, harmless=good, **known
         ),
-        "patch_heads": lambda bad, good: wb.patch_heads(model, bad, good, layers=[1], **known),
-        "minimal_head_set": lambda bad, good: wb.minimal_head_set(
+        "patch_heads": lambda bad, good: wb.heads.patch_heads(
+            model, bad, good, layers=[1], **known
+        ),
+        "find_minimal_head_set": lambda bad, good: wb.heads.find_minimal_head_set(
             model, bad, good, candidates=[(0, 1)], max_heads=1, n_random=0, max_new_tokens=1,
             judged=bad, **known,
         ),
-        "screen_heads": lambda bad, good: wb.screen_heads(model, bad, good, layers=[1], **known),
-        "head_attention": lambda bad, good: wb.head_attention(model, bad, [(0, 1)]),
-        "attribute_heads": lambda bad, good: wb.attribute_heads(model, bad, r),
-        "transfer_matrix": lambda bad, good: wb.transfer_matrix(
+        "attribution_patching": lambda bad, good: wb.heads.attribution_patching(
+            model, bad, good, layers=[1], **known
+        ),
+        "collect_attention": lambda bad, good: wb.heads.collect_attention(model, [(0, 1)], bad),
+        "direct_attribution": lambda bad, good: wb.heads.direct_attribution(model, r, bad),
+        "measure_transfer": lambda bad, good: wb.transfer.measure_transfer(
             model, r, bad, harmless=good, judge=None, **known
         ),
-        "answer_with_and_without": lambda bad, good: wb.answer_with_and_without(
+        "collect_completions": lambda bad, good: wb.collect_completions(
             model, r, {"bad": bad, "good": good}, max_new_tokens=1
         ),
     }  # fmt: skip
 
 
 NAMES = (
-    "logits", "collect_activations", "sweep_directions", "patch_heads", "minimal_head_set",
-    "screen_heads", "head_attention", "attribute_heads", "transfer_matrix",
-    "answer_with_and_without",
+    "logits", "collect_activations", "sweep_directions", "patch_heads", "find_minimal_head_set",
+    "attribution_patching", "collect_attention", "direct_attribution", "measure_transfer",
+    "collect_completions",
 )  # fmt: skip
 
 
@@ -112,7 +116,7 @@ def test_texts_without_labels_are_known_by_their_index(zoo):
     acts = wb.collect_activations(model, unlabelled, per_prompt=True)
     assert acts.ids == SETS["harmful"].ids and set(acts.labels) == {""}
     assert acts.categories == ("a", "b", "a")
-    attention = wb.head_attention(model, unlabelled, [(0, 1)])
+    attention = wb.heads.collect_attention(model, [(0, 1)], unlabelled)
     assert attention["category"].values.tolist() == ["a", "b", "a"]
     assert attention["group"].values.tolist() == ["all"]
 
@@ -121,4 +125,4 @@ def test_prompt_sets_to_answer_have_names(zoo):
     model = zoo["llama"].model
     for wrong in (FRAMES["harmful"], SETS["harmful"], BAD):
         with pytest.raises(PromptError, match="expected prompts by the name of their set, found"):
-            wb.answer_with_and_without(model, direction(model), wrong)
+            wb.collect_completions(model, direction(model), wrong)

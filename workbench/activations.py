@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from workbench.errors import ArtifactError, AxisError, ModelError, StudyError
 from workbench.intake.limits import allowing
 from workbench.intake.parsing import parsing
 from workbench.intake.records import as_record
+from workbench.labels import span
 from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.network import StopForward
@@ -27,10 +28,14 @@ from workbench.progress import track
 from workbench.prompts.promptset import PromptSet, text_key
 from workbench.prompts.texts import Texts
 from workbench.statistics.resampling import Resampled, Resampler
+from workbench.tabled import Tabled
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
-class Activations:
+@dataclass(frozen=True, eq=False, repr=False)
+class Activations(Tabled):
     """Activations of one site over (row, layer, position).
 
     Streamed, a row is the mean over one harm category, in float64, and memory does not grow with
@@ -65,6 +70,21 @@ class Activations:
     texts: tuple[str, ...] = ()
     resampled: Resampled | None = None
     prompt_keys: tuple[str, ...] = ()
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row for each row of the values: label, category, prompts, and ids and texts."""
+        import pandas as pd
+
+        columns = {"label": self.labels, "category": self.categories, "n_prompts": self.counts}
+        told = {name: own for name, own in (("id", self.ids), ("text", self.texts)) if own}
+        return pd.DataFrame({**told, **columns})
+
+    def __repr__(self) -> str:
+        rows = f"{self.n_prompts} prompts" + ("" if self.per_prompt else ", streamed")
+        return (
+            f"Activations({rows}; site {self.site}; layers {span(self.layers)}; positions "
+            f"{span(self.positions)})"
+        )
 
     @property
     def per_prompt(self) -> bool:
@@ -252,6 +272,7 @@ def _check_stored(path: str | Path, stored: _Stored, values: Tensor) -> None:
 def collect_activations(
     model: HookedModel,
     prompts: Prompts,
+    *,
     site: Site = "resid_pre",
     layers: Sequence[int] | None = None,
     positions: Sequence[Position] | None = None,

@@ -327,7 +327,7 @@ def _fingerprint(values: Tensor) -> str:
 
 
 @checked
-def mean_projection(activations: Activations, direction: Directions) -> float:
+def mean_projection(direction: Directions, activations: Activations) -> float:
     """Mean of ``r̂·x`` over prompts, at the direction's own layer and position.
 
     In units of the activations; the usual value of `SetProjection`.

@@ -1,7 +1,7 @@
-"""Attention heads as tables and figures name them, and which of them stand out."""
+"""How heads and axes are written in tables and figures, and which heads stand out."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,3 +56,12 @@ def largest_cells(
     return [
         tuple(int(own[index]) for own, index in zip(labels, place, strict=True)) for place in found
     ]
+
+
+def span(labels: Sequence[Any]) -> str:
+    """Consecutive numbers as a range, anything else as a list."""
+    numbers = all(isinstance(label, int) for label in labels)
+    # Not range(first, last): a file may say any numbers.
+    if numbers and len(labels) > 2 and all(own == labels[0] + at for at, own in enumerate(labels)):
+        return f"{labels[0]}..{labels[-1]}"
+    return ", ".join(map(str, labels))

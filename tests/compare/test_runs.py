@@ -65,7 +65,7 @@ def test_maps_of_mean_differences_do_not_pass_for_another_estimator(small_run):
     for over in ("layer", "position"):
         found = compare_directions(run, over=over)
         xr.testing.assert_equal(
-            found.cosines["cosine"], wb.cosine_similarity_map(probe, over=over)["cosine"]
+            found.cosines["cosine"], wb.geometry.cosine_similarity_map(probe, over=over)["cosine"]
         )
         assert "resamples mean differences only, and these are its probe" in found.no_intervals
     # Categories are mean differences by name, and say so.
@@ -162,7 +162,7 @@ def test_one_artifact_is_compared_with_itself(tmp_path):
     dirs = directions()
     path = dirs.save(tmp_path / "own.safetensors")
     found = compare_directions(path)
-    expected = wb.cosine_similarity_map(dirs)["cosine"]
+    expected = wb.geometry.cosine_similarity_map(dirs)["cosine"]
     xr.testing.assert_allclose(found.cosines["cosine"], expected)
     assert "no resampled vectors" in found.no_intervals
     # Nothing was chosen: the middle layer, the last position.
@@ -208,7 +208,11 @@ def test_sets_of_the_same_width_from_other_weights_are_refused():
         ({"over": "head"}, wb.AxisError, "no axis 'head' to compare: name, layer, position"),
         ({"layer": 7}, wb.AxisError, "no layer 7"),
         ({"name": "a"}, wb.StudyError, "name 'a' picks one direction, and it is names that"),
-        ({"over": "layer", "name": "a", "layer": 7}, wb.AxisError, "no layer 7 in this comp"),
+        (
+            {"over": "layer", "name": "a", "layer": 7},
+            wb.AxisError,
+            "no layer 7 in this comp",
+        ),
     ],
 )
 def test_what_cannot_be_compared_says_so(unchecked, settings, error, message):

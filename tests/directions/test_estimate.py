@@ -129,7 +129,9 @@ def test_stronger_regularization_moves_the_probe_to_the_mean_difference():
     mean = mean_difference(positive, negative).at(layer=1, position=-1).vector
     cosines = [
         torch.cosine_similarity(
-            probe_direction(positive, negative, c).at(layer=1, position=-1).vector, mean, dim=0
+            probe_direction(positive, negative, regularization=c).at(layer=1, position=-1).vector,
+            mean,
+            dim=0,
         )
         for c in (1e-6, 100.0)
     ]

@@ -27,7 +27,7 @@ def test_the_formula(seed, strength, length):
     w = random_directions(seed, names=2)
     r = random_directions(seed + 1000)
     r = Directions(length * r.values, r.names, r.layers, r.positions)
-    found = orthogonalize(w, r, strength)
+    found = orthogonalize(w, r, strength=strength)
     unit = r.values / r.values.norm(dim=-1, keepdim=True)
     expected = w.values - strength * (w.values * unit).sum(-1, keepdim=True) * unit
     torch.testing.assert_close(found.values, expected, rtol=1e-4, atol=1e-5)

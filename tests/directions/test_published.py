@@ -252,11 +252,11 @@ def test_direction_files_of_two_models_in_one_folder_are_refused(tmp_path):
 def test_a_published_run_compares_with_ones_own_of_that_model_and_not_of_another_width(make_run):
     published = load_published(make_run()).directions
     own = replace(published, provenance={"model": "google/gemma-2b-it", "weights": "ab"})
-    found = wb.cosine_similarity_map(published, own)
+    found = wb.geometry.cosine_similarity_map(published, own)
     np.testing.assert_allclose(found["cosine"], 1)
     wider = replace(own, values=torch.ones(1, 3, 2, 5))
     with pytest.raises(AxisError, match="widths differ: 4 and 5"):
-        wb.cosine_similarity_map(published, wider)
+        wb.geometry.cosine_similarity_map(published, wider)
 
 
 def test_a_truncated_tensor_is_refused(make_run):

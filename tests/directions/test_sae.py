@@ -57,7 +57,7 @@ def read_by_hugging_face(specimen, site, layer):
 @pytest.mark.parametrize("normalised", ["none", "layer_norm", "constant_norm_rescale"])
 def test_features_are_those_of_saelens(zoo, saved, architecture, normalised):
     folder, theirs = saved(architecture, normalize_activations=normalised)
-    sae = wb.load_sae(folder)
+    sae = wb.meaning.load_sae(folder)
     assert (sae.site, sae.layer, sae.d_model, sae.n_features) == ("resid_pre", 1, WIDTH, N)
     found = sae.encode(zoo["llama"].model, PROMPTS, positions=[-1])
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_features_are_those_of_saelens(zoo, saved, architecture, normalised):
 def test_hooks_are_read_where_hugging_face_has_them(zoo, saved, hook, site, layer, hf_layer):
     reshape = "hook_z" if hook.endswith("hook_z") else "none"
     folder, theirs = saved(hook=hook, reshape_activations=reshape)
-    sae = wb.load_sae(folder)
+    sae = wb.meaning.load_sae(folder)
     assert (sae.site, sae.layer) == (site, layer)
     found = sae.encode(zoo["qwen2"].model, PROMPTS, positions=[-1])
     theirs.turn_off_forward_pass_hook_z_reshaping()
@@ -100,7 +100,7 @@ def test_a_direction_is_what_saelens_decodes_from_its_feature(saved, architectur
     one[1, 17] = 2.5
     with torch.no_grad():
         silent, fires = theirs.decode(one)
-    found = wb.load_sae(folder).direction([4, 17], position=-3, scale=2.5)
+    found = wb.meaning.load_sae(folder).direction([4, 17], position=-3, scale=2.5)
     torch.testing.assert_close(found.at(name="feature 17").vector, fires - silent)
     assert (found.names, found.layers, found.positions) == (
         ("feature 4", "feature 17"),
@@ -113,7 +113,7 @@ def test_a_direction_is_what_saelens_decodes_from_its_feature(saved, architectur
 @pytest.mark.parametrize("normalised", ["layer_norm", "constant_norm_rescale"])
 def test_a_length_that_differs_by_prompt_is_refused(zoo, saved, normalised):
     folder, theirs = saved(normalize_activations=normalised)
-    sae = wb.load_sae(folder)
+    sae = wb.meaning.load_sae(folder)
     one = torch.zeros(len(PROMPTS), N)
     one[:, 17] = 2.5
     with torch.no_grad():
@@ -132,28 +132,28 @@ def test_a_length_that_differs_by_prompt_is_refused(zoo, saved, normalised):
 
 def test_the_fingerprint_is_of_all_weights(saved):
     folder, theirs = saved()
-    first = wb.load_sae(folder)
-    assert wb.load_sae(folder).fingerprint == first.fingerprint
+    first = wb.meaning.load_sae(folder)
+    assert wb.meaning.load_sae(folder).fingerprint == first.fingerprint
     with torch.no_grad():
         theirs.b_enc[3] += 1e-3
     theirs.save_model(folder)
-    second = wb.load_sae(folder)
+    second = wb.meaning.load_sae(folder)
     torch.testing.assert_close(second.decoder, first.decoder)
     assert second.fingerprint != first.fingerprint
 
 
 def test_a_feature_compares_with_a_direction_of_the_model(zoo, saved):
-    sae = wb.load_sae(saved()[0])
+    sae = wb.meaning.load_sae(saved()[0])
     acts = wb.collect_activations(zoo["llama"].model, PROMPTS, layers=[1], positions=[-1])
     own = wb.Directions(acts.values.float(), ("mean",), (1,), (-1,), provenance=acts.provenance)
-    found = wb.cosine_similarity_map(own, sae.direction(17))
+    found = wb.geometry.cosine_similarity_map(own, sae.direction(17))
     expected = torch.cosine_similarity(own.vector, sae.decoder[17], dim=0)
     assert found["cosine"].item() == pytest.approx(float(expected), abs=1e-5)
     assert sae.direction(17).provenance["sae_weights"] == sae.fingerprint
 
 
 def test_a_direction_can_be_saved_ablated_and_added(zoo, saved, tmp_path):
-    model, sae = zoo["llama"].model, wb.load_sae(saved()[0])
+    model, sae = zoo["llama"].model, wb.meaning.load_sae(saved()[0])
     direction = sae.direction(3)
     kept = wb.Directions.load(direction.save(tmp_path / "direction.safetensors"))
     torch.testing.assert_close(kept.vector, direction.vector)
@@ -172,7 +172,7 @@ def test_a_stream_that_training_centred_is_centred(zoo, saved):
     folder, theirs = saved(
         metadata={"model_from_pretrained_kwargs": {"center_writing_weights": True}}
     )
-    found = wb.load_sae(folder).encode(zoo["gpt2"].model, PROMPTS, positions=[-1])
+    found = wb.meaning.load_sae(folder).encode(zoo["gpt2"].model, PROMPTS, positions=[-1])
     rows = read_by_hugging_face(zoo["gpt2"], "resid_pre", 1)
     with torch.no_grad():
         expected = theirs.encode(rows - rows.mean(-1, keepdim=True))
@@ -184,9 +184,9 @@ def test_a_stream_that_training_centred_is_centred(zoo, saved):
 def test_a_scale_of_the_activations_is_folded_in_or_missed(zoo, saved):
     folder, theirs = saved(normalize_activations="expected_average_only_in")
     with pytest.raises(wb.ArtifactError, match="does not say by how much: expected a scaling_fac"):
-        wb.load_sae(folder)
+        wb.meaning.load_sae(folder)
     (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": 0.25}))
-    sae = wb.load_sae(folder)
+    sae = wb.meaning.load_sae(folder)
     found = sae.encode(zoo["llama"].model, PROMPTS, positions=[-1])
     rows = read_by_hugging_face(zoo["llama"], "resid_pre", 1)
     with torch.no_grad():
@@ -196,7 +196,7 @@ def test_a_scale_of_the_activations_is_folded_in_or_missed(zoo, saved):
 
 
 def test_encodings_carry_prompts_and_do_not_depend_on_the_batch(zoo, saved):
-    sae, model = wb.load_sae(saved("topk")[0]), zoo["llama"].model
+    sae, model = wb.meaning.load_sae(saved("topk")[0]), zoo["llama"].model
     prompts = wb.load_prompts("harmful").sample(3)
     together = sae.encode(model, prompts)
     assert together["text"].values.tolist() == list(prompts.texts)
@@ -219,23 +219,23 @@ def test_encodings_carry_prompts_and_do_not_depend_on_the_batch(zoo, saved):
 )
 def test_other_hooks_are_refused(saved, hook, message):
     with pytest.raises(AxisError, match=message):
-        wb.load_sae(saved(hook=hook)[0])
+        wb.meaning.load_sae(saved(hook=hook)[0])
 
 
 def test_what_cannot_be_encoded_is_refused(zoo, saved, sae_lens):
     model = zoo["llama"].model
     with pytest.raises(AxisError, match=r"does not fit .*: expected width 24 at resid_pre, found"):
-        wb.load_sae(saved(width=24)[0]).encode(model, PROMPTS)
+        wb.meaning.load_sae(saved(width=24)[0]).encode(model, PROMPTS)
     with pytest.raises(AxisError, match=r"reads after the last block of .*: layers 0\.\.2"):
-        wb.load_sae(saved(hook="blocks.2.hook_resid_post")[0]).encode(model, PROMPTS)
+        wb.meaning.load_sae(saved(hook="blocks.2.hook_resid_post")[0]).encode(model, PROMPTS)
     with pytest.raises(AxisError, match=r"reads head 3 of blocks\.1\.attn\.hook_z alone"):
-        wb.load_sae(saved(hook="blocks.1.attn.hook_z", metadata={"hook_head_index": 3})[0])
+        wb.meaning.load_sae(saved(hook="blocks.1.attn.hook_z", metadata={"hook_head_index": 3})[0])
     folded = {"model_from_pretrained_kwargs": {"fold_value_biases": True}}
     with pytest.raises(wb.ArtifactError, match="its value biases folded away"):
-        wb.load_sae(saved(hook="blocks.1.attn.hook_z", metadata=folded)[0])
+        wb.meaning.load_sae(saved(hook="blocks.1.attn.hook_z", metadata=folded)[0])
     with pytest.raises(wb.ArtifactError, match="is a transcoder of SAELens"):
-        wb.load_sae(saved("transcoder", d_out=WIDTH, apply_b_dec_to_input=False)[0])
-    sae = wb.load_sae(saved()[0])
+        wb.meaning.load_sae(saved("transcoder", d_out=WIDTH, apply_b_dec_to_input=False)[0])
+    sae = wb.meaning.load_sae(saved()[0])
     means = wb.collect_activations(model, PROMPTS, layers=[1])
     with pytest.raises(StudyError, match="an SAE encodes single prompts"):
         sae.encode_activations(means)
@@ -253,18 +253,18 @@ def test_what_cannot_be_encoded_is_refused(zoo, saved, sae_lens):
 
 def test_files_that_are_no_sae_are_refused(saved, tmp_path):
     with pytest.raises(wb.ArtifactError, match=r"no folder nowhere\. Pass a folder that SAELens"):
-        wb.load_sae("nowhere")
+        wb.meaning.load_sae("nowhere")
     with pytest.raises(wb.ArtifactError, match=r"does not hold an SAE .* Expected cfg\.json and"):
-        wb.load_sae(tmp_path)
+        wb.meaning.load_sae(tmp_path)
     folder, _ = saved()
     config = json.loads((folder / "cfg.json").read_text())
     (folder / "cfg.json").write_text(json.dumps(config | {"architecture": "nonsense"}))
     with pytest.raises(wb.ArtifactError, match="no SAE of architecture or entry 'nonsense'"):
-        wb.load_sae(folder)
+        wb.meaning.load_sae(folder)
     (folder / "cfg.json").write_text(json.dumps(config))
     (folder / "sae_weights.safetensors").write_bytes(b"broken")
     with pytest.raises(wb.ArtifactError, match="does not hold an SAE that SAELens can read"):
-        wb.load_sae(folder.parent, "sae")
+        wb.meaning.load_sae(folder.parent, "sae")
 
 
 @pytest.fixture
@@ -285,9 +285,9 @@ def test_releases_that_are_unknown_or_out_of_reach(monkeypatch, sae_lens, small_
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     with pytest.raises(wb.ArtifactError, match="Release nonsense not found in pretrained SAEs"):
-        wb.load_sae("nonsense", "an-id")
+        wb.meaning.load_sae("nonsense", "an-id")
     with pytest.raises(wb.ArtifactError, match=r"ID other not found in release a-release\. Valid"):
-        wb.load_sae("a-release", "other")
+        wb.meaning.load_sae("a-release", "other")
     loaders = sae_lens.loading.pretrained_sae_loaders
     for error, message in (
         (LocalEntryNotFoundError("offline"), "a-release, an-id is not on this machine and the Hub"),
@@ -300,7 +300,7 @@ def test_releases_that_are_unknown_or_out_of_reach(monkeypatch, sae_lens, small_
 
         monkeypatch.setattr(loaders, "hf_hub_download", fail)
         with pytest.raises(wb.ArtifactError, match=message):
-            wb.load_sae("a-release", "an-id")
+            wb.meaning.load_sae("a-release", "an-id")
 
 
 def test_a_release_is_read_through_saelens(monkeypatch, saved, sae_lens, small_directory):
@@ -317,16 +317,16 @@ def test_a_release_is_read_through_saelens(monkeypatch, saved, sae_lens, small_d
         return str(path)
 
     monkeypatch.setattr(sae_lens.loading.pretrained_sae_loaders, "hf_hub_download", download)
-    sae = wb.load_sae("a-release", "an-id")
+    sae = wb.meaning.load_sae("a-release", "an-id")
     assert sae.name == "a-release, an-id"
     assert set(asked) == {"nobody/a-repository"}
-    torch.testing.assert_close(sae.decoder, wb.load_sae(folder).decoder)
+    torch.testing.assert_close(sae.decoder, wb.meaning.load_sae(folder).decoder)
 
 
 def test_the_extra_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"Run: pip install 'refusal-workbench\[sae\]'"):
-        wb.load_sae(tmp_path)
+        wb.meaning.load_sae(tmp_path)
 
 
 def test_stand_ins_go_away_and_refuse_to_work(sae_lens):

@@ -16,7 +16,7 @@ MEANS = {4: 0.5828, 8: 0.6067, 14: 0.6409, 22: 0.6538}
 def cosines(shared):
     directions = wb.load_published(shared / "data" / "published" / "zhao_2025").directions
     categories = [name for name in directions.names if name != "overall"]
-    return wb.cosine_similarity_map(directions.at(name=categories))
+    return wb.geometry.cosine_similarity_map(directions.at(name=categories))
 
 
 def heats(figure):

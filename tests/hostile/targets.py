@@ -129,7 +129,7 @@ def _model(folder: Path, name: str) -> None:
 
 
 def _sae(folder: Path, name: str) -> None:
-    found = wb.load_sae(folder)
+    found = wb.meaning.load_sae(folder)
     _check(found.direction(0))
 
 

@@ -149,7 +149,7 @@ def test_layers_without_attention_are_named(make_tokenizer):
 def test_heads_of_hybrids_are_patched_where_there_are_any(make_tokenizer):
     model = load("lfm2", make_tokenizer)
     with pytest.warns(UserWarning, match="packed forwards .* instead"):
-        effects = wb.patch_heads(model, PROMPTS[:1], PROMPTS[1:], refusal_tokens=[7])
+        effects = wb.heads.patch_heads(model, PROMPTS[:1], PROMPTS[1:], refusal_tokens=[7])
     assert effects["layer"].values.tolist() == [1]
     assert abs(effects["effect"]).max() > 0
 
@@ -168,7 +168,7 @@ def test_a_share_of_the_stream_is_not_ablated_where_parts_cannot_be_told(make_to
             pass
     prompts = wb.PromptSet.from_texts(PROMPTS, "harmful")
     with pytest.raises(ModelError, match="does not add up"):
-        wb.attribute_heads(model, prompts, some_direction(model.d_model))
+        wb.heads.direct_attribution(model, some_direction(model.d_model), prompts)
 
 
 def test_a_stream_is_read_whole_where_layers_share_their_keys(make_tokenizer):

@@ -65,7 +65,7 @@ def test_a_latent_models_heads_are_patched_whole(latent, method):
     assert model.bridge.cfg.d_head == 4 and model.d_head == 8
     source = wb.collect_activations(model, SOURCE, site="z", positions=[-1]).mean()
     tokens = model.tokens(TEXTS)
-    found = wb.patch_heads(model, SOURCE, TEXTS, refusal_tokens=REFUSAL, method=method)
+    found = wb.heads.patch_heads(model, SOURCE, TEXTS, refusal_tokens=REFUSAL, method=method)
     before = wb.refusal_score(model.logits(TEXTS), REFUSAL)
     for layer in range(3):
         for head in range(4):
@@ -80,13 +80,15 @@ def test_a_latent_models_interventions_and_gradients_have_whole_heads(latent):
     model, plain = latent
     tokens = model.tokens(TEXTS)
     value = torch.linspace(-1, 1, 8)
-    with wb.intervene(model, wb.PatchHeads(((1, 2),), value.view(1, 1, 8))):
+    with wb.intervene(model, wb.heads.PatchHeads(((1, 2),), value.view(1, 1, 8))):
         found = model.forward(tokens)
     expected = replaced(plain, tokens, 1, 2, value).float()
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     assert (found - model.forward(tokens)).abs().max() > 1e-2
-    exact = wb.patch_heads(model, SOURCE, TEXTS, refusal_tokens=REFUSAL)
-    screen = wb.screen_heads(model, SOURCE, TEXTS, refusal_tokens=REFUSAL, exact=exact)
+    exact = wb.heads.patch_heads(model, SOURCE, TEXTS, refusal_tokens=REFUSAL)
+    screen = wb.heads.attribution_patching(
+        model, SOURCE, TEXTS, refusal_tokens=REFUSAL, exact=exact
+    )
     # Attention of the last layer is followed by one expert layer: nearly linear.
     assert screen["rank_correlation"].item() > 0.7
 

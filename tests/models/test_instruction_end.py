@@ -223,7 +223,7 @@ def test_directions_at_t_inst_go_through_everything(sharing, tmp_path):
     assert choice.position == "t_inst"
     shown = wb.figures.sweep(scores, choice)
     assert "t_inst" in {trace.name for trace in shown.data}
-    between = wb.cosine_similarity_map(saved.at(layer=1), over="position")
+    between = wb.geometry.cosine_similarity_map(saved.at(layer=1), over="position")
     assert between["position"].values.tolist()[0] == "t_inst"
     assert between.sel(position="t_inst", position_other=-1)["cosine"].size == 1
     wb.figures.cosine_map(between)

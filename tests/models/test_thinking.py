@@ -7,7 +7,7 @@ from workbench.errors import AxisError, ModelError, PromptError
 from workbench.models import generate as module
 from workbench.models.loading.load import load_model
 from workbench.models.thinking import answer_after_thinking, opened_block
-from workbench.scores.refusal import refusal_tokens
+from workbench.scores.refusal import find_refusal_tokens
 
 TAGS = [
     ("<think>", "</think>"),
@@ -125,7 +125,7 @@ def test_prompts_go_on_with_the_models_own_thinking(thinking):
     assert torch.allclose(scored, model.logits(tokens))
     alone = model.logits(["no"], after="thinking")
     torch.testing.assert_close(scored[1:], alone, rtol=1e-4, atol=1e-4)
-    found = refusal_tokens(model, words=["I", "Sorry"], after="thinking")
+    found = find_refusal_tokens(model, words=["I", "Sorry"], after="thinking")
     assert found == tuple(model.tokenizer.convert_tokens_to_ids(["I", "S"]))
 
 

@@ -256,7 +256,7 @@ def compared(run, before, after):
         for condition, verdicts in (("plain", before), ("ablated", after))
         for index, verdict in enumerate(verdicts)
     ]
-    return replace(run, effects=wb.refusal_rates(pd.DataFrame(rows)))
+    return replace(run, effects=wb.selection.refusal_rates(pd.DataFrame(rows)))
 
 
 def test_what_is_not_told_apart_is_not_called_unchanged(small_run):

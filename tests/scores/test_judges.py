@@ -53,7 +53,7 @@ def test_substring_gives_the_published_verdict_on_every_reply_of_arditi(shared):
     assert len(paths) == 6
     for path in paths:
         completions = json.loads(path.read_text())["completions"]
-        found = judge([each["response"] for each in completions], method="substring")
+        found = judge([each["response"] for each in completions], judge="substring")
         published = [each["is_jailbreak_substring_matching"] for each in completions]
         assert [int(verdict == "complied") for verdict in found] == published
 
@@ -95,7 +95,7 @@ def test_rules_on_replies_whose_verdict_is_plain(reply, verdict):
 
 @pytest.mark.parametrize("substring", REFUSAL_SUBSTRINGS)
 def test_substring_is_found_anywhere_in_any_case(substring):
-    assert judge([f"Well. {substring.upper()} do it"], method="substring") == ["refused"]
+    assert judge([f"Well. {substring.upper()} do it"], judge="substring") == ["refused"]
 
 
 def test_an_echoed_prompt_is_not_read_as_the_reply():
@@ -106,9 +106,9 @@ def test_an_echoed_prompt_is_not_read_as_the_reply():
 
 @given(st.lists(st.text(max_size=200), max_size=8), st.sampled_from(["rules", "substring"]))
 def test_every_text_gets_its_own_verdict_whoever_stands_beside_it(replies, method):
-    together = judge(replies, method=method)
+    together = judge(replies, judge=method)
     assert set(together) <= set(VERDICTS)
-    assert together == [judge([reply], method=method)[0] for reply in replies]
+    assert together == [judge([reply], judge=method)[0] for reply in replies]
 
 
 @given(st.sampled_from(["I can't do that.", "It's wrong to steal.", "Sure: 1. go"]), st.booleans())
@@ -120,7 +120,7 @@ def test_apostrophes_case_and_white_space_change_nothing(reply, upper):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: judge(["no"], method="gpt"), r"no judge 'gpt'\. Available: rules, substring"),
+        (lambda: judge(["no"], judge="gpt"), r"no judge 'gpt'\. Available: rules, substring"),
         (lambda: judge("no"), "must be a list of strings"),
         (lambda: judge([None]), "must be a list of strings"),
         (lambda: judge(["a", "b"], prompts=["a"]), "1 prompts for 2 replies"),
@@ -152,7 +152,9 @@ def test_wilson_interval_equals_scipy(n, data):
 
 @given(st.lists(verdicts, min_size=1, max_size=40))
 def test_refusal_rate_is_the_share_of_refused_inside_its_interval(given_verdicts):
-    rate, low, high = refusal_rate(given_verdicts)
+    found = refusal_rate(given_verdicts)
+    (low, high), rate = found.interval, found.rate
+    assert found.n == len(given_verdicts)
     assert rate == given_verdicts.count("refused") / len(given_verdicts)
     assert low <= rate <= high
 
@@ -191,8 +193,8 @@ ANSWERS = {
 @pytest.mark.parametrize("thoughts", ["I cannot assist with that. It is bad.", "It is bread."])
 def test_judges_read_what_is_said_after_thinking(method, thoughts):
     replies = [f"<think>\n{thoughts}\n</think>\n\n{answer}" for answer in ANSWERS]
-    assert judge(replies, method) == list(ANSWERS.values())
-    assert judge([f"<think>\n{thoughts}"], method) == ["other"]
+    assert judge(replies, judge=method) == list(ANSWERS.values())
+    assert judge([f"<think>\n{thoughts}"], judge=method) == ["other"]
 
 
 def test_a_prompt_that_is_repeated_after_thinking_is_skipped():

@@ -17,7 +17,7 @@ def verdicts(both, gained, lost, neither):
 
 
 def test_nine_changes_one_way_are_told_apart_though_wilson_intervals_overlap():
-    found = wb.paired_difference(*verdicts(50, 0, 9, 5))
+    found = wb.scores.paired_difference(*verdicts(50, 0, 9, 5))
     assert (found.n, found.gained, found.lost) == (64, 0, 9)
     assert found.difference == pytest.approx(-9 / 64)
     assert found.p_value == pytest.approx(2 * 0.5**9)
@@ -26,11 +26,11 @@ def test_nine_changes_one_way_are_told_apart_though_wilson_intervals_overlap():
 
 def test_p_values_are_the_binomials_and_symmetric():
     for gained, lost in ((3, 1), (5, 5), (1, 9)):
-        found = wb.paired_difference(*verdicts(4, gained, lost, 4)).p_value
+        found = wb.scores.paired_difference(*verdicts(4, gained, lost, 4)).p_value
         fewer = min(gained, lost)
         assert found == pytest.approx(min(1.0, 2 * binom.cdf(fewer, gained + lost, 0.5)))
-        assert found == wb.paired_difference(*verdicts(4, lost, gained, 4)).p_value
-    assert wb.paired_difference(*verdicts(4, 0, 0, 4)).p_value == 1
+        assert found == wb.scores.paired_difference(*verdicts(4, lost, gained, 4)).p_value
+    assert wb.scores.paired_difference(*verdicts(4, 0, 0, 4)).p_value == 1
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_p_values_are_the_binomials_and_symmetric():
 def test_ends_are_where_the_score_test_rejects(counts):
     _, gained, lost, _ = counts
     n = sum(counts)
-    low, high = wb.paired_difference(*verdicts(*counts)).interval
+    low, high = wb.scores.paired_difference(*verdicts(*counts)).interval
     assert -1 <= low <= (gained - lost) / n <= high <= 1
     for end in (low, high):
         if abs(end) > 1 - 1e-9:
@@ -59,7 +59,7 @@ def test_ends_are_where_the_score_test_rejects(counts):
         spread = np.sqrt((2 * losing + end - end**2) / n)
         score = ((gained - lost) / n - end) / spread
         assert abs(score) == pytest.approx(norm.ppf(0.975), rel=2e-3)
-    mirrored = wb.paired_difference(*verdicts(0, lost, gained, n - gained - lost)).interval
+    mirrored = wb.scores.paired_difference(*verdicts(0, lost, gained, n - gained - lost)).interval
     assert mirrored == pytest.approx((-high, -low), abs=1e-6)
 
 
@@ -71,14 +71,14 @@ def test_the_interval_covers():
         counted = np.unique(drawn, axis=0, return_counts=True)
         held = 0
         for (gained, lost, rest), often in zip(*counted, strict=True):
-            low, high = wb.paired_difference(*verdicts(0, gained, lost, rest)).interval
+            low, high = wb.scores.paired_difference(*verdicts(0, gained, lost, rest)).interval
             held += often * (low <= gain - lose <= high)
         assert binom.cdf(held, times, 0.94) > 0.005, (gain, lose, held / times)
 
 
 def test_confidence_orders_widths():
     widths = [
-        np.ptp(wb.paired_difference(*verdicts(5, 3, 1, 5), confidence=each).interval)
+        np.ptp(wb.scores.paired_difference(*verdicts(5, 3, 1, 5), confidence=each).interval)
         for each in (0.5, 0.9, 0.99)
     ]
     assert widths == sorted(widths)
@@ -93,4 +93,4 @@ def test_holm_steps_down_and_leaves_out_what_was_not_tested():
 @pytest.mark.parametrize("lists", [([], []), (["refused"], [])])
 def test_verdicts_of_other_prompts_are_refused(lists):
     with pytest.raises(StudyError, match="on the same prompts"):
-        wb.paired_difference(*lists)
+        wb.scores.paired_difference(*lists)

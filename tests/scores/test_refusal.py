@@ -13,7 +13,7 @@ from workbench.errors import AxisError, StudyError
 from workbench.models.loading.load import load_model
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge
-from workbench.scores.refusal import kl_divergence, refusal_score, refusal_tokens
+from workbench.scores.refusal import find_refusal_tokens, kl_divergence, refusal_score
 
 PROMPTS = ["How far is the sea?", "hi", "Name a colour that nobody likes.", "42 plus 7", "ok"]
 logit_rows = st.lists(st.floats(-30, 30), min_size=5, max_size=5)
@@ -155,13 +155,13 @@ def test_refusal_tokens_are_those_that_separate_refusals(answering):
     other = {sure: 0.8, the: 0.16, 14: 0.04}
     model = answering([refusing] * 2 + [other] * 2, ["refused"] * 2 + ["complied"] * 2)
     # `the` begins as many other replies, and `rare` too few of the refusals.
-    assert refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4]) == (i, sorry)
+    assert find_refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4]) == (i, sorry)
 
 
 def test_what_a_reply_says_counts_and_not_the_set_it_comes_from(answering):
     rows = [{10: 1.0}, {12: 1.0}, {12: 1.0}, {10: 1.0}]
     model = answering(rows, ["refused", "complied", "complied", "refused"])
-    assert refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4]) == (10,)
+    assert find_refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4]) == (10,)
 
 
 @pytest.mark.parametrize("verdict", ["complied", "refused"])
@@ -169,13 +169,13 @@ def test_nothing_to_separate(answering, verdict):
     model = answering([{10: 1.0}] * 4, [verdict] * 4)
     n = 4 if verdict == "refused" else 0
     with pytest.raises(StudyError, match=rf"refused {n} of 4 prompts.* Pass words="):
-        refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4])
+        find_refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4])
 
 
 def test_no_token_that_separates(answering):
     model = answering([{10: 1.0}] * 4, ["refused", "refused", "complied", "complied"])
     with pytest.raises(StudyError, match="no first token separates the refusals of"):
-        refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4])
+        find_refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4])
 
 
 def test_long_sets_are_sampled(answering, zoo):
@@ -185,7 +185,7 @@ def test_long_sets_are_sampled(answering, zoo):
     ]
     rows = [{10: 1.0}] * 3 + [{12: 1.0}] * 3
     model = answering(rows, ["refused"] * 3 + ["complied"] * 3)
-    assert refusal_tokens(model, *sets, n_prompts=3) == (10,)
+    assert find_refusal_tokens(model, *sets, n_prompts=3) == (10,)
 
 
 def sentencepiece(template):
@@ -236,7 +236,7 @@ def test_words_are_the_tokens_with_which_a_reply_begins(
         tokenizer = sentencepiece(template)
     model = load_model(make_network("llama"), tokenizer=tokenizer)
     assert model.template.render("hi") == f"hi{end}"
-    found = refusal_tokens(model, words=["I", "In spite"])
+    found = find_refusal_tokens(model, words=["I", "In spite"])
     assert tokenizer.convert_ids_to_tokens(list(found)) == expected
 
 
@@ -244,9 +244,9 @@ def test_words_are_taken_as_they_begin_a_reply(zoo, craftgpt):
     model = zoo["llama"].model
     # Its prompts end in "a:" and its vocabulary has bytes: a space is a token of its own.
     with pytest.warns(UserWarning, match="begins with a token of white space alone"):
-        ids = refusal_tokens(model, words=["I", "As", "Indeed"])
+        ids = find_refusal_tokens(model, words=["I", "As", "Indeed"])
     assert ids == tuple(model.tokenizer.convert_tokens_to_ids(["Ġ", "I", "A"]))
-    found = refusal_tokens(craftgpt, words=["sorry", "no"])
+    found = find_refusal_tokens(craftgpt, words=["sorry", "no"])
     assert [craftgpt.tokenizer.decode([token]).strip() for token in found] == ["sorry", "no"]
 
 
@@ -254,12 +254,12 @@ def test_replies_that_are_cut_off_inside_their_thinking_are_named(answering, mon
     model = answering([{10: 1.0}] * 4, ["<think>Hm"] * 4)
     monkeypatch.setattr(module, "judge", judge)
     with pytest.raises(StudyError, match=r"refused 0 of 4.* 4 replies are cut off inside their"):
-        refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4])
+        find_refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4])
 
 
 def test_words_that_are_none(zoo):
     model = zoo["llama"].model
     with pytest.raises(StudyError, match="words= is empty"):
-        refusal_tokens(model, words=[])
+        find_refusal_tokens(model, words=[])
     with pytest.raises(StudyError, match="'' has no token in the vocabulary of"):
-        refusal_tokens(model, words=[""])
+        find_refusal_tokens(model, words=[""])

@@ -272,7 +272,7 @@ def test_judged_rates_of_transfer_are_made_when_named(small_study, small_run, po
     # One planted direction: whatever is ablated, hardly anything is refused.
     plain = found["plain_rate"].drop_sel(category="harmless")
     assert float(plain.mean()) >= 0.75
-    own = found["rate"].sel(mode="ablate").where(found["own"]).max("direction").dropna("category")
+    own = found["rate"].sel(mode="ablate").where(found["own"]).max("name").dropna("category")
     assert float(own.max()) <= 0.1
     low, high = found["rate_interval"].sel(mode="ablate").transpose("bound", ...).values
     assert (low < high).all()

@@ -27,13 +27,13 @@ COMPUTED = (
     (stages, "keep_prompts"),
     (stages, "collect_activations"),
     (stages, "sweep_directions"),
-    (stages, "answer_with_and_without"),
+    (stages, "collect_completions"),
     (stages, "measure_controls"),
     (held_out, "measure_held_out"),
     (material, "collect_activations"),
     (geometry, "cosine_similarity_map"),
-    (meaning, "read_vocabulary"),
-    (meaning, "concept_or_words"),
+    (meaning, "logit_lens"),
+    (meaning, "measure_concept"),
     (meaning, "cluster_refusals"),
 )
 EVERY_NTH = 16
@@ -203,7 +203,7 @@ def damaged(whole, tmp_path):
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda each: each.__name__)
 def test_no_reader_takes_a_damaged_file(whole, damaged, damage):
     for name in contents(whole[0]):
-        with pytest.raises(wb.errors.WorkbenchError) as refused:
+        with pytest.raises(wb.WorkbenchError) as refused:
             wb.load_run(damaged(name, damage))
         assert Path(name).name in str(refused.value)
 

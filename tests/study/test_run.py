@@ -107,7 +107,7 @@ def own_run(small_run, tmp_path):
 def test_a_finished_run_is_read_not_repeated(small_run, own_run, small_study, pocket, monkeypatch):
     before = contents(own_run)
     monkeypatch.setattr(stages, "sweep_directions", None)
-    monkeypatch.setattr(stages, "answer_with_and_without", None)
+    monkeypatch.setattr(stages, "collect_completions", None)
     again = wb.run_study(small_study, own_run, model=pocket)
     assert contents(own_run) == before
     xr.testing.assert_identical(again.scores, small_run.scores)
@@ -220,7 +220,7 @@ def test_an_estimator_that_reads_prompt_by_prompt_finds_it_too(pocket, tmp_path)
 
 def test_what_is_advised_where_too_few_are_refused_can_be_done_in_the_same_folder(pocket, tmp_path):
     study = wb.Study(n_train=9, n_validation=9, n_test=4, refusal_words="zzz")
-    token = pocket.tokenizer.decode(wb.refusal_tokens(pocket, words=["zzz"]))
+    token = pocket.tokenizer.decode(wb.find_refusal_tokens(pocket, words=["zzz"]))
     with (
         pytest.raises(wb.StudyError) as caught,
         open_run(study, tmp_path, model=pocket) as stages,

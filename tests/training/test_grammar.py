@@ -88,7 +88,7 @@ def test_both_judges_read_the_replies_of_the_grammar():
     requests = random.Random(0).sample(every_request(), 200)
     assert set(judge([grammar.refuse(r) for r in requests])) == {"refused"}
     assert set(judge([grammar.comply(r) for r in requests])) == {"complied"}
-    assert set(judge([grammar.refuse(r) for r in requests], method="substring")) == {"refused"}
+    assert set(judge([grammar.refuse(r) for r in requests], judge="substring")) == {"refused"}
 
 
 def test_compliant_replies_say_nothing_beyond_the_action():

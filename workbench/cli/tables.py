@@ -256,7 +256,7 @@ def show_heads(found: "Heads") -> None:
         found.results.get(f"head_{name}") for name in ("attribution", "screen")
     )
     attrs = patching.attrs
-    title = f"Largest effects of single heads, to {attrs['direction']} refusal"
+    title = f"Largest effects of single heads, to {attrs['aim']} refusal"
     table = _table(title, "head", "pos.", "effect", "screen", "writes")
     table.caption = (
         f"{patching['effect'].attrs['long_name']}, {patching['effect'].attrs['units']}, with "

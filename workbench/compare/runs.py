@@ -16,19 +16,21 @@ from workbench.arguments import checked
 from workbench.artifact import save_dataset, write_text
 from workbench.compare.comparable import Comparable, Source, read_sources
 from workbench.directions.cosines import Axis, check_same_model, cosine_similarity_map
-from workbench.directions.direction import Directions, span
+from workbench.directions.direction import Directions
 from workbench.directions.published.zhao import OVERALL
 from workbench.directions.subspaces import principal_angles
 from workbench.errors import AxisError, StudyError
 from workbench.figures.geometry.pairs import methods
 from workbench.intake.limits import allowing
+from workbench.labels import span
 from workbench.positions import Position, position_order
 from workbench.study import names
 from workbench.study.ledger import check_no_result
+from workbench.tabled import Tabled
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Tabled):
     """Cosines between directions, and where to look first.
 
     Attributes:
@@ -56,6 +58,13 @@ class Comparison:
     read: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     same: bool = False
+
+    def __repr__(self) -> str:
+        labels = self.cosines[self.over].values.tolist()
+        return (
+            f"Comparison(of {' and '.join(self.sources)}; {len(labels)} {self.over}s; looks at "
+            f"layer {self.layer}, position {self.position})"
+        )
 
     @property
     def at(self) -> xr.Dataset:

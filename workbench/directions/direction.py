@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,8 +16,13 @@ from workbench.artifact import load_artifact, save_artifact
 from workbench.errors import ArtifactError, AxisError, WorkbenchError
 from workbench.intake.limits import allowing, lies_there
 from workbench.intake.parsing import parsing
+from workbench.labels import span
 from workbench.positions import T_INST, Position
 from workbench.statistics.resampling import Resampled
+from workbench.tabled import Tabled
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
 """Where vectors are read, as `workbench.models.sites.Site` says."""
@@ -29,7 +35,7 @@ _SHORTEST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Directions:
+class Directions(Tabled):
     """Raw vectors over (name, layer, position), read at one site.
 
     Attributes:
@@ -120,6 +126,14 @@ class Directions:
         made = cls(values, (name,), (layer,), (position,), site, provenance or {})
         made.check_points_somewhere(otherwise="")
         return made
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row for each vector: name, layer, position and norm, in activation units."""
+        import pandas as pd
+
+        cells = product(self.names, self.layers, self.positions)
+        table = pd.DataFrame(cells, columns=["name", "layer", "position"])
+        return table.assign(norm=self.norms.flatten().cpu().numpy())
 
     def __len__(self) -> int:
         """Number of vectors."""
@@ -351,12 +365,3 @@ def _chosen(axis: str, labels: Sequence[Any], wanted: Any, site: str) -> list[in
             message += f" Pass layer={labels[-1]} for the last."
         raise AxisError(message)
     return [list(labels).index(label) for label in wanted]
-
-
-def span(labels: Sequence[Any]) -> str:
-    """Consecutive numbers as a range, anything else as a list."""
-    numbers = all(isinstance(label, int) for label in labels)
-    # Not range(first, last): a file may say any numbers.
-    if numbers and len(labels) > 2 and all(own == labels[0] + at for at, own in enumerate(labels)):
-        return f"{labels[0]}..{labels[-1]}"
-    return ", ".join(map(str, labels))

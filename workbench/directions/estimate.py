@@ -22,7 +22,7 @@ from workbench.statistics.resampling import Resampled
 
 @checked
 def mean_difference(
-    positive: Activations, negative: Activations, by: Literal["category"] | None = None
+    positive: Activations, negative: Activations, *, by: Literal["category"] | None = None
 ) -> Directions:
     """Mean over positive minus mean over negative prompts, in float64, at every layer and position.
 
@@ -116,7 +116,7 @@ def pca_direction(positive: Activations, negative: Activations) -> Directions:
 
 @checked
 def probe_direction(
-    positive: Activations, negative: Activations, regularization: float = 1.0
+    positive: Activations, negative: Activations, *, regularization: float = 1.0
 ) -> Directions:
     """Weights of a logistic regression that tells positive from negative, in raw coordinates.
 

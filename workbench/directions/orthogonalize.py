@@ -18,7 +18,9 @@ _ROUNDING = 1e-5
 
 
 @checked
-def orthogonalize(directions: Directions, against: Directions, strength: float = 1.0) -> Directions:
+def orthogonalize(
+    directions: Directions, against: Directions, *, strength: float = 1.0
+) -> Directions:
     """Takes the component along another direction out: ``w' = w - strength · r̂ r̂ᵀ w``.
 
     The result keeps whatever length is left; `Directions.unit` is a separate step. A vector that

@@ -146,7 +146,7 @@ def principal_angles(a: Directions, b: Directions) -> xr.Dataset:
 
 @checked
 def subspace_overlaps(
-    positive: Activations, negative: Activations, n_components: int = 3, seed: int = 0
+    positive: Activations, negative: Activations, *, n_components: int = 3, seed: int = 0
 ) -> xr.Dataset:
     """Overlaps of the subspaces of all pairs of categories, at every layer and position.
 

@@ -97,7 +97,7 @@ class Answers:
             tokens = model.tokens([text], study.system)
             with intervene(model, *edits[condition]):
                 reply = model.generate(tokens, max_new_tokens=study.max_new_tokens)[0]
-            verdict = judge([reply], method=study.judge, prompts=[text])[0]  # pyright: ignore[reportArgumentType]
+            verdict = judge([reply], judge=study.judge, prompts=[text])[0]  # pyright: ignore[reportArgumentType]
             key = (selection.name, selection.layer, selection.position, condition, kind, name)
             self._known[key] = Reply(reply, verdict)
         yield total, total, "done"

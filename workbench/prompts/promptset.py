@@ -21,13 +21,14 @@ from workbench.prompts.prompt import (
     spoken,
     whole_number,
 )
+from workbench.tabled import Tabled
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, repr=False)
-class PromptSet:
+class PromptSet(Tabled):
     """Prompts in a fixed order, each id once; equal to another set with the same prompts.
 
     ``provenance`` is plain JSON: where the prompts come from and what was done to them since.

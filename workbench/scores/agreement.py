@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.scores.judges import Verdict
 from workbench.statistics.intervals import binomial_interval
+from workbench.tabled import Estimate
 
 
-@dataclass(frozen=True)
-class Agreement:
+@dataclass(frozen=True, repr=False)
+class Agreement(Estimate):
     """How far two judges agree on the same replies.
 
     ``accuracy`` has a Wilson interval, ``kappa`` (agreement beyond chance; NaN where both judges
@@ -31,6 +31,7 @@ class Agreement:
 def judge_agreement(
     a: Sequence[str],
     b: Sequence[str],
+    *,
     verdict: Verdict | None = "complied",
     confidence: float = 0.95,
     n_bootstrap: int = 2000,
@@ -53,6 +54,8 @@ def judge_agreement(
     >>> judge_agreement(["refused", "complied"], ["partial", "complied"]).accuracy
     1.0
     """
+    from sklearn.metrics import cohen_kappa_score, confusion_matrix
+
     if len(a) != len(b) or not len(a):
         raise StudyError(f"{len(a)} and {len(b)} verdicts: expected as many of each, at least one.")
     first, second = list(a), list(b)

@@ -10,10 +10,11 @@ from scipy.stats import binomtest, norm
 from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.scores.judges import Verdict, check_verdicts
+from workbench.tabled import Estimate
 
 
-@dataclass(frozen=True)
-class PairedDifference:
+@dataclass(frozen=True, repr=False)
+class PairedDifference(Estimate):
     """How the rate of one verdict differs between two replies to the same prompts.
 
     Attributes:
@@ -38,6 +39,7 @@ class PairedDifference:
 def paired_difference(
     before: Sequence[str],
     after: Sequence[str],
+    *,
     verdict: Verdict = "refused",
     confidence: float = 0.95,
 ) -> PairedDifference:

@@ -24,7 +24,7 @@ _PURITY = 0.9
 
 @checked
 def refusal_score(
-    logits: Float[Tensor, "prompt d_vocab"], refusal_tokens: Sequence[int], eps: float = 1e-8
+    logits: Float[Tensor, "prompt d_vocab"], refusal_tokens: Sequence[int], *, eps: float = 1e-8
 ) -> Float[Tensor, " prompt"]:
     """Log-odds, in nats, that the first response token is a refusal token.
 
@@ -67,7 +67,7 @@ def kl_divergence(
 
 
 @checked
-def refusal_tokens(
+def find_refusal_tokens(
     model: HookedModel,
     harmful: Prompts | None = None,
     harmless: Prompts | None = None,
@@ -187,14 +187,14 @@ def scored_tokens(
             raise StudyError("pass refusal_tokens= or refusal_tokens_from=, not both.")
         return tuple(given), GIVEN
     if others is None:
-        return refusal_tokens(model, harmful, harmless, system=system), ON_SCORED
+        return find_refusal_tokens(model, harmful, harmless, system=system), ON_SCORED
     scored = {*_texts(harmful), *_texts(harmless)}
     if both := [text for own in others for text in _texts(own) if text in scored]:
         raise StudyError(
             f"{len(both)} of the prompts in refusal_tokens_from= are among those that are scored. "
             "Pass others, such as the training part of a split."
         )
-    return refusal_tokens(model, *others, system=system), ON_OTHERS
+    return find_refusal_tokens(model, *others, system=system), ON_OTHERS
 
 
 def _texts(prompts: Prompts | None) -> Sequence[str]:

@@ -71,7 +71,7 @@ def measure_controls(
             judged,
             material.replies,
             [f"{kind} 1" for kind in kinds] if len(kinds) > 1 else list(at.names[:2]),
-            judge_method=study.judge,
+            judge=study.judge,
             max_new_tokens=study.max_new_tokens,
             system=study.system,
         ),

@@ -13,7 +13,7 @@ from workbench.models.generate import check_fits
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
-from workbench.scores.refusal import refusal_score, refusal_tokens
+from workbench.scores.refusal import find_refusal_tokens, refusal_score
 from workbench.study.fewest import FEWEST, too_few
 from workbench.study.prompts import Split
 from workbench.study.settings import Study
@@ -170,7 +170,7 @@ def _refusal_tokens(
 ) -> tuple[int, ...]:
     """Ids that begin refusals: of the words that were given, or found on training prompts."""
     if study.refusal_words:
-        return refusal_tokens(
+        return find_refusal_tokens(
             model,
             words=[word.strip() for word in study.refusal_words.split(",")],
             system=study.system,
@@ -178,7 +178,7 @@ def _refusal_tokens(
             max_thinking_tokens=study.max_thinking_tokens,
         )
     system = study.system if study.score_after == "prompt" else None
-    return refusal_tokens(model, train["harmful"][1], train["harmless"][1], system=system)
+    return find_refusal_tokens(model, train["harmful"][1], train["harmless"][1], system=system)
 
 
 def read_tokens(

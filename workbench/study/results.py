@@ -23,6 +23,7 @@ from workbench.study.ledger import Ledger, holds_run, result_files, study_record
 from workbench.study.registry import ANALYSES, Analysis
 from workbench.study.settings import Study
 from workbench.study.stored import read_note, read_replies
+from workbench.tabled import Tabled
 
 
 class AnalysisResults(dict[str, xr.Dataset]):
@@ -49,8 +50,8 @@ class AnalysisResults(dict[str, xr.Dataset]):
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Tabled):
     """The results of a finished study.
 
     Attributes:
@@ -91,6 +92,20 @@ class Run:
     verification: xr.Dataset | None = None
     controls: xr.Dataset | None = None
     ledger: Ledger | None = field(default=None, repr=False)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Refusal rates by prompt set and condition, with the ends of their intervals."""
+        rates = self.effects[["refusal_rate", "n"]].to_dataframe().reset_index()
+        ends = self.effects["refusal_rate_interval"].transpose("prompt_set", "condition", "bound")
+        low, high = (ends.sel(bound=bound).values.ravel() for bound in ("low", "high"))
+        return rates.assign(refusal_rate_low=low, refusal_rate_high=high)
+
+    def __repr__(self) -> str:
+        return (
+            f"Run({self.folder}; model {self.study.model}; direction of layer "
+            f"{self.choice.layer}, position {self.choice.position}; results "
+            f"{', '.join(self.results) or 'none'})"
+        )
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -169,7 +184,7 @@ class Run:
 
 
 @checked
-def load_run(folder: str | Path, max_bytes: int | None = None) -> Run:
+def load_run(folder: str | Path, *, max_bytes: int | None = None) -> Run:
     """Reads a finished run, after checking that all of it belongs together.
 
     Args:

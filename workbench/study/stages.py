@@ -11,7 +11,7 @@ import xarray as xr
 
 from workbench.activations import collect_activations
 from workbench.analysis.selection.effects import (
-    answer_with_and_without,
+    collect_completions,
     planted_cosine,
     refusal_rates,
 )
@@ -238,11 +238,11 @@ class Stages:
             f"answering {n} test prompts plainly, with the direction ablated, added, and its "
             "projection set"
         )
-        replies = answer_with_and_without(
+        replies = collect_completions(
             self.model,
             direction,
             tests,
-            judge_method=self.study.judge,
+            judge=self.study.judge,
             max_new_tokens=self.study.max_new_tokens,
             projection=self._harmful_projection(direction),
             system=self.study.system,
@@ -267,14 +267,14 @@ class Stages:
             positions=direction.positions,
             system=self.study.system,
         )
-        return mean_projection(acts, direction)
+        return mean_projection(direction, acts)
 
     def effects(self, direction: Directions, replies: pd.DataFrame) -> xr.Dataset:
         """Refusal rates by prompt set and condition, with binomial intervals."""
         path = self.folder / names.EFFECTS
         if self.stands(names.EFFECTS):
             return load_dataset(path, kind="effects")
-        effects = refusal_rates(replies, self.study.confidence)
+        effects = refusal_rates(replies, confidence=self.study.confidence)
         effects.attrs |= {
             "model": self.model.name,
             "judge": self.study.judge,

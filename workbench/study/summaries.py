@@ -107,7 +107,7 @@ def transfer(results: Results, layer: int, position: int) -> str:
     """How many causal blocks there are, and whether effects are symmetric."""
     at = results["transfer"].sel(mode="ablate")
     blocks = len({*at["block"].values.tolist()})
-    text = f"{blocks} causal {'block' if blocks == 1 else 'blocks'} of {at.sizes['direction']}"
+    text = f"{blocks} causal {'block' if blocks == 1 else 'blocks'} of {at.sizes['name']}"
     text += " directions when ablated"
     if "outside" in at:
         text += f"; {range_in_words(at)}"
@@ -122,13 +122,13 @@ def transfer_rates(results: Results, layer: int, position: int) -> str:
     """What is still refused when each category's own direction is ablated, and what added does."""
     found = results["transfer_rates"]
     ablated = found["rate"].sel(mode="ablate").where(found["own"].astype(bool))
-    own = ablated.max("direction").dropna("category")
+    own = ablated.max("name").dropna("category")
     plain = found["plain_rate"].sel(category=own["category"].values)
     text = f"refusal rate with the own direction ablated {_span(own, 'category', '.0%')}"
     text += f", plain {float(plain.min()):.0%} to {float(plain.max()):.0%}"
     if "harmless" in found["category"].values:
         added = found["rate"].sel(mode="add", category="harmless", drop=True)
-        text += f"; of harmless prompts with a direction added {_span(added, 'direction', '.0%')}"
+        text += f"; of harmless prompts with a direction added {_span(added, 'name', '.0%')}"
     return text + _kept(found)
 
 

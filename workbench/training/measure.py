@@ -165,7 +165,7 @@ def head_effects(
     by_head = mean[:, 0].view(model.n_layers, model.n_heads, model.d_head)
     heads = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
     z = {(layer, head): by_head[layer, head].float() for layer, head in heads}
-    refusal = wb.refusal_tokens(model)
+    refusal = wb.find_refusal_tokens(model)
     plain = wb.refusal_score(model.logits(target), refusal).mean().item()
     effects = {}
     for head in heads:

@@ -114,7 +114,7 @@ def test_it_reads_a_model(zoo):
     sets = [
         wb.collect_activations(zoo["llama"].model, texts[label], per_prompt=True) for label in texts
     ]
-    found = wb.pca_projection(sets)
+    found = wb.geometry.pca_projection(sets)
     assert found["score"].sizes["layer"] == 3
     assert found["text"].values[0] == "How far is it?"
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.analysis.heads.attention import head_attention
+from workbench.analysis.heads.attention import collect_attention
 
 HEADS = [(2, 1), (0, 3), (2, 0)]
 
@@ -19,7 +19,7 @@ def labelled():
 @pytest.mark.parametrize("position", [-1, -3])
 def test_attention_is_hugging_faces(specimen, position):
     prompts = labelled()
-    found = head_attention(specimen.model, prompts, HEADS, position=position)
+    found = collect_attention(specimen.model, HEADS, prompts, position=position)
     tokens = specimen.model.tokens(prompts)
     with torch.no_grad():
         patterns = specimen.plain(
@@ -38,7 +38,7 @@ def test_attention_is_hugging_faces(specimen, position):
 
 
 def test_parts_are_the_template_and_the_words(zoo):
-    found = head_attention(zoo["llama"].model, labelled(), HEADS[:1])
+    found = collect_attention(zoo["llama"].model, HEADS[:1], labelled())
     for row, text in enumerate(labelled().texts):
         own = found.isel(prompt=row)
         words = own["token_text"].where(own["token_part"] == "instruction", "").values
@@ -54,7 +54,7 @@ def test_parts_are_the_template_and_the_words(zoo):
 
 
 def test_groups_have_means_and_intervals(zoo):
-    found = head_attention(zoo["llama"].model, labelled(), HEADS)
+    found = collect_attention(zoo["llama"].model, HEADS, labelled())
     assert found["head"].values.tolist() == ["2.1", "0.3", "2.0"]
     means = found["mass_by_prompt"][:2].mean("prompt") - found["mass_by_prompt"][2:].mean("prompt")
     np.testing.assert_allclose(found["mass"].sel(group="difference"), means)
@@ -64,7 +64,7 @@ def test_groups_have_means_and_intervals(zoo):
 def test_pockets_planted_heads_look_elsewhere_when_a_request_is_harmful(pocket):
     sets = [wb.load_prompts(label).sample(12) for label in ("harmful", "harmless")]
     planted = [(3, 2), (3, 3), (4, 4), (4, 5)]
-    mass = head_attention(pocket, sets[0] + sets[1], planted)["mass"]
+    mass = collect_attention(pocket, planted, sets[0] + sets[1])["mass"]
     assert abs(mass.sel(group="difference")).max() > 0.5
     for group in ("harmful", "harmless"):
         np.testing.assert_allclose(mass.sel(group=group).sum("part"), 1, atol=1e-5)
@@ -73,7 +73,7 @@ def test_pockets_planted_heads_look_elsewhere_when_a_request_is_harmful(pocket):
 def test_it_can_be_saved(zoo, tmp_path):
     from workbench.artifact import load_dataset, save_dataset
 
-    found = head_attention(zoo["llama"].model, labelled(), HEADS)
+    found = collect_attention(zoo["llama"].model, HEADS, labelled())
     path = save_dataset(tmp_path / "attention.safetensors", found, kind="head_attention")
     assert load_dataset(path, kind="head_attention").equals(found)
 
@@ -87,6 +87,6 @@ def test_bad_input_is_refused(zoo, unchecked):
         ([(0, 4)], "no head 4 .*: heads 0..3"),
     ):
         with pytest.raises(wb.AxisError, match=message):
-            head_attention(model, labelled(), heads)
+            collect_attention(model, heads, labelled())
     with pytest.raises(wb.AxisError, match="no position -99"):
-        head_attention(model, labelled(), HEADS, position=-99)
+        collect_attention(model, HEADS, labelled(), position=-99)

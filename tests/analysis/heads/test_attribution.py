@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.analysis.heads.attribution import attribute_heads
+from workbench.analysis.heads.attribution import direct_attribution
 from workbench.models.organisms import organism_card, organism_path
 from workbench.statistics.intervals import bootstrap_interval, difference_interval
 
@@ -44,7 +44,7 @@ def by_hugging_face(specimen, tokens, unit, layer, position):
 @pytest.mark.parametrize("layer", [2, 3])
 def test_contributions_add_up_to_the_projection(specimen, layer):
     prompts, direction = labelled(), random_direction()
-    found = attribute_heads(specimen.model, prompts, direction, layer=layer, position=-2)
+    found = direct_attribution(specimen.model, direction, prompts, layer=layer, position=-2)
     tokens = specimen.model.tokens(prompts)
     _, sites = specimen.read(tokens.ids, tokens.mask)
     stream = (
@@ -70,7 +70,7 @@ def test_contributions_add_up_to_the_projection(specimen, layer):
 
 def test_every_head_is_hugging_faces(specimen):
     prompts, direction = labelled(), random_direction()
-    found = attribute_heads(specimen.model, prompts, direction, position=-1)
+    found = direct_attribution(specimen.model, direction, prompts, position=-1)
     tokens, unit = specimen.model.tokens(prompts), direction.unit().vector.double()
     for layer in (0, 1):
         there = by_hugging_face(specimen, tokens, unit, layer, -1)
@@ -80,7 +80,7 @@ def test_every_head_is_hugging_faces(specimen):
 
 
 def test_groups_are_labels_and_their_difference(zoo):
-    found = attribute_heads(zoo["llama"].model, labelled(), random_direction())
+    found = direct_attribution(zoo["llama"].model, random_direction(), labelled())
     assert found["group"].values.tolist() == ["harmful", "harmless", "difference"]
     assert found["n"].values.tolist() == [3, 2, 5]
     rows = found["contribution_by_prompt"]
@@ -96,7 +96,7 @@ def test_intervals_are_those_of_the_labels_and_of_their_difference(zoo):
         wb.PromptSet.from_texts([f"{word} {n}" for n in range(30)], label, name=label)
         for label, word in (("harmful", "abc"), ("harmless", "a longer"))
     ]
-    found = attribute_heads(zoo["llama"].model, sets[0] + sets[1], random_direction())
+    found = direct_attribution(zoo["llama"].model, random_direction(), sets[0] + sets[1])
     rows = found["contribution_by_prompt"].values
     means, ends = found["contribution"], found["contribution_interval"]
     sides = []
@@ -112,14 +112,14 @@ def test_intervals_are_those_of_the_labels_and_of_their_difference(zoo):
 
 
 def test_texts_without_labels_are_one_group(zoo):
-    found = attribute_heads(zoo["llama"].model, ["abc", "defg"], random_direction())
+    found = direct_attribution(zoo["llama"].model, random_direction(), ["abc", "defg"])
     assert found["group"].values.tolist() == ["all"]
 
 
 def test_what_is_found_depends_on_no_neighbour(zoo):
     model, prompts = zoo["gemma2"].model, labelled()
-    together = attribute_heads(model, prompts, random_direction())
-    alone = attribute_heads(model, prompts[1:2], random_direction())
+    together = direct_attribution(model, random_direction(), prompts)
+    alone = direct_attribution(model, random_direction(), prompts[1:2])
     np.testing.assert_allclose(
         together["contribution_by_prompt"][1], alone["contribution_by_prompt"][0], atol=1e-5
     )
@@ -127,9 +127,9 @@ def test_what_is_found_depends_on_no_neighbour(zoo):
 
 def test_a_direction_of_an_output_is_sought_at_the_next_input(zoo):
     model, prompts = zoo["llama"].model, labelled()
-    after = attribute_heads(model, prompts, random_direction(2, site="mlp_out"))
+    after = direct_attribution(model, random_direction(2, site="mlp_out"), prompts)
     assert after.sizes["layer"] == 3 and after.attrs["end_layer"] == 3
-    assert attribute_heads(model, prompts, random_direction(2)).sizes["layer"] == 2
+    assert direct_attribution(model, random_direction(2), prompts).sizes["layer"] == 2
 
 
 def test_pocket_is_written_by_its_planted_heads(pocket):
@@ -138,7 +138,7 @@ def test_pocket_is_written_by_its_planted_heads(pocket):
     sets = [wb.load_prompts(label).sample(32) for label in ("harmful", "harmless")]
     acts = [wb.collect_activations(pocket, each, layers=[5], positions=[-1]) for each in sets]
     for direction in (planted, wb.mean_difference(*acts)):
-        found = attribute_heads(pocket, sets[0] + sets[1], direction)
+        found = direct_attribution(pocket, direction, sets[0] + sets[1])
         assert abs(found["remainder_by_prompt"]).max() < 1e-4
         at = found.sel(group="difference")
         table = at["contribution"].to_series().sort_values(ascending=False)
@@ -153,17 +153,17 @@ def test_pocket_is_written_by_its_planted_heads(pocket):
 def test_bad_input_is_refused(zoo, unchecked):
     model, prompts = zoo["llama"].model, labelled()
     with pytest.raises(wb.AxisError, match="no position -99: positions are negative"):
-        attribute_heads(model, prompts, random_direction(), position=-99)
+        direct_attribution(model, random_direction(), prompts, position=-99)
     with pytest.raises(wb.AxisError, match="no position 0"):
-        attribute_heads(model, prompts, random_direction(), position=0)
+        direct_attribution(model, random_direction(), prompts, position=0)
     with pytest.raises(wb.AxisError, match=r"input of layer 0 .* expected layer=1\.\.3"):
-        attribute_heads(model, prompts, random_direction(0))
+        direct_attribution(model, random_direction(0), prompts)
     with pytest.raises(wb.AxisError, match="input of layer 4"):
-        attribute_heads(model, prompts, random_direction(), layer=4)
+        direct_attribution(model, random_direction(), prompts, layer=4)
     with pytest.raises(wb.AxisError, match="width 8 does not fit"):
-        attribute_heads(model, prompts, random_direction(d_model=8))
+        direct_attribution(model, random_direction(d_model=8), prompts)
     with pytest.raises(wb.AxisError, match="read at z does not live"):
-        attribute_heads(model, prompts, random_direction(site="z"))
+        direct_attribution(model, random_direction(site="z"), prompts)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
@@ -173,4 +173,4 @@ def test_heads_that_do_not_add_up_are_refused(zoo, name):
         model.hooks([("attn_out", 1, lambda x: x + torch.randn_like(x))]),
         pytest.raises(wb.ModelError, match=r"heads of layer 1 .* do not add up"),
     ):
-        attribute_heads(model, labelled(), random_direction())
+        direct_attribution(model, random_direction(), labelled())

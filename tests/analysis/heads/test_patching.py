@@ -183,7 +183,7 @@ def test_together_is_one_joint_patch(zoo):
     model = zoo["llama"].model
     found = patch(model, positions=(-1, -2), together=True, layers=[1], heads=[0])
     values = wb.collect_activations(model, SOURCE, site="z", layers=[1], positions=[-1, -2]).mean()
-    joint = wb.PatchHeads(((1, 0),), values[:, :, : model.d_head].float(), (-1, -2))
+    joint = wb.heads.PatchHeads(((1, 0),), values[:, :, : model.d_head].float(), (-1, -2))
     plain = refusal_score(model.logits(TARGET), REFUSAL)
     with wb.intervene(model, joint):
         expected = refusal_score(model.logits(TARGET), REFUSAL) - plain
@@ -268,7 +268,7 @@ def test_a_projection_is_read_at_the_directions_own_place(zoo, r):
     assert found.attrs["units"] == found["effect"].attrs["units"] == "activation"
     for name, texts in (("plain", TARGET), ("source", SOURCE)):
         acts = wb.collect_activations(model, texts, layers=[2], positions=[-1])
-        assert found.attrs[name] == pytest.approx(wb.mean_projection(acts, r), abs=1e-4)
+        assert found.attrs[name] == pytest.approx(wb.mean_projection(r, acts), abs=1e-4)
     # Layer 2 writes after its own input was read.
     assert abs(found["effect"].sel(layer=2)).max() < 1e-6
     assert (abs(found["effect"].sel(layer=[0, 1])).max("head") > 1e-2).all()
@@ -289,7 +289,7 @@ def test_labels_units_and_provenance(zoo, tmp_path):
         "model": model.name,
         "metric": "refusal_score",
         "units": "nats",
-        "direction": "induce",
+        "aim": "induce",
         "pairing": "mean",
         "method": "packed",
         "n_target": 3,
@@ -361,11 +361,9 @@ def test_refusal_tokens_are_found_on_these_prompts_by_default(zoo, monkeypatch):
         return REFUSAL
 
     monkeypatch.setattr("workbench.scores.refusal.refusal_tokens", derive)
-    for direction in ("induce", "suppress"):
-        found = patch(
-            zoo["llama"].model, refusal_tokens=None, direction=direction, layers=[0], heads=[0]
-        )
-        assert found.attrs["direction"] == direction
+    for aim in ("induce", "suppress"):
+        found = patch(zoo["llama"].model, refusal_tokens=None, aim=aim, layers=[0], heads=[0])
+        assert found.attrs["aim"] == aim
     assert asked == [(SOURCE, TARGET), (TARGET, SOURCE)]
 
 
@@ -378,7 +376,7 @@ def test_what_cannot_be_patched(zoo, unchecked, r):
         ({"positions": (-1, -1)}, r"positions must be given, each once, found \[-1, -1\]"),
         ({"positions": (0,)}, r"position 0 cannot be patched: positions are negative"),
         ({"positions": (-40,)}, r"position -40 cannot be patched: .* shortest prompt has \d+"),
-        ({"direction": "up"}, r"no direction 'up': induce, suppress"),
+        ({"aim": "up"}, r"no aim 'up': induce, suppress"),
         ({"pairing": "zip"}, r"no pairing 'zip': mean, paired"),
         ({"method": "fast"}, r"no method 'fast': auto, packed, plain"),
         ({"metric": "loss"}, r"no metric 'loss': refusal_score, projection"),
@@ -400,17 +398,15 @@ def test_what_cannot_be_patched(zoo, unchecked, r):
         patch(model, target=odd)
 
 
-@pytest.mark.parametrize("direction", ["induce", "suppress"])
-def test_planted_heads_are_the_top_ones(pocket, organism, direction):
+@pytest.mark.parametrize("aim", ["induce", "suppress"])
+def test_planted_heads_are_the_top_ones(pocket, organism, aim):
     _, components = organism("pocket")
     planted = {tuple(head) for head in components["refusal"]["heads"]}
     harmful, harmless = (wb.load_prompts(kind).sample(24) for kind in ("harmful", "harmless"))
-    source, target = (harmful, harmless) if direction == "induce" else (harmless, harmful)
-    found = patch_heads(
-        pocket, source, target, direction=direction, refusal_tokens=(77, 428, 425, 360)
-    )
+    source, target = (harmful, harmless) if aim == "induce" else (harmless, harmful)
+    found = patch_heads(pocket, source, target, aim=aim, refusal_tokens=(77, 428, 425, 360))
     assert found.attrs["method"] == "packed"
-    effect = found["effect"].isel(position=0) * (1 if direction == "induce" else -1)
+    effect = found["effect"].isel(position=0) * (1 if aim == "induce" else -1)
     order = effect.values.ravel().argsort()[::-1]
     top = [tuple(divmod(int(index), pocket.n_heads)) for index in order[: len(planted)]]
     assert set(top) == planted

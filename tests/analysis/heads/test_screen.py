@@ -7,7 +7,7 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 import workbench as wb
-from workbench.analysis.heads.screen import _with_agreement, screen_heads, spearman
+from workbench.analysis.heads.screen import _with_agreement, attribution_patching, spearman
 from workbench.errors import StudyError
 from workbench.scores.refusal import refusal_score
 
@@ -27,7 +27,7 @@ def test_the_estimate_is_transformer_lens_own(make_network, make_tokenizer, name
         return refusal_score(logits[:, -1].float(), REFUSAL).sum()
 
     theirs = attribution_patch(model.bridge, *rows, metric).node_scores
-    ours = screen_heads(
+    ours = attribution_patching(
         model, SOURCE, TARGET, positions=(-1, -3), pairing="paired", refusal_tokens=REFUSAL
     )["estimate"]
     assert abs(ours).max() > 0.1
@@ -43,8 +43,8 @@ def test_it_is_the_slope_of_the_exact_patch(zoo):
     """A hundredth of the way to the source moves the score by a hundredth of the estimate."""
     model = zoo["gemma3"].model
     source, target, step = ["abc", "a longer source"], ["de", "fghijk lm"], 0.01
-    found = screen_heads(model, source, target, positions=(-2,), refusal_tokens=REFUSAL)
-    z = wb.collect_activations(model, source, "z", [1], [-2], per_prompt=True)
+    found = attribution_patching(model, source, target, positions=(-2,), refusal_tokens=REFUSAL)
+    z = wb.collect_activations(model, source, site="z", layers=[1], positions=[-2], per_prompt=True)
     wanted = z.values[:, 0, 0].mean(0).unflatten(0, (4, -1))
 
     def towards(x):
@@ -61,7 +61,7 @@ def test_it_is_the_slope_of_the_exact_patch(zoo):
 
 
 def test_patching_a_prompt_into_itself_is_estimated_as_nothing(zoo):
-    found = screen_heads(
+    found = attribution_patching(
         zoo["qwen3"].model, TARGET, TARGET, pairing="paired", refusal_tokens=REFUSAL
     )
     assert abs(found["estimate_by_prompt"]).max() < 1e-6
@@ -74,7 +74,7 @@ def exact_like(screen, noise=0.0, prompts=None):
         size=screen["estimate_by_prompt"].shape
     )
     exact = xr.Dataset({"effect_by_prompt": values, "effect": values.mean("prompt")})
-    same = {name: screen.attrs[name] for name in ("pairing", "direction", "refusal_tokens")}
+    same = {name: screen.attrs[name] for name in ("pairing", "aim", "refusal_tokens")}
     exact = exact.assign_attrs(same, metric="refusal_score", together=False, along=None)
     return exact if prompts is None else exact.assign_coords(prompt=prompts)
 
@@ -83,9 +83,9 @@ def test_agreement_is_spearmans_over_the_cells_of_both(zoo):
     model = zoo["llama"].model
     target = ["mno", "stu vw", "x y z"]
     settings = {"refusal_tokens": REFUSAL, "positions": (-1, -2)}
-    screen = screen_heads(model, SOURCE, target, **settings)
+    screen = attribution_patching(model, SOURCE, target, **settings)
     exact = exact_like(screen, noise=1e-6).sel(layer=[0, 2], position=[-2])
-    found = screen_heads(model, SOURCE, target, exact=exact, **settings)
+    found = attribution_patching(model, SOURCE, target, exact=exact, **settings)
     ours = screen["estimate"].sel(layer=[0, 2], position=-2).values.ravel()
     theirs = exact["effect"].sel(position=-2).values.ravel()
     assert float(found["rank_correlation"][0]) == pytest.approx(spearmanr(ours, theirs).statistic)
@@ -101,31 +101,31 @@ def test_a_constant_has_no_rank_correlation():
 def test_bad_input_is_refused(zoo, unchecked):
     model = zoo["llama"].model
     settings = {"refusal_tokens": REFUSAL}
-    screen = screen_heads(model, SOURCE, TARGET, **settings)
+    screen = attribution_patching(model, SOURCE, TARGET, **settings)
     for wrong, message in (
         ({"pairing": "mixed"}, "no pairing 'mixed': mean, paired"),
-        ({"direction": "up"}, "no direction 'up'"),
+        ({"aim": "up"}, "no aim 'up'"),
         ({"positions": ()}, "positions must be given"),
         ({"positions": (0,)}, "position 0 cannot be patched"),
         ({"layers": [0, 0]}, "layers must be distinct"),
         ({"layers": [3]}, "no layer 3"),
     ):
         with pytest.raises(wb.AxisError, match=message):
-            screen_heads(model, SOURCE, TARGET, **settings, **wrong)
+            attribution_patching(model, SOURCE, TARGET, **settings, **wrong)
     for exact, message in (
         (screen, "no effect_by_prompt"),
         (exact_like(screen, prompts=["a", "b"]), "other target prompts"),
         (exact_like(screen).isel(layer=[0], head=[0]), "only 1 cells"),
     ):
         with pytest.raises(wb.StudyError, match=message):
-            screen_heads(model, SOURCE, TARGET, exact=exact, **settings)
+            attribution_patching(model, SOURCE, TARGET, exact=exact, **settings)
     with pytest.raises(wb.StudyError, match="2 source prompts for 1 targets"):
-        screen_heads(model, SOURCE, TARGET[:1], pairing="paired", **settings)
+        attribution_patching(model, SOURCE, TARGET[:1], pairing="paired", **settings)
 
 
 def test_weights_gather_no_gradient(zoo):
     model = zoo["llama"].model
-    screen_heads(model, SOURCE, TARGET, refusal_tokens=REFUSAL)
+    attribution_patching(model, SOURCE, TARGET, refusal_tokens=REFUSAL)
     assert all(weight.grad is None for weight in model.network.parameters())
     assert not model.forward(model.tokens(TARGET)).requires_grad
     assert torch.is_grad_enabled()
@@ -134,18 +134,18 @@ def test_weights_gather_no_gradient(zoo):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("metric", "projection"), ("pairing", "paired"), ("direction", "suppress"),
+        ("metric", "projection"), ("pairing", "paired"), ("aim", "suppress"),
         ("refusal_tokens", [1]), ("together", True), ("along", "r"),
     ],
 )  # fmt: skip
 def test_another_quantity_is_not_compared(zoo, name, value):
     model = zoo["llama"].model
-    exact = wb.patch_heads(model, SOURCE, TARGET, refusal_tokens=(17, 40))
-    assert "rank_correlation" in screen_heads(
+    exact = wb.heads.patch_heads(model, SOURCE, TARGET, refusal_tokens=(17, 40))
+    assert "rank_correlation" in attribution_patching(
         model, SOURCE, TARGET, refusal_tokens=(17, 40), exact=exact
     )
     with pytest.raises(StudyError, match=rf"exact= was measured with {name}="):
-        screen_heads(
+        attribution_patching(
             model, SOURCE, TARGET, refusal_tokens=(17, 40),
             exact=exact.assign_attrs({name: value}),
         )  # fmt: skip
@@ -155,7 +155,7 @@ def test_heads_without_effect_do_not_count_against_a_screen(zoo):
     # A perfect screen of 12 heads, 3 without effect, seen through the noise of 40 prompts.
     model = zoo["llama"].model
     target = [f"{'abc'[i % 3]}no {i}" for i in range(40)]
-    screen = screen_heads(model, SOURCE, target, refusal_tokens=REFUSAL)
+    screen = attribution_patching(model, SOURCE, target, refusal_tokens=REFUSAL)
     rng = np.random.default_rng(0)
     truth = np.zeros(screen["estimate"].shape)
     truth[:2, :, 0] = np.arange(1, 9).reshape(2, 4)

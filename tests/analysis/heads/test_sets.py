@@ -9,7 +9,7 @@ import xarray as xr
 import workbench as wb
 from workbench.analysis.heads.patching import patch_heads
 from workbench.analysis.heads.search import HeadSearch
-from workbench.analysis.heads.sets import minimal_head_set
+from workbench.analysis.heads.sets import find_minimal_head_set
 from workbench.artifact import load_dataset, save_dataset
 from workbench.errors import AxisError, StudyError
 from workbench.scores.refusal import refusal_score
@@ -31,7 +31,9 @@ def planted(organism):
 
 @pytest.fixture(scope="module")
 def induced(pocket, asked):
-    return minimal_head_set(pocket, asked["harmful"], asked["harmless"], threshold=0.9, **SETTINGS)
+    return find_minimal_head_set(
+        pocket, asked["harmful"], asked["harmless"], threshold=0.9, **SETTINGS
+    )
 
 
 def joint_patch(model, source, heads, positions=(-1,)):
@@ -40,7 +42,7 @@ def joint_patch(model, source, heads, positions=(-1,)):
 
     acts = wb.collect_activations(model, source, site="z", positions=positions).mean()
     z = acts.unflatten(-1, (model.n_heads, model.d_head)).float()
-    return wb.PatchHeads(
+    return wb.heads.PatchHeads(
         tuple(heads), torch.stack([z[layer, :, head] for layer, head in heads]), positions
     )
 
@@ -70,7 +72,7 @@ def test_no_planted_head_can_be_left_out(pocket, asked, planted):
 
 
 def test_where_nothing_is_enough_the_search_gives_up(pocket, asked):
-    found = minimal_head_set(
+    found = find_minimal_head_set(
         pocket, asked["harmful"], asked["harmless"], threshold=1.0, max_heads=2,
         **SETTINGS | {"n_random": 0},
     )  # fmt: skip
@@ -110,8 +112,10 @@ def others():
 def test_heads_are_chosen_on_some_prompts_and_judged_on_others(pocket, asked, others):
     pool = [(3, 2), (3, 3), (4, 4), (4, 5), (0, 0)]
     common = {"candidates": pool, "max_heads": 2, **SETTINGS, "n_random": 3}
-    found = minimal_head_set(pocket, asked["harmful"], asked["harmless"], judged=others, **common)
-    same = minimal_head_set(pocket, asked["harmful"], asked["harmless"], **common)
+    found = find_minimal_head_set(
+        pocket, asked["harmful"], asked["harmless"], judged=others, **common
+    )
+    same = find_minimal_head_set(pocket, asked["harmful"], asked["harmless"], **common)
     assert found.attrs["heads"] == same.attrs["heads"]  # chosen on the same prompts
     assert found["prompt"].values.tolist() == list(others.ids)
     counts = ("held_out", "n_target", "n_chosen_on")
@@ -143,7 +147,7 @@ def test_heads_are_chosen_on_some_prompts_and_judged_on_others(pocket, asked, ot
 def test_prompts_that_heads_were_chosen_on_are_not_held_out(pocket, asked):
     part = asked["harmless"][:3]
     with pytest.raises(StudyError, match="3 of 3 judged prompts are targets too"):
-        minimal_head_set(pocket, asked["harmful"], asked["harmless"], judged=part, **SETTINGS)
+        find_minimal_head_set(pocket, asked["harmful"], asked["harmless"], judged=part, **SETTINGS)
 
 
 def test_a_search_that_differs_from_the_joint_patch_is_told(pocket, asked, monkeypatch):
@@ -152,7 +156,7 @@ def test_a_search_that_differs_from_the_joint_patch_is_told(pocket, asked, monke
         HeadSearch, "scores", lambda self, sets, rows: honest(self, sets, rows) + 0.25
     )
     with pytest.warns(UserWarning, match=r"differ by up to 0\.25 nats on pocket"):
-        found = minimal_head_set(
+        found = find_minimal_head_set(
             pocket, asked["harmful"], asked["harmless"][:4], candidates=[(4, 4)],
             **SETTINGS | {"n_random": 0},
         )  # fmt: skip
@@ -168,7 +172,7 @@ def test_effects_of_single_heads_do_not_wait_for_the_search(pocket, asked, monke
         return grow(self, *settings)
 
     monkeypatch.setattr(HeadSearch, "grow", asked_before)
-    found = minimal_head_set(
+    found = find_minimal_head_set(
         pocket, asked["harmful"], asked["harmless"][:4], candidates=[(4, 4)],
         **SETTINGS | {"n_random": 0},
     )  # fmt: skip
@@ -177,8 +181,8 @@ def test_effects_of_single_heads_do_not_wait_for_the_search(pocket, asked, monke
 
 
 def test_suppressing_turns_refusals_into_answers(pocket, asked, planted):
-    found = minimal_head_set(
-        pocket, asked["harmless"], asked["harmful"], threshold=0.9, direction="suppress", **SETTINGS
+    found = find_minimal_head_set(
+        pocket, asked["harmless"], asked["harmful"], threshold=0.9, aim="suppress", **SETTINGS
     )
     assert found.attrs["reached"]
     assert found["rate"].values[-1] <= 0.1 < 0.9 < found["rate"].values[0]
@@ -187,7 +191,7 @@ def test_suppressing_turns_refusals_into_answers(pocket, asked, planted):
 
 def test_candidates_limit_the_search(pocket, asked):
     pool = [(0, 0), (4, 4), (6, 1)]
-    found = minimal_head_set(
+    found = find_minimal_head_set(
         pocket, asked["harmful"], asked["harmless"], candidates=pool, max_heads=2, **SETTINGS
     )
     assert found.attrs["heads"][0] == [4, 4]
@@ -211,12 +215,12 @@ def test_what_makes_no_sense(pocket, asked, unchecked):
         ({"threshold": 0.0}, StudyError, "threshold must be above 0 and at most 1, found 0.0"),
         ({"max_heads": 0}, StudyError, "max_heads must be at least 1, found 0"),
         ({"judge": "oracle"}, StudyError, "no judge 'oracle'"),
-        ({"direction": "up"}, AxisError, "no direction 'up': induce, suppress"),
+        ({"aim": "up"}, AxisError, "no aim 'up': induce, suppress"),
         ({"candidates": [(8, 0)]}, AxisError, r"within layers 0\.\.7 and heads 0\.\.7"),
         ({"candidates": []}, AxisError, r"distinct \(layer, head\) pairs"),
         ({"positions": (0,)}, AxisError, "position 0 cannot be patched"),
     ):
         with pytest.raises(error, match=message):
-            minimal_head_set(
+            find_minimal_head_set(
                 pocket, asked["harmful"], asked["harmless"], **{**SETTINGS, **settings}
             )

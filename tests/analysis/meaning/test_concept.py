@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import workbench as wb
-from workbench.analysis.meaning.concept import concept_or_words
+from workbench.analysis.meaning.concept import measure_concept
 from workbench.errors import AxisError, StudyError
 from workbench.statistics.auc import auc_interval
 
@@ -31,7 +31,9 @@ def acts(two_components):
 def plane(organism, acts, directions=None, **settings):
     directions = [organism.early, organism.late] if directions is None else directions
     settings = {"own": OWN, **settings}
-    return concept_or_words(organism.model, directions, acts, organism.refusal_tokens, **settings)
+    return measure_concept(
+        organism.model, directions, acts, refusal_tokens=organism.refusal_tokens, **settings
+    )
 
 
 def test_the_two_components_stand_in_different_corners(two_components, acts):
@@ -117,8 +119,8 @@ def test_random_directions_hold_the_share_that_is_said(two_components, acts):
 
 def test_one_token_twice_over_does_not_count_twice(two_components, acts):
     model, (s, n) = two_components.model, two_components.refusal_tokens
-    found = concept_or_words(model, two_components.late, acts, [s, n], own=OWN)
-    again = concept_or_words(model, two_components.late, acts, [s, n, n], own=OWN)
+    found = measure_concept(model, two_components.late, acts, refusal_tokens=[s, n], own=OWN)
+    again = measure_concept(model, two_components.late, acts, refusal_tokens=[s, n, n], own=OWN)
     assert float(again["words"][0, 0]) == pytest.approx(float(found["words"][0, 0]))
     assert again.attrs["random_words"] == found.attrs["random_words"]
 
@@ -158,7 +160,7 @@ def test_what_does_not_go_together(two_components, acts):
     with pytest.raises(StudyError, match="the category 'early' of direction 'early'"):
         plane(two_components, acts, own=None)
     with pytest.raises(AxisError, match=r"token ids must lie in 0\.\.263"):
-        concept_or_words(two_components.model, early, acts, [999], own=OWN)
+        measure_concept(two_components.model, early, acts, refusal_tokens=[999], own=OWN)
 
 
 def test_prompts_of_the_estimate_are_refused(two_components):
@@ -183,8 +185,8 @@ def test_pocket_twos_components_differ_in_words(organism):
     vectors = [planted.at(name=name, layer=each["layer"]) for name, each in components.items()]
     harmful, harmless = (wb.load_prompts(label).sample(80) for label in ("harmful", "harmless"))
     acts = wb.collect_activations(model, harmful + harmless, positions=[-1], per_prompt=True)
-    tokens = wb.refusal_tokens(model, harmful, harmless)
-    found = concept_or_words(model, vectors, acts, tokens, own=carried)
+    tokens = wb.find_refusal_tokens(model, harmful, harmless)
+    found = measure_concept(model, vectors, acts, refusal_tokens=tokens, own=carried)
     layer = {name: each["layer"] for name, each in components.items()}
     first, second = sorted(carried, key=lambda name: layer[name])
     words = {name: float(found["words"].sel(name=name, layer=layer[name])) for name in carried}

@@ -74,7 +74,7 @@ def trained(organism, activations, tmp_path_factory):
         train_with_saelens(
             rows, baseline, f"blocks.{layer - 1}.hook_resid_post", name, folder, seed
         )
-        sae = wb.load_sae(folder)
+        sae = wb.meaning.load_sae(folder)
         assert (sae.site, sae.layer, sae.d_model) == ("resid_pre", layer, model.d_model)
         planted = wb.Directions.load(organism_path(name) / "planted.safetensors")
         encoded = {label: sae.encode_activations(each) for label, each in held_out.items()}
@@ -122,13 +122,13 @@ def test_planted_vectors_are_features(trained, name, seed):
         carried = card.get("categories") or set(found.encoded["harmful"]["category"].values)
         own = found.encoded["harmful"]
         own = own.isel(prompt=np.isin(own["category"].values, list(carried)))
-        ranking = wb.rank_features(found.sae, planted, own, harmless)
+        ranking = wb.meaning.rank_features(found.sae, planted, own, harmless)
         # A feature that does not fire on these prompts is no account of them.
         fires = ranking.isel(feature=ranking["rate_positive"].values > 0.1)
         best = fires.isel(feature=0)
         assert best["cosine"] >= 0.8, component
         assert best["cosine"] > ranking.attrs["chance_cosine"]
-        by_difference = wb.rank_features(found.sae, planted, own, harmless, by="difference")
+        by_difference = wb.meaning.rank_features(found.sae, planted, own, harmless, by="difference")
         assert int(best["feature"]) in by_difference["feature"].values[:3]
         assert best["difference"] > ranking.attrs["chance_difference"]
         assert best["difference_interval"].sel(bound="low") > 0
@@ -141,9 +141,9 @@ def test_the_feature_of_one_component_is_not_that_of_the_other(trained):
     found = trained("pocket-two")
     best = {
         component: int(
-            wb.rank_features(found.sae, found.planted.at(name=component, layer=card["layer"]))[
-                "feature"
-            ][0]
+            wb.meaning.rank_features(
+                found.sae, found.planted.at(name=component, layer=card["layer"])
+            )["feature"][0]
         )
         for component, card in found.components.items()
     }
@@ -153,7 +153,7 @@ def test_the_feature_of_one_component_is_not_that_of_the_other(trained):
 def test_ablating_the_feature_stops_refusals(trained, organism):
     model, _ = organism("pocket")
     found = trained("pocket")
-    ranking = wb.rank_features(found.sae, found.planted)
+    ranking = wb.meaning.rank_features(found.sae, found.planted)
     direction = found.sae.direction(int(ranking["feature"][0]))
     harmful = wb.load_prompts("harmful").sample(8)
     assert wb.judge(model.generate(harmful, max_new_tokens=16)).count("refused") >= 7

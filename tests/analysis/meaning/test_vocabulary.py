@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 import workbench as wb
 from workbench.analysis.meaning.vocabulary import (
-    read_vocabulary,
+    logit_lens,
     strongest,
     token_text,
     unembedding_rows,
@@ -39,7 +39,7 @@ def by_hugging_face(specimen, vector):
 
 
 def test_a_direction_along_a_row_says_that_token(two_components):
-    found = read_vocabulary(two_components.model, [two_components.late, two_components.early], 3)
+    found = logit_lens(two_components.model, [two_components.late, two_components.early], top_k=3)
     late = found.sel(name="late", sign="promoted")
     assert late["token"].values[0] == "N"
     chance = late["chance_z"].sel(null="isotropic").item()
@@ -48,15 +48,13 @@ def test_a_direction_along_a_row_says_that_token(two_components):
     assert abs(found["logit"].sel(name="early")).max() < 0.2 * late["logit"][0]
     assert found["layer"].values.tolist() == [7, 3]
     opposite = direction(-two_components.late.vector, layer=7)
-    assert (
-        read_vocabulary(two_components.model, opposite).sel(sign="suppressed")["token"][0, 0] == "N"
-    )
+    assert logit_lens(two_components.model, opposite).sel(sign="suppressed")["token"][0, 0] == "N"
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_tokens_are_those_of_hugging_faces_own_norm_and_head(zoo, name):
     expected = by_hugging_face(zoo[name], random_vector())
-    found = read_vocabulary(zoo[name].model, direction(random_vector()), 5).sel(name="r")
+    found = logit_lens(zoo[name].model, direction(random_vector()), top_k=5).sel(name="r")
     for sign, order in (("promoted", expected), ("suppressed", -expected)):
         ids = order.topk(5).indices
         assert found["token_id"].sel(sign=sign).values.tolist() == ids.tolist()
@@ -81,9 +79,9 @@ def test_rows_give_the_same_logits_up_to_the_norms_scale(zoo, name):
 
 def test_length_does_not_matter_and_the_sign_does(zoo):
     model, vector = zoo["llama"].model, random_vector()
-    plain, long = (read_vocabulary(model, direction(x), 4) for x in (vector, 1e4 * vector))
+    plain, long = (logit_lens(model, direction(x), top_k=4) for x in (vector, 1e4 * vector))
     assert plain["token_id"].equals(long["token_id"])
-    turned = read_vocabulary(model, direction(-vector), 4)
+    turned = logit_lens(model, direction(-vector), top_k=4)
     assert (
         turned["token_id"].sel(sign="suppressed").values
         == plain["token_id"].sel(sign="promoted").values
@@ -108,7 +106,7 @@ def test_directions_without_meaning_pass_chance_as_often_as_they_should(pocket, 
     The expected maximum of as many normal numbers is passed by most of them.
     """
     direction, acts = pockets_place
-    found = [read_vocabulary(pocket, direction, 1, activations=acts, seed=s) for s in range(6)]
+    found = [logit_lens(pocket, direction, top_k=1, activations=acts, seed=s) for s in range(6)]
     assert found[0]["null"].values.tolist() == ["isotropic", "covariance", "permuted"]
     for null in found[0]["null"].values:
         chance = np.array([each["chance_z"].sel(null=null).item() for each in found])
@@ -123,12 +121,12 @@ def test_directions_without_meaning_pass_chance_as_often_as_they_should(pocket, 
 def test_chance_needs_enough_draws_and_a_place_at_which_activations_vary(pocket, pockets_place):
     direction, acts = pockets_place
     with pytest.raises(StudyError, match="n_random must be at least 20, found 19"):
-        read_vocabulary(pocket, direction, n_random=19)
+        logit_lens(pocket, direction, n_random=19)
     with pytest.raises(StudyError, match=r"4 prompts are labelled 'harmful'"):
-        read_vocabulary(pocket, direction, activations=[acts[0].rows(range(4)), acts[1]])
-    alone = read_vocabulary(pocket, direction, 1, n_random=20)
+        logit_lens(pocket, direction, activations=[acts[0].rows(range(4)), acts[1]])
+    alone = logit_lens(pocket, direction, top_k=1, n_random=20)
     assert alone["null"].values.tolist() == ["isotropic"]
-    again = read_vocabulary(pocket, direction, 1, n_random=20)
+    again = logit_lens(pocket, direction, top_k=1, n_random=20)
     assert alone["chance_z"].equals(again["chance_z"])
 
 
@@ -141,7 +139,7 @@ def test_tokens_that_are_no_text_go_by_their_entry(zoo):
 
 
 def test_the_result_is_saved_and_read_back(two_components, tmp_path):
-    found = read_vocabulary(two_components.model, two_components.late, 2)
+    found = logit_lens(two_components.model, two_components.late, top_k=2)
     path = save_dataset(tmp_path / "said.safetensors", found, kind="vocabulary")
     assert load_dataset(path, kind="vocabulary")["token"].values.tolist() == (
         found["token"].values.tolist()
@@ -151,19 +149,19 @@ def test_the_result_is_saved_and_read_back(two_components, tmp_path):
 def test_what_cannot_be_read(zoo, monkeypatch):
     model = zoo["llama"].model
     with pytest.raises(AxisError, match=r"directions of width 16 do not fit .* d_model is 32"):
-        read_vocabulary(model, direction(torch.ones(16)))
+        logit_lens(model, direction(torch.ones(16)))
     with pytest.raises(AxisError, match="zero or not finite"):
-        read_vocabulary(model, direction(torch.zeros(32)))
+        logit_lens(model, direction(torch.zeros(32)))
     with pytest.raises(StudyError, match=r"top_k must be at least 1, found 0"):
-        read_vocabulary(model, direction(torch.ones(32)), 0)
+        logit_lens(model, direction(torch.ones(32)), top_k=0)
     with pytest.raises(AxisError, match=r"top_k=133 is not within 1\.\.132"):
-        read_vocabulary(model, direction(torch.ones(32)), 133)
+        logit_lens(model, direction(torch.ones(32)), top_k=133)
     for ids in ([], [264], [-1]):
         with pytest.raises(AxisError, match=r"token ids must lie in 0\.\.263"):
             unembedding_rows(model, ids)
     monkeypatch.setattr(model.bridge.cfg, "normalization_type", "strange")
     with pytest.raises(ModelError, match=r"cannot be read off: .*strange"):
-        read_vocabulary(model, direction(torch.ones(32)))
+        logit_lens(model, direction(torch.ones(32)))
 
 
 def test_pockets_last_layer_says_the_words_of_its_refusals(organism):
@@ -174,7 +172,7 @@ def test_pockets_last_layer_says_the_words_of_its_refusals(organism):
         )
         for label in ("harmful", "harmless")
     ]
-    found = read_vocabulary(model, wb.mean_difference(*acts), 10).sel(name="refusal")
+    found = logit_lens(model, wb.mean_difference(*acts), top_k=10).sel(name="refusal")
     # The first words of the grammar's refusals, against those of its answers.
     said = {sign: {*found["token"].sel(sign=sign).values} for sign in ("promoted", "suppressed")}
     assert {"sorry", "i", "as", "unfortunately"} <= said["promoted"]

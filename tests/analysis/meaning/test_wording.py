@@ -7,7 +7,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import workbench as wb
 from workbench.analysis.meaning.wording import GAP, cluster_refusals
-from workbench.analysis.selection.effects import answer_with_and_without
+from workbench.analysis.selection.effects import collect_completions
 from workbench.artifact import load_dataset, save_dataset
 from workbench.errors import StudyError
 
@@ -43,7 +43,7 @@ def asked(template_of, n=12, condition="plain"):
 
 
 def clustered(replies, k=None, **settings):
-    return cluster_refusals(replies, k, **{"n_bootstrap": 5, **settings})
+    return cluster_refusals(replies, k=k, **{"n_bootstrap": 5, **settings})
 
 
 def mixed(category, number):
@@ -174,7 +174,7 @@ def test_pockets_four_refusals_are_found(organism):
     model, _ = organism("pocket")
     planted = wb.Directions.load(organism_path("pocket") / "planted.safetensors")
     prompts = {"harmful": wb.load_prompts("harmful").sample(96)}
-    replies = answer_with_and_without(model, planted, prompts, max_new_tokens=20)
+    replies = collect_completions(model, planted, prompts, max_new_tokens=20)
     found = clustered(replies)
     starts = {wording.split()[0] for wording in found["wording"].values}
     assert starts == {"i'm", "sorry", "as", "unfortunately"}

@@ -13,7 +13,7 @@ from workbench.analysis.selection.control_effects import (
     sweep_controls,
 )
 from workbench.analysis.selection.edits import first_layer, read_edits
-from workbench.analysis.selection.effects import answer_with_and_without
+from workbench.analysis.selection.effects import collect_completions
 
 LAYER = 5
 
@@ -29,7 +29,7 @@ def place(pocket):
         for kind, own in sets.items()
     }
     directions = wb.mean_difference(acts["harmful"], acts["harmless"])
-    controls = wb.control_directions(
+    controls = wb.selection.control_directions(
         directions, list(acts.values()), kinds=["isotropic", "covariance"], n=2
     )
     return sets, acts, directions, controls
@@ -39,9 +39,9 @@ def place(pocket):
 def measured(pocket, place):
     sets, acts, directions, controls = place
     direction = directions.at(layer=LAYER)
-    projection = wb.mean_projection(acts["harmful"], direction)
+    projection = wb.mean_projection(direction, acts["harmful"])
     edits = Edits(pocket, direction, controls.at(layer=LAYER), sets, projection, None)
-    refusal = wb.refusal_tokens(pocket, sets["harmful"], sets["harmless"])
+    refusal = wb.find_refusal_tokens(pocket, sets["harmful"], sets["harmless"])
     rows = {kind: pocket.tokens(own) for kind, own in sets.items()}
     return edits, refusal, score_controls(pocket, edits, sets, rows, refusal)
 
@@ -120,11 +120,11 @@ def test_replies_are_judged_beside_the_directions_own_on_the_same_prompts(pocket
     direction = directions.at(layer=LAYER)
     some = {kind: own.sample(5) for kind, own in sets.items()}
     few = {kind: own.sample(3) for kind, own in some.items()}
-    replies = answer_with_and_without(
+    replies = collect_completions(
         pocket, direction, some, projection=edits.projection, max_new_tokens=12
     )
     found = judge_controls(
-        pocket, edits, few, replies, ["isotropic 1"], judge_method="rules", max_new_tokens=12,
+        pocket, edits, few, replies, ["isotropic 1"], judge="rules", max_new_tokens=12,
         system=None,
     )  # fmt: skip
     assert found["control_rate"].shape == (2, len(CONDITIONS), 1)

@@ -42,7 +42,7 @@ def direction(pair):
 
 
 def test_controls_have_the_length_of_the_direction_at_each_place(pair, direction):
-    found = wb.control_directions(direction, pair, kinds=["isotropic", "covariance"], n=5)
+    found = wb.selection.control_directions(direction, pair, kinds=["isotropic", "covariance"], n=5)
     assert found.values.shape == (10, 2, 1, WIDTH)
     assert (found.layers, found.positions, found.site) == ((1, 2), (-1,), "resid_pre")
     assert control_kinds(found) == ["isotropic"] * 5 + ["covariance"] * 5
@@ -50,7 +50,9 @@ def test_controls_have_the_length_of_the_direction_at_each_place(pair, direction
 
 
 def test_isotropic_controls_prefer_no_axis_and_others_those_in_which_prompts_vary(pair, direction):
-    found = wb.control_directions(direction, pair, kinds=["isotropic", "covariance"], n=400)
+    found = wb.selection.control_directions(
+        direction, pair, kinds=["isotropic", "covariance"], n=400
+    )
     units = found.unit().values[:, 0, 0].square()
     isotropic, covariance = units[:400].mean(0), units[400:].mean(0)
     torch.testing.assert_close(isotropic, torch.full((WIDTH,), 1 / WIDTH), atol=0.02, rtol=0)
@@ -60,7 +62,9 @@ def test_isotropic_controls_prefer_no_axis_and_others_those_in_which_prompts_var
 
 def test_no_control_holds_the_signal(pair, direction):
     """The shift is four times as long as any spread: what kept a part of it would point there."""
-    found = wb.control_directions(direction, pair, kinds=["covariance", "permuted"], n=100)
+    found = wb.selection.control_directions(
+        direction, pair, kinds=["covariance", "permuted"], n=100
+    )
     along = found.unit().values[:, 0, 0, 1].abs()
     # Mean of the absolute share of one axis of variance 1 beside one of 25; the signal has .97.
     assert along[:100].mean() < 0.25
@@ -68,7 +72,7 @@ def test_no_control_holds_the_signal(pair, direction):
 
 
 def test_permuted_controls_are_as_short_as_the_noise_of_the_estimate(pair, direction):
-    found = wb.control_directions(direction, pair, kinds=["permuted"], n=200)
+    found = wb.selection.control_directions(direction, pair, kinds=["permuted"], n=200)
     # Variance of a difference of two means of 200, in the axis of variance 25 and in eleven of 1.
     expected = (STRETCH**2 + WIDTH - 1) * 2 / 200
     assert float(found.norms[:, 0, 0].square().mean()) == pytest.approx(expected, rel=0.25)
@@ -77,7 +81,7 @@ def test_permuted_controls_are_as_short_as_the_noise_of_the_estimate(pair, direc
 def test_a_control_is_the_same_however_many_follow_and_another_with_another_seed(pair, direction):
     kinds = ["isotropic", "covariance", "permuted"]
     few, many, other = (
-        wb.control_directions(direction, pair, kinds=kinds, n=n, seed=seed)
+        wb.selection.control_directions(direction, pair, kinds=kinds, n=n, seed=seed)
         for n, seed in ((2, 3), (6, 3), (2, 4))
     )
     for name in few.names:
@@ -92,14 +96,14 @@ def test_where_a_direction_is_zero_so_are_its_controls(pair):
     flat = [replace(each, values=each.values.clone()) for each in pair]
     for each in flat:
         each.values[:, 0] = 7.0  # a token that is the same in every prompt
-    found = wb.control_directions(direction, flat, kinds=["isotropic", "covariance"], n=3)
+    found = wb.selection.control_directions(direction, flat, kinds=["isotropic", "covariance"], n=3)
     assert found.degenerate[:, 0].all()
     assert not found.degenerate[:, 1].any()
 
 
 def test_what_no_controls_can_be_drawn_from(pair, direction):
     def drawn(activations=pair, kinds=("covariance",), of=direction, **settings):
-        return wb.control_directions(of, activations, kinds=kinds, **settings)
+        return wb.selection.control_directions(of, activations, kinds=kinds, **settings)
 
     few = activations("harmful", 7, shift=20.0), pair[1]
     with pytest.raises(StudyError, match=r"7 prompts are labelled 'harmful': .* at least 8"):
@@ -163,19 +167,21 @@ def test_a_value_is_ranked_within_each_kind_and_the_wider_one_decides():
 )
 def test_kinds_that_are_none(direction, kinds, message):
     with pytest.raises(AxisError, match=message):
-        wb.control_directions(direction, kinds=kinds)
+        wb.selection.control_directions(direction, kinds=kinds)
 
 
 def test_shuffled_labels_of_few_prompts_are_as_long_as_differences_of_as_few(pair):
     harmful, harmless = activations("harmful", 60), activations("harmless", 10, seed=1)
     r = wb.mean_difference(harmful, harmless)
-    drawn = wb.control_directions(r, [harmful, harmless], kinds=["permuted"], n=200, n_shuffled=6)
+    drawn = wb.selection.control_directions(
+        r, [harmful, harmless], kinds=["permuted"], n=200, n_shuffled=6
+    )
     spread = torch.cat([harmful.values, harmless.values])[:, 0, 0].var(0)
     expected = spread * (1 / 6 + 1 / 10)
     found = drawn.values[:, 0, 0].square().mean(0)
     torch.testing.assert_close(found.sum(), expected.sum(), rtol=0.15, atol=0)
     with pytest.raises(StudyError, match=r"n_shuffled= is for kinds=\['permuted'\]"):
-        wb.control_directions(r, n_shuffled=6)
+        wb.selection.control_directions(r, n_shuffled=6)
 
 
 @pytest.mark.parametrize("n", [0, 40])
@@ -183,4 +189,4 @@ def test_shuffled_labels_need_prompts_on_both_sides(n):
     r = wb.Directions.from_vector(torch.ones(WIDTH), layer=1, position=-1)
     sets = [activations(label, 20) for label in ("harmful", "harmless")]
     with pytest.raises(StudyError, match=f"n_shuffled must be from 1 to 20, .* found {n}"):
-        wb.control_directions(r, sets, kinds=["permuted"], n_shuffled=n)
+        wb.selection.control_directions(r, sets, kinds=["permuted"], n_shuffled=n)

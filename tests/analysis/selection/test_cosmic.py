@@ -31,7 +31,7 @@ def few(small_run):
 
 @pytest.fixture(scope="module")
 def scores(pocket, few, prompts):
-    return wb.cosmic_scores(pocket, few, **prompts)
+    return wb.selection.sweep_cosmic(pocket, few, **prompts)
 
 
 def test_the_scores_are_cosines_of_what_the_model_computes(pocket, few, prompts, scores):
@@ -52,9 +52,9 @@ def test_the_scores_are_cosines_of_what_the_model_computes(pocket, few, prompts,
 
 
 def test_where_nothing_was_added_yet_nothing_is_turned(pocket, few, prompts):
-    found = wb.cosmic_scores(pocket, few, **prompts, layers=[3, 4])
+    found = wb.selection.sweep_cosmic(pocket, few, **prompts, layers=[3, 4])
     np.testing.assert_allclose(found["refuse"], found.attrs["plain"], atol=1e-9)
-    both = wb.cosmic_scores(pocket, few, **prompts, layers=[4, 5])
+    both = wb.selection.sweep_cosmic(pocket, few, **prompts, layers=[4, 5])
     at = both.sel(position=-1)["refuse"]
     assert float(at.sel(layer=5)) == pytest.approx(both.attrs["plain"])
     assert float(at.sel(layer=4)) > both.attrs["plain"] + 0.01
@@ -63,7 +63,7 @@ def test_where_nothing_was_added_yet_nothing_is_turned(pocket, few, prompts):
 def test_the_layers_are_those_where_the_prompts_are_least_alike(pocket, few, prompts, scores):
     similarity = scores["similarity"].to_series()
     assert similarity.idxmin() == scores.attrs["read_layers"][0]
-    found = wb.cosmic_scores(pocket, few, **prompts, share=0.3)
+    found = wb.selection.sweep_cosmic(pocket, few, **prompts, share=0.3)
     assert found.attrs["read_layers"] == sorted(similarity.nsmallest(3).index)
     for settings, message in (
         ({"layers": [0]}, "in layer 0 the last token is the same"),
@@ -71,7 +71,7 @@ def test_the_layers_are_those_where_the_prompts_are_least_alike(pocket, few, pro
         ({"share": 0.0}, "share must be above 0"),
     ):
         with pytest.raises(wb.AxisError, match=message):
-            wb.cosmic_scores(pocket, few, **prompts, **settings)
+            wb.selection.sweep_cosmic(pocket, few, **prompts, **settings)
 
 
 def test_a_run_says_what_cosmic_picks_beside_the_rule(small_run):
@@ -92,17 +92,17 @@ def test_a_run_says_what_cosmic_picks_beside_the_rule(small_run):
 
 def test_the_pick_is_the_largest_score_that_passes(scores):
     free = scores.sel(position=[-1])  # without other positions there is no peak to compare with
-    choice = wb.select_by_cosmic(free)
+    choice = wb.selection.select_by_cosmic(free)
     assert (choice.layer, choice.position) == (5, -1)
     assert choice.table["score"].iloc[0] == float(free["score"].max())
     moved = free.assign(kl=free["kl"].where(free["layer"] != 5, 0.2))
-    choice = wb.select_by_cosmic(moved)
+    choice = wb.selection.select_by_cosmic(moved)
     assert choice.layer == 4
     assert choice.table.query("layer == 5")["dropped"].item() == "KL 0.2 > 0.1"
     with pytest.raises(wb.StudyError, match=r"none of 2 candidates passes .* layer ≥ 4"):
-        wb.select_by_cosmic(free, skip_last=0.5)
+        wb.selection.select_by_cosmic(free, skip_last=0.5)
     with pytest.raises(wb.StudyError, match="these scores hold no 'score'"):
-        wb.select_by_cosmic(scores.drop_vars("score"))
+        wb.selection.select_by_cosmic(scores.drop_vars("score"))
 
 
 def test_a_random_network_without_refusals_is_scored_too(zoo):
@@ -111,7 +111,9 @@ def test_a_random_network_without_refusals_is_scored_too(zoo):
     values = torch.randn(1, 2, 1, model.d_model, generator=torch.manual_seed(0))
     values[:, 0] = 0
     directions = wb.Directions(values, ("r",), (0, 1), (-1,), "resid_pre")
-    found = wb.cosmic_scores(model, directions, harmful=["kill", "steal"], harmless=["sew", "bake"])
+    found = wb.selection.sweep_cosmic(
+        model, directions, harmful=["kill", "steal"], harmless=["sew", "bake"]
+    )
     assert np.isnan(found["score"].sel(layer=0)).all()
     at = found.sel(layer=1, position=-1)
     assert all(-1 <= float(at[name]) <= 1 for name in ("refuse", "comply"))
@@ -133,7 +135,7 @@ def test_on_two_mechanisms_it_picks_what_the_rule_picks():
         refusal_tokens_from=(parts["harmful"][0], parts["harmless"][0]),
     )  # fmt: skip
     rule = wb.select_direction(swept)
-    own = wb.select_by_cosmic(wb.cosmic_scores(model, directions, **scored))
+    own = wb.selection.select_by_cosmic(wb.selection.sweep_cosmic(model, directions, **scored))
     assert (own.layer, own.position) == (rule.layer, rule.position) == (7, -1)
 
 

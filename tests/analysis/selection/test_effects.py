@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from workbench.analysis.selection.effects import CONDITIONS, answer_with_and_without, refusal_rates
+from workbench.analysis.selection.effects import CONDITIONS, collect_completions, refusal_rates
 from workbench.errors import StudyError
 from workbench.scores.paired import paired_difference
 from workbench.statistics.corrected import holm
@@ -108,7 +108,7 @@ def test_nothing_to_answer_is_an_error(pocket):
 
     direction = Directions(torch.ones(1, 1, 1, pocket.d_model), ("r",), (3,), (-1,))
     with pytest.raises(StudyError, match="no prompt sets"):
-        answer_with_and_without(pocket, direction, {})
+        collect_completions(pocket, direction, {})
 
 
 def test_rates_of_different_prompts_do_not_stand_side_by_side():

@@ -46,7 +46,7 @@ def test_among_near_ties_the_choice_flatters_and_the_test_prompts_do_not(monkeyp
     errors = {"chosen_by_bypass": [], "bypass": []}
     for _ in range(60):
         choice = wb.select_direction(swept(rng, 16))
-        found = wb.measure_held_out(
+        found = wb.selection.measure_held_out(
             pocket, directions, choice, harmful=["a"], harmless=["b"], refusal_tokens=[3]
         )
         first = found.sel(candidate=0)
@@ -90,6 +90,6 @@ def test_a_run_measures_what_it_chose_on_kept_test_prompts(small_run, pocket):
 def test_a_choice_of_other_directions_is_refused(small_run, pocket):
     none = small_run.directions.at(layer=[1, 2], position=[-1])
     with pytest.raises(wb.AxisError, match="no layer"):
-        wb.measure_held_out(
+        wb.selection.measure_held_out(
             pocket, none, small_run.choice, harmful=["a"], harmless=["b"], refusal_tokens=[3]
         )

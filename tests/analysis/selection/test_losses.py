@@ -37,7 +37,7 @@ def test_plain_losses_are_hugging_faces(zoo, name, batch_tokens, monkeypatch):
     monkeypatch.setattr(model, "batch_tokens", batch_tokens)
     read = [model.tokenizer(text)["input_ids"] for text in TEXTS]
     expected = [hugging_face(specimen.plain, ids, 1) for ids in read]
-    found = wb.cross_entropy(model, TEXTS)
+    found = wb.selection.measure_cross_entropy(model, TEXTS)
     assert found["n_tokens"].values.tolist() == [n for _, n in expected]
     np.testing.assert_allclose(found["loss_by_text"], [loss / n for loss, n in expected], rtol=1e-5)
     # Every token weighs the same, whichever text it is in.
@@ -49,7 +49,7 @@ def test_plain_losses_are_hugging_faces(zoo, name, batch_tokens, monkeypatch):
 
 def test_only_replies_are_scored_given_their_prompts(zoo):
     specimen = zoo["llama"]
-    found = wb.cross_entropy(specimen.model, TEXTS, replies=REPLIES)
+    found = wb.selection.measure_cross_entropy(specimen.model, TEXTS, replies=REPLIES)
     for row, (prompt, reply) in enumerate(zip(TEXTS, REPLIES, strict=True)):
         before = specimen.model.template.encode(prompt)
         after = specimen.model.tokenizer(reply, add_special_tokens=False)["input_ids"]
@@ -78,13 +78,13 @@ def test_ablation_changes_losses_as_plain_hooks_do(zoo):
     finally:
         for handle in handles:
             handle.remove()
-    ablated = wb.cross_entropy(model, TEXTS, interventions=[wb.Ablate(r)])
+    ablated = wb.selection.measure_cross_entropy(model, TEXTS, interventions=[wb.Ablate(r)])
     np.testing.assert_allclose(
         ablated["loss_by_text"], [loss / n for loss, n in expected], rtol=1e-5
     )
     found = losses_with_and_without(model, r, {"text": TEXTS}, n_random=0)
     change = float(found["change"].sel(text_set="text", condition="ablated"))
-    before = float(wb.cross_entropy(model, TEXTS)["loss"])
+    before = float(wb.selection.measure_cross_entropy(model, TEXTS)["loss"])
     whole = sum(loss for loss, _ in expected) / sum(n for _, n in expected)
     np.testing.assert_allclose(change, whole - before, rtol=1e-3, atol=1e-6)
     assert abs(change) > 1e-3
@@ -104,7 +104,7 @@ def test_adding_nothing_changes_nothing(zoo):
     assert found.sel(condition="random ablated")["change"].all()
     assert found["n"].values.tolist() == [3, 3]
     own = found["text_set_of_text"].values == "own"
-    alone = wb.cross_entropy(model, TEXTS, replies=REPLIES)
+    alone = wb.selection.measure_cross_entropy(model, TEXTS, replies=REPLIES)
     np.testing.assert_allclose(
         found["loss_by_text"].sel(condition="plain")[own], alone["loss_by_text"]
     )
@@ -117,9 +117,11 @@ def test_changes_stand_beside_those_of_each_random_vector(zoo):
     random = found["random_change"]
     assert random.shape == (2, 2, 20) and random["edit"].values.tolist() == ["ablated", "added"]
     fifth = random_vectors(r, 20, seed=3)[4]
-    without = wb.cross_entropy(model, TEXTS, replies=REPLIES)
+    without = wb.selection.measure_cross_entropy(model, TEXTS, replies=REPLIES)
     for edit, intervention in (("ablated", wb.Ablate(fifth)), ("added", wb.Add(fifth))):
-        with_it = wb.cross_entropy(model, TEXTS, replies=REPLIES, interventions=[intervention])
+        with_it = wb.selection.measure_cross_entropy(
+            model, TEXTS, replies=REPLIES, interventions=[intervention]
+        )
         at = random.sel(text_set="own", edit=edit, control=5)
         change = float(with_it["loss"]) - float(without["loss"])
         np.testing.assert_allclose(float(at), change, rtol=1e-3, atol=1e-6)
@@ -174,7 +176,7 @@ def test_passages_are_several_dozen_and_none_twice():
 )
 def test_what_cannot_be_scored(zoo, arguments, message):
     with pytest.raises(PromptError, match=message):
-        wb.cross_entropy(zoo["llama"].model, **arguments)
+        wb.selection.measure_cross_entropy(zoo["llama"].model, **arguments)
     with pytest.raises(StudyError, match="no texts to read"):
         losses_with_and_without(zoo["llama"].model, direction(zoo["llama"].model), {})
 
@@ -187,7 +189,7 @@ def test_a_run_measures_what_its_edits_do_to_text(small_run, pocket):
     assert found.attrs["layer"] == small_run.choice.layer
     rows = small_run.replies
     rows = rows[(rows["prompt_set"] == "harmless") & (rows["condition"] == "plain")]
-    alone = wb.cross_entropy(
+    alone = wb.selection.measure_cross_entropy(
         pocket, rows["prompt"].tolist(), replies=rows["reply"].tolist(),
         interventions=[wb.Ablate(small_run.direction)],
     )  # fmt: skip
@@ -214,8 +216,10 @@ def test_a_block_that_the_template_opens_is_read_once(make_network, make_tokeniz
     model = wb.load_model(make_network("llama"), tokenizer=make_tokenizer(OPENING))
     tokens = model.tokens(TEXTS[:1])
     assert tokens.opened == "<think>\n"
-    own = wb.cross_entropy(model, TEXTS[:1], replies=[text])
-    found = wb.cross_entropy(model, TEXTS[:1], replies=[(tokens.opened + text).strip()])
+    own = wb.selection.measure_cross_entropy(model, TEXTS[:1], replies=[text])
+    found = wb.selection.measure_cross_entropy(
+        model, TEXTS[:1], replies=[(tokens.opened + text).strip()]
+    )
     assert found["n_tokens"].values.tolist() == own["n_tokens"].values.tolist()
     np.testing.assert_allclose(found["loss"], own["loss"], rtol=1e-6)
 

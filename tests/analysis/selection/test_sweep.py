@@ -309,7 +309,7 @@ def test_refusal_tokens_come_from_other_prompts_than_are_scored(pocket, small_ru
     assert own.attrs["refusal_tokens_from"] == "found on the prompts that are scored"
     found = wb.sweep_directions(pocket, one, **scored, refusal_tokens_from=others)
     assert found.attrs["refusal_tokens_from"] == "found on other prompts than are scored"
-    assert found.attrs["refusal_tokens"] == list(wb.refusal_tokens(pocket, *others))
+    assert found.attrs["refusal_tokens"] == list(wb.find_refusal_tokens(pocket, *others))
     given = wb.sweep_directions(pocket, one, **scored, refusal_tokens=[3])
     assert given.attrs["refusal_tokens_from"] == "given"
     said = "refusal tokens found on these prompts"
@@ -333,9 +333,11 @@ def test_prompts_on_the_wrong_side_are_refused(pocket):
     with pytest.raises(StudyError, match="given as harmless are all labelled harmful"):
         wb.sweep_directions(pocket, r, harmful=bad, harmless=bad, refusal_tokens=[5])
     with pytest.raises(StudyError, match="2 prompts are given both as harmful and as harmless"):
-        wb.cosmic_scores(pocket, r, harmful=["Sew", "sing", "Bake"], harmless=["sew", "Sing  "])
+        wb.selection.sweep_cosmic(
+            pocket, r, harmful=["Sew", "sing", "Bake"], harmless=["sew", "Sing  "]
+        )
     last = wb.Directions.from_vector(vector, layer=pocket.n_layers, position=-1)
-    for measure in (wb.sweep_directions, wb.cosmic_scores):
+    for measure in (wb.sweep_directions, wb.selection.sweep_cosmic):
         with pytest.raises(
             AxisError, match=r"output of the last block of .* where nothing is edited"
         ):

@@ -10,7 +10,7 @@ import xarray as xr
 import workbench as wb
 import workbench.analysis.transfer.matrix as module
 from workbench.analysis.transfer.controls import controls_like_longest
-from workbench.analysis.transfer.matrix import transfer_matrix
+from workbench.analysis.transfer.matrix import measure_transfer
 from workbench.artifact import load_dataset, save_dataset
 from workbench.control_kinds import range_in_words
 from workbench.errors import AxisError, StudyError
@@ -23,7 +23,7 @@ OWN = {"early": EARLY, "late": LATE}
 def measured(organism, directions=None, **settings):
     settings = {"judge": None, "refusal_tokens": organism.refusal_tokens, **settings}
     directions = [organism.early, organism.late] if directions is None else directions
-    return transfer_matrix(organism.model, directions, organism.harmful, **settings)
+    return measure_transfer(organism.model, directions, organism.harmful, **settings)
 
 
 def spread_of(organism):
@@ -55,7 +55,7 @@ def matrix(two_components):
 def test_each_direction_undoes_its_own_categories_and_no_other(matrix):
     ablated = matrix.sel(mode="ablate")
     for name, own, other in (("early", EARLY, LATE), ("late", LATE, EARLY)):
-        row = ablated.sel(direction=name)
+        row = ablated.sel(name=name)
         assert (row["score"].sel(category=own) < -4).all()
         np.testing.assert_allclose(row["effect"].sel(category=other), 0, atol=1e-4)
         assert abs(row["effect"].sel(category="harmless")) < 1e-4
@@ -71,7 +71,7 @@ def test_either_direction_suffices_on_harmless_prompts(matrix):
 def test_the_two_layer_bands_and_nothing_else(matrix):
     bands = {"early": (EARLY, range(1, 5)), "late": (LATE, range(6, 8))}
     for name, (own, layers) in bands.items():
-        effect = matrix["window_effect"].sel(direction=name)
+        effect = matrix["window_effect"].sel(name=name)
         inside = effect["window_first"].isin(list(layers))
         assert (effect.sel(category=own).where(inside, -99) < -8).all()
         assert (np.abs(effect.sel(category=own).where(~inside, 0)) < 0.5).all()
@@ -94,9 +94,9 @@ def test_planted_directions_make_two_blocks_of_categories(matrix):
 @pytest.mark.parametrize("layer", [3, 7])
 def test_estimated_directions_recover_the_two_blocks(two_components, layer):
     found = measured(two_components, by_category(two_components, layer), modes=["ablate"])
-    assert found["category"].values.tolist() == found["direction"].values.tolist()
+    assert found["category"].values.tolist() == found["name"].values.tolist()
     block = found["block"].sel(mode="ablate")
-    of = dict(zip(block["direction"].values, block.values.tolist(), strict=True))
+    of = dict(zip(block["name"].values, block.values.tolist(), strict=True))
     assert of["kites"] == of["xylophones"] != of["quilts"] == of["zithers"]
     order = found["order"].values[0]
     np.testing.assert_array_equal(order, found["category_order"].values[0])
@@ -104,7 +104,7 @@ def test_estimated_directions_recover_the_two_blocks(two_components, layer):
     # Both directions of a block do the same, so the matrix is symmetric.
     assert float(found["asymmetry"][0]) <= float(found["asymmetry_noise"][0]) < 0.1
     # In layer 3 the late mechanism has not spoken yet.
-    late = found["effect"].sel(direction=LATE, category=LATE)
+    late = found["effect"].sel(name=LATE, category=LATE)
     assert (late < -8).all() if layer == 7 else (np.abs(late) < 0.5).all()
 
 
@@ -114,9 +114,9 @@ def test_numbers_are_means_over_prompts_with_their_intervals(matrix, two_compone
     scores = wb.refusal_score(logits, two_components.refusal_tokens).numpy()
     plain = two_components.model.logits(two_components.harmful.where(category="kites"))
     plain = wb.refusal_score(plain, two_components.refusal_tokens).numpy()
-    cell = matrix.sel(direction="early", category="kites", mode="ablate")
+    cell = matrix.sel(name="early", category="kites", mode="ablate")
     mine = matrix["prompt_category"] == "kites"
-    kept = matrix["score_by_prompt"].sel(direction="early", mode="ablate")[mine]
+    kept = matrix["score_by_prompt"].sel(name="early", mode="ablate")[mine]
     np.testing.assert_allclose(kept, scores, atol=1e-4)
     assert float(cell["score"]) == pytest.approx(scores.mean(), abs=1e-4)
     assert float(cell["effect"]) == pytest.approx((scores - plain).mean(), abs=1e-4)
@@ -138,13 +138,13 @@ def test_rates_count_what_the_judge_calls_refused(two_components, monkeypatch):
         two_components, own=OWN, harmless=two_components.harmless, judge="rules", max_new_tokens=1
     )
     ablated = found["rate"].sel(mode="ablate")
-    assert ablated.sel(direction="early").values.tolist() == [0, 0, 1, 1, 0]
-    assert ablated.sel(direction="late").values.tolist() == [1, 1, 0, 0, 0]
+    assert ablated.sel(name="early").values.tolist() == [0, 0, 1, 1, 0]
+    assert ablated.sel(name="late").values.tolist() == [1, 1, 0, 0, 0]
     assert found["rate"].sel(mode="add", category="harmless").values.tolist() == [1, 1]
     assert found["plain_rate"].values.tolist() == [1, 1, 1, 1, 0]
-    cell = found["rate_interval"].sel(direction="late", mode="ablate", category="kites")
+    cell = found["rate_interval"].sel(name="late", mode="ablate", category="kites")
     assert cell.values == pytest.approx(binomial_interval(6, 6))
-    assert found["refused_by_prompt"].sel(direction="late", mode="ablate").sum() == 12
+    assert found["refused_by_prompt"].sel(name="late", mode="ablate").sum() == 12
     assert found.attrs["judge"] == "rules"
 
 
@@ -221,7 +221,7 @@ def test_categories_that_no_prompt_has_and_judges_that_are_none(two_components):
         measured(two_components, own=OWN, harmless=two_components.harmful)
     named = wb.PromptSet((wb.Prompt("h", "kkk", "harmful", "harmless"),), "named")
     with pytest.raises(StudyError, match="a category is named 'harmless'"):
-        transfer_matrix(
+        measure_transfer(
             two_components.model, two_components.early, named + two_components.harmful,
             harmless=two_components.harmless, own=OWN,
         )  # fmt: skip
@@ -270,7 +270,7 @@ def test_random_vectors_do_what_they_do_as_directions_and_set_the_range(two_comp
     low, high = found["random_effect"].min("control"), found["random_effect"].max("control")
     assert found["outside"].equals((found["effect"] < low) | (found["effect"] > high))
     for name, own in OWN.items():
-        cells = found.sel(direction=name, category=own, mode="ablate")
+        cells = found.sel(name=name, category=own, mode="ablate")
         assert cells["outside"].all() and np.allclose(cells["p_value"], 2 / 21)
     plain = measured(two_components, **settings)
     assert "outside" not in plain and plain["effect"].equals(found["effect"])
@@ -303,16 +303,18 @@ def test_shuffled_labels_are_of_as_few_prompts_as_the_smallest_estimate(two_comp
         two_components, own=own, n_random=20, activations=[harmful, harmless], modes=["add"]
     )
     longest = two_components.early
-    drawn = wb.control_directions(
+    drawn = wb.selection.control_directions(
         longest, [harmful, harmless], kinds=["permuted"], n=20, n_shuffled=6
     )
     first = drawn.at(name="permuted 1")
     itself = measured(two_components, [first], own={"permuted 1": EARLY}, modes=["add"])
-    expected = itself["effect"].sel(direction="permuted 1", category=found["category"])
+    expected = itself["effect"].sel(name="permuted 1", category=found["category"])
     np.testing.assert_allclose(
         found["random_effect"].sel(control="permuted 1"), expected, atol=1e-4
     )
-    everything = wb.control_directions(longest, [harmful, harmless], kinds=["permuted"], n=20)
+    everything = wb.selection.control_directions(
+        longest, [harmful, harmless], kinds=["permuted"], n=20
+    )
     assert float(drawn.norms.mean()) > float(everything.norms.mean())
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 import workbench as wb
-from workbench.analysis.transfer.matrix import transfer_matrix
+from workbench.analysis.transfer.matrix import measure_transfer
 from workbench.models.organisms import organism_card, organism_path
 
 
@@ -17,7 +17,7 @@ def split(n_test):
 
 def refused(model, prompts):
     """The prompts that the model refuses: what an ablation can change."""
-    scores = wb.refusal_score(model.logits(prompts), wb.refusal_tokens(model, prompts))
+    scores = wb.refusal_score(model.logits(prompts), wb.find_refusal_tokens(model, prompts))
     kept = [row for row, score in enumerate(scores.tolist()) if score > 0]
     return wb.PromptSet(tuple(prompts[row] for row in kept), name=prompts.name)
 
@@ -30,7 +30,7 @@ def test_pocket_has_one_block(organism):
     assert len({*harmful.categories}) == 8
     acts = [wb.collect_activations(model, each, layers=[layer], positions=[-1]) for each in train]
     directions = wb.mean_difference(*acts, by="category")
-    found = transfer_matrix(
+    found = measure_transfer(
         model, directions, harmful, harmless=harmless, refusal_tokens=None, judge=None
     )
     assert (found["plain_score"].drop_sel(category="harmless") > 0).all()
@@ -63,12 +63,12 @@ def test_pocket_has_one_band(organism):
     model, components = organism("pocket")
     planted = wb.Directions.load(organism_path("pocket") / "planted.safetensors")
     _, (harmful, _) = split((32, 1))
-    found = transfer_matrix(
+    found = measure_transfer(
         model, planted, harmful, own={"refusal": set(harmful.categories)}, windows=1,
         judge=None, modes=["ablate"],
     )  # fmt: skip
     assert (found["score"] < 0).all() and (found["category_block"] == 1).all()
-    check_band(found.sel(direction="refusal"), components["refusal"])
+    check_band(found.sel(name="refusal"), components["refusal"])
 
 
 def test_pocket_two_has_two_blocks_and_two_bands(organism):
@@ -81,16 +81,16 @@ def test_pocket_two_has_two_blocks_and_two_bands(organism):
     vectors = [planted.at(name=name, layer=each["layer"]) for name, each in components.items()]
     first, second = sorted(carried, key=lambda name: components[name]["layer"])
     _, (harmful, harmless) = split((64, 12))
-    found = transfer_matrix(
+    found = measure_transfer(
         model, vectors, harmful, harmless=harmless, own=carried, windows=1, judge=None,
         modes=["ablate"],
     )  # fmt: skip
     for name, other in ((first, second), (second, first)):
-        row = found.sel(direction=name, mode="ablate")
+        row = found.sel(name=name, mode="ablate")
         assert (row["score"].sel(category=list(carried[name])) < 0).all()
         assert (row["score"].sel(category=list(carried[other])) > 0).all()
     assert found["block"].values.tolist() == [[1, 2]]
     for block, name in zip((1, 2), carried, strict=True):
         assert (found["category_block"].sel(category=list(carried[name])) == block).all()
     for name in carried:
-        check_band(found.sel(direction=name, category=list(carried[name])), components[name])
+        check_band(found.sel(name=name, category=list(carried[name])), components[name])

@@ -34,7 +34,7 @@ def patching():
             "bound": ["low", "high"], "position_label": ("position", ["<b>", "\n"]),
         },
         attrs={
-            "model": "m", "n_layers": 3, "direction": "induce", "pairing": "mean", "n_target": 9,
+            "model": "m", "n_layers": 3, "aim": "induce", "pairing": "mean", "n_target": 9,
             "n_source": 8, "plain": -7.5, "plain_interval": [-8.0, -7.0], "source": 5.0,
             "source_interval": [4.0, 6.0], "confidence": 0.9, "interval": "bootstrap",
         },
@@ -294,7 +294,7 @@ def curve():
             "bound": ["low", "high"],
         },
         attrs={
-            "model": "m", "direction": "induce", "threshold": 0.9, "reached": True, "source": 5.0,
+            "model": "m", "aim": "induce", "threshold": 0.9, "reached": True, "source": 5.0,
             "n_target": 9, "n_source": 8, "positions": [-1], "judge": "rules", "confidence": 0.9,
             "interval": "bootstrap",
         },
@@ -329,7 +329,7 @@ def test_the_set_is_drawn_beside_random_sets_and_the_sum(curve):
 
 
 def test_suppressing_has_its_threshold_at_the_other_end(curve):
-    turned = curve.assign_attrs(direction="suppress", reached=False)
+    turned = curve.assign_attrs(aim="suppress", reached=False)
     figure = figures.head_set(turned.isel(draw=[]))
     assert levels(figure)["y2"] == pytest.approx(10)
     assert "threshold 90% not reached" in subtitle(figure)

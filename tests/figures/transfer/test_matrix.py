@@ -14,7 +14,7 @@ NAMES, CATEGORIES = ["b", "a"], ["a", "b", "harmless"]
 @pytest.fixture
 def matrix():
     """Two directions on three columns, in an order that clustering turned round."""
-    cell = ("direction", "category", "mode")
+    cell = ("name", "category", "mode")
     effect = np.array(
         [[[-0.5, 0.0], [-8.0, 0.5], [-0.04, 9.0]], [[-7.0, 0.2], [-1.0, 0.1], [0, 8]]]
     )
@@ -28,13 +28,13 @@ def matrix():
         "plain_score": ("category", [3.04, 2.5, -6.0]),
         "plain_rate": ("category", [0.9, 1.0, 0.0]),
         "n": ("category", [10, 12, 20]),
-        "own": (("direction", "category"), np.array([[False, True, False], [True, False, False]])),
-        "window_effect": (("direction", "category", "window"), window),
+        "own": (("name", "category"), np.array([[False, True, False], [True, False, False]])),
+        "window_effect": (("name", "category", "window"), window),
         "window_effect_interval": (
-            ("direction", "category", "window", "bound"), np.stack([window - 1, window + 1], -1)
+            ("name", "category", "window", "bound"), np.stack([window - 1, window + 1], -1)
         ),
         "order": (("mode", "place"), [[1, 0], [0, 1]]),
-        "block": (("mode", "direction"), [[2, 1], [1, 1]]),
+        "block": (("mode", "name"), [[2, 1], [1, 1]]),
         "category_order": (("mode", "category_place"), [[0, 1, 2], [1, 0, 2]]),
         "category_block": (("mode", "category"), [[1, 2, 0], [1, 1, 0]]),
         "asymmetry": ("mode", [0.25, 0.8]),
@@ -44,9 +44,9 @@ def matrix():
     return xr.Dataset(
         variables,
         coords={
-            "direction": NAMES, "category": CATEGORIES, "mode": ["ablate", "add"],
+            "name": NAMES, "category": CATEGORIES, "mode": ["ablate", "add"],
             "bound": ["low", "high"], "window": ["0..1", "1..2", "2..3"],
-            "layer": ("direction", [5, 5]), "position": ("direction", [-1, -1]),
+            "layer": ("name", [5, 5]), "position": ("name", [-1, -1]),
         },
         attrs={"model": "m", "judge": "rules", "confidence": 0.9, "interval": "bootstrap"},
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_the_subtitle_states_n_baselines_place_and_asymmetry(matrix):
         assert part in text
     other = subtitle(figures.transfer(matrix.assign_attrs(judge=None), "add"))
     assert "no judge" in other and "1 block," in other and "asymmetry" not in other
-    apart = figures.transfer(matrix.assign_coords(layer=("direction", [5, 9])))
+    apart = figures.transfer(matrix.assign_coords(layer=("name", [5, 9])))
     assert apart.layout.yaxis.ticktext == ("a<br>layer 9", "b<br>layer 5")
     assert "directions of layer" not in subtitle(apart)
 
@@ -175,7 +175,7 @@ def test_what_is_no_transfer_matrix(matrix):
 
 
 def test_the_subtitle_says_how_many_effects_would_be_outside_by_chance(matrix):
-    cell = ("direction", "category", "mode")
+    cell = ("name", "category", "mode")
     random = np.zeros((20, 3, 2)) + np.linspace(-2, 2, 20)[:, None, None]
     found = matrix.assign(
         random_effect=(("control", "category", "mode"), random),

@@ -168,7 +168,7 @@ def test_interventions_are_variants(zoo):
         wb.Ablate(r, tokens="post_instruction"),
         wb.Add(r, tokens="last"),
         wb.SetProjection(r, 2.0, tokens="post_instruction"),
-        wb.PatchHeads(((0, 1), (2, 3)), torch.ones(2, 1, model.d_head), (-2,)),
+        wb.heads.PatchHeads(((0, 1), (2, 3)), torch.ones(2, 1, model.d_head), (-2,)),
     ]
     variants = [edit.hooks(model) for edit in edits]
     expected = plain_variants(model, tokens, variants, first_logits)

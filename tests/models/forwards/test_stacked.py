@@ -16,7 +16,7 @@ def edits_of(model):
         wb.Directions.from_vector(torch.randn(model.d_model, generator=draw), layer=layer)
         for layer in (1, 2)
     )
-    heads = wb.PatchHeads(((1, 0), (2, 1)), torch.randn(2, 1, model.d_head, generator=draw))
+    heads = wb.heads.PatchHeads(((1, 0), (2, 1)), torch.randn(2, 1, model.d_head, generator=draw))
     return [
         wb.Ablate(first), wb.Add(first, coefficient=2.0), wb.Add(second, tokens="last"), None,
         wb.SetProjection(second, 3.0, tokens="post_instruction"), wb.Ablate(second, tokens="last"),

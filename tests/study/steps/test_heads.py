@@ -133,7 +133,7 @@ def test_suppressing_and_projections_turn_round_and_leave_the_screen_out(
     )  # fmt: skip
     assert "head_screen" not in heads.results
     patching, curve = heads.results["head_patching"], heads.results["head_set"]
-    assert patching.attrs["direction"] == curve.attrs["direction"] == "suppress"
+    assert patching.attrs["aim"] == curve.attrs["aim"] == "suppress"
     lowest = patching["effect"].sel(position=-1).to_series().nsmallest(2)
     assert {*lowest.index} == {(4, 4), (4, 5)} and (lowest < -2).all()
     assert "estimate" not in heads.to_dataframe()

@@ -32,8 +32,8 @@ def test_a_late_failure_keeps_what_was_found(pocket, monkeypatch, tmp_path):
     def objects(*all, **settings):
         raise ModelError("heads that do not add up.")
 
-    monkeypatch.setattr(heads_module, "attribute_heads", objects)
-    monkeypatch.setattr(heads_module, "minimal_head_set", objects)
+    monkeypatch.setattr(heads_module, "direct_attribution", objects)
+    monkeypatch.setattr(heads_module, "find_minimal_head_set", objects)
     harmful, harmless = (wb.load_prompts(kind).sample(4) for kind in ("harmful", "harmless"))
     r = wb.Directions(torch.ones(1, 1, 1, pocket.d_model), ("r",), (0,), (-1,))
     said = []

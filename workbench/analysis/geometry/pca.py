@@ -24,6 +24,7 @@ _NOISE = 1e-9
 @checked
 def pca_projection(
     activations: Activations | Sequence[Activations],
+    *,
     layers: Sequence[int] | None = None,
     positions: Sequence[Position] | None = None,
     n_components: int = 2,

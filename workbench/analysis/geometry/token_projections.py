@@ -46,7 +46,9 @@ def read_prompt(
     tokens = model.tokens([text], system)
     ids = tokens.ids[0].tolist()
     positions = tuple(range(-len(ids), 0))
-    read = collect_activations(model, [text], site, None, positions, per_prompt=True, system=system)
+    read = collect_activations(
+        model, [text], site=site, layers=None, positions=positions, per_prompt=True, system=system
+    )
     words = tuple(model.tokenizer.decode([token]) for token in ids)
     return ReadPrompt(text, read, words, tokens.n_pre, tokens.n_post, tokens.t_inst)
 

@@ -28,10 +28,10 @@ PARTS = ("pre_instruction", "instruction", "post_instruction")
 
 
 @checked
-def head_attention(
+def collect_attention(
     model: HookedModel,
-    prompts: Prompts,
     heads: Sequence[tuple[int, int]],
+    prompts: Prompts,
     *,
     position: int = -1,
     system: str | None = None,
@@ -48,7 +48,7 @@ def head_attention(
         model: the model.
         prompts: best harmful and harmless ones in one set.
         heads: (layer, head) pairs, in the order in which they are shown; usually the top ones of
-            `patch_heads` or `attribute_heads`.
+            `patch_heads` or `direct_attribution`.
         position: of the query, from the end of the rendered prompt.
         system: a system prompt for all of them; it counts as template.
         confidence: of the intervals.

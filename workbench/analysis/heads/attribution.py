@@ -86,10 +86,10 @@ class HeadWrites:
 
 
 @checked
-def attribute_heads(
+def direct_attribution(
     model: HookedModel,
-    prompts: Prompts,
     direction: Directions,
+    prompts: Prompts,
     *,
     position: int = -1,
     layer: int | None = None,

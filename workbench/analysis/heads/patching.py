@@ -60,7 +60,7 @@ def patch_heads(
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     metric: Literal["refusal_score", "projection"] = "refusal_score",
-    direction: Aim = "induce",
+    aim: Aim = "induce",
     onto: Directions | None = None,
     along: Directions | None = None,
     pairing: Pairing = "mean",
@@ -87,7 +87,7 @@ def patch_heads(
         heads: of each layer; all of them by default.
         metric: ``"refusal_score"`` at the last position, or ``"projection"`` on ``onto``, at that
             direction's own site, layer and position.
-        direction: ``"induce"``: the source is refused and the target answered; ``"suppress"``: the
+        aim: ``"induce"``: the source is refused and the target answered; ``"suppress"``: the
             other way round. Says on which prompts the default refusal tokens are looked for.
         onto: a direction, for ``metric="projection"``.
         along: writes only that part of what the patch changes in ``attn_out`` that lies along this
@@ -95,7 +95,7 @@ def patch_heads(
         pairing: ``"mean"``, every target gets the source's mean; ``"paired"``, the i-th target
             the i-th source's own value.
         refusal_tokens: ids, best found on other prompts, such as training prompts, with
-            `refusal_tokens`; by default found on these ones, which ``attrs`` say.
+            `find_refusal_tokens`; by default found on these ones, which ``attrs`` say.
         method: ``"auto"``, ``"packed"`` or ``"plain"``: one forward for all heads, or one each.
         confidence: of the intervals. They hold the choice of target prompts, see
             `bootstrap_interval`, and with ``pairing="mean"`` that of source prompts, to first
@@ -122,7 +122,7 @@ def patch_heads(
     cells = [Cell("z", layer, head) for layer in layers for head in heads]
     axes = {"layer": list(layers), "head": list(heads)}
     settings = _Settings(
-        tuple(positions), together, metric, direction, onto, along, pairing,
+        tuple(positions), together, metric, aim, onto, along, pairing,
         refusal_tokens, method, confidence, seed, system,
     )  # fmt: skip
     return _patched(model, source, target, cells, axes, settings)
@@ -139,7 +139,7 @@ def patch_sites(
     together: bool = False,
     layers: Sequence[int] | None = None,
     metric: Literal["refusal_score", "projection"] = "refusal_score",
-    direction: Aim = "induce",
+    aim: Aim = "induce",
     onto: Directions | None = None,
     along: Directions | None = None,
     pairing: Pairing = "mean",
@@ -161,7 +161,7 @@ def patch_sites(
     cells = [Cell(site, layer) for site in sites for layer in layers]
     axes = {"site": list(sites), "layer": list(layers)}
     settings = _Settings(
-        tuple(positions), together, metric, direction, onto, along, pairing,
+        tuple(positions), together, metric, aim, onto, along, pairing,
         refusal_tokens, method, confidence, seed, system,
     )  # fmt: skip
     return _patched(model, source, target, cells, axes, settings)
@@ -178,7 +178,7 @@ class _Settings:
     positions: Positions
     together: bool
     metric: str
-    direction: Aim
+    aim: Aim
     onto: Directions | None
     along: Directions | None
     pairing: Pairing
@@ -189,7 +189,7 @@ class _Settings:
     system: str | None
 
     def __post_init__(self) -> None:
-        choices = {"direction": Aim, "pairing": Pairing, "method": Method}
+        choices = {"aim": Aim, "pairing": Pairing, "method": Method}
         for name, known in choices.items():
             if getattr(self, name) not in get_args(known):
                 raise AxisError(f"no {name} {getattr(self, name)!r}: {', '.join(get_args(known))}.")
@@ -248,7 +248,7 @@ def _patched(
         n_heads=model.n_heads,
         metric=settings.metric,
         **metric.attrs,
-        direction=settings.direction,
+        aim=settings.aim,
         pairing=settings.pairing,
         together=settings.together,
         along=None if along is None else along.names[0],
@@ -270,7 +270,7 @@ def _metric(model: HookedModel, source: Prompts, target: Prompts, settings: _Set
     """The metric that was asked for."""
     if settings.metric == "refusal_score":
         tokens, origin = refusal_tokens_of(
-            model, source, target, settings.direction, settings.system, settings.refusal_tokens
+            model, source, target, settings.aim, settings.system, settings.refusal_tokens
         )
         return refusal_metric(model, tokens, origin)
     if settings.metric != "projection":

@@ -36,14 +36,14 @@ _GRADIENT_SHARE = 8
 
 
 @checked
-def screen_heads(
+def attribution_patching(
     model: HookedModel,
     source: Prompts,
     target: Prompts,
     *,
     positions: Sequence[int] = (-1,),
     layers: Sequence[int] | None = None,
-    direction: Aim = "induce",
+    aim: Aim = "induce",
     pairing: Pairing = "mean",
     refusal_tokens: Sequence[int] | None = None,
     exact: xr.Dataset | None = None,
@@ -68,11 +68,11 @@ def screen_heads(
         target: prompts that would be patched: harmless ones, to induce refusal.
         positions: negative, from the end of the prompt.
         layers: all of them by default.
-        direction: ``"induce"``, the source is refused and the target answered, or ``"suppress"``;
+        aim: ``"induce"``, the source is refused and the target answered, or ``"suppress"``;
             says on which prompts the default refusal tokens are looked for.
         pairing: ``"mean"``, the source's mean, or ``"paired"``, the i-th target the i-th source.
         refusal_tokens: ids, best found on other prompts, such as training prompts, with
-            `refusal_tokens`; by default found on these ones, which ``attrs`` say.
+            `find_refusal_tokens`; by default found on these ones, which ``attrs`` say.
         exact: what `patch_heads` measured on the same targets, of all or some of these cells.
         confidence: of the intervals, over target prompts and over source prompts.
         seed: of the bootstrap.
@@ -98,7 +98,7 @@ def screen_heads(
     layers = tuple(model.layers_with("z") if layers is None else layers)
     rows = {"source": model.tokens(source, system), "target": model.tokens(target, system)}
     n_target = len(rows["target"])
-    for name, own, known in (("direction", direction, Aim), ("pairing", pairing, Pairing)):
+    for name, own, known in (("aim", aim, Aim), ("pairing", pairing, Pairing)):
         if own not in get_args(known):
             raise AxisError(f"no {name} {own!r}: {', '.join(get_args(known))}.")
     if not layers or len({*layers}) < len(layers):
@@ -111,9 +111,7 @@ def screen_heads(
             f"{len(rows['source'])} source prompts for {n_target} targets: pairs need as many. "
             "Pass pairing='mean', or equal numbers."
         )
-    refusal_tokens, origin = refusal_tokens_of(
-        model, source, target, direction, system, refusal_tokens
-    )
+    refusal_tokens, origin = refusal_tokens_of(model, source, target, aim, system, refusal_tokens)
     metric = refusal_metric(model, refusal_tokens, origin)
     check_positions(rows["source"], rows["target"], [(each,) for each in positions], metric)
     read = read_source(model, rows["source"], places, positions, metric, "paired")
@@ -157,7 +155,7 @@ def screen_heads(
         attrs={
             "model": model.name,
             "n_layers": model.n_layers,
-            "direction": direction,
+            "aim": aim,
             "pairing": pairing,
             "n_target": n_target,
             "n_source": len(rows["source"]),
@@ -282,7 +280,7 @@ def _told_from_zero(
 
 def _check_comparable(screen: xr.Dataset, exact: xr.Dataset) -> None:
     """Refuses to compare with what is not the quantity that the screen estimates."""
-    expected = {name: screen.attrs[name] for name in ("pairing", "direction", "refusal_tokens")}
+    expected = {name: screen.attrs[name] for name in ("pairing", "aim", "refusal_tokens")}
     expected |= {"metric": "refusal_score", "together": False, "along": None}
     for name, own in expected.items():
         other = exact.attrs.get(name)

@@ -69,7 +69,7 @@ class HeadSearch:
         with intervene(self.model, *([self.patch(heads)] if heads else [])):
             scores = self.metric.read(self.model.logits(self.judged)).numpy()
             replies = self.model.generate(self.judged, max_new_tokens=self.max_new_tokens)
-        verdicts = judge_replies(replies, self.judge, prompts=self.texts)
+        verdicts = judge_replies(replies, judge=self.judge, prompts=self.texts)
         return scores, np.array([verdict == "refused" for verdict in verdicts])
 
     def grow(

@@ -35,7 +35,7 @@ _COARSE = 0.5
 
 
 @checked
-def minimal_head_set(
+def find_minimal_head_set(
     model: HookedModel,
     source: Prompts,
     target: Prompts,
@@ -45,7 +45,7 @@ def minimal_head_set(
     max_heads: int = 8,
     n_random: int = 20,
     positions: Sequence[int] = (-1,),
-    direction: Aim = "induce",
+    aim: Aim = "induce",
     refusal_tokens: Sequence[int] | None = None,
     judge: str = "rules",
     max_new_tokens: int = 48,
@@ -79,10 +79,10 @@ def minimal_head_set(
         max_heads: when to give up.
         n_random: random sets of the same size, drawn from the same candidates, to compare with.
         positions: negative; all of them are patched, in the prompt only.
-        direction: ``"induce"``: the source is refused and the target answered; ``"suppress"``: the
+        aim: ``"induce"``: the source is refused and the target answered; ``"suppress"``: the
             other way round.
         refusal_tokens: ids, best found on other prompts, such as training prompts, with
-            `refusal_tokens`; by default found on these ones, which ``attrs`` say.
+            `find_refusal_tokens`; by default found on these ones, which ``attrs`` say.
         judge: how replies are judged.
         max_new_tokens: longest reply.
         method: of the search; see `patch_heads`.
@@ -107,7 +107,7 @@ def minimal_head_set(
         StudyError: a threshold or numbers that make no sense, no such judge, or judged prompts of
             which some are targets.
     """
-    check_search(direction, threshold, max_heads, n_random, judge)
+    check_search(aim, threshold, max_heads, n_random, judge)
     layers = model.layers_with("z")
     everything = [(layer, head) for layer in layers for head in range(model.n_heads)]
     pool = _candidates(candidates, everything)
@@ -116,9 +116,7 @@ def minimal_head_set(
     judged_rows = rows if judged is None else model.tokens(judged, system)
     if judged is not None:
         _check_held_out(rows, judged_rows)
-    refusal_tokens, origin = refusal_tokens_of(
-        model, source, target, direction, system, refusal_tokens
-    )
+    refusal_tokens, origin = refusal_tokens_of(model, source, target, aim, system, refusal_tokens)
     metric = refusal_metric(model, refusal_tokens, origin)
     for each in (rows, judged_rows):
         check_positions(source_rows, each, [tuple(positions)], metric)
@@ -129,7 +127,7 @@ def minimal_head_set(
     search = HeadSearch(
         model, rows, judged_rows, read, metric, method, judge, max_new_tokens, texts
     )
-    chosen, curve = search.grow(pool, direction, threshold, max_heads)
+    chosen, curve = search.grow(pool, aim, threshold, max_heads)
     gap = search.gap(chosen, curve["score"])
     if gap > _TOLERANCE.get(model.dtype, _COARSE):
         screen.warn(
@@ -141,7 +139,7 @@ def minimal_head_set(
     random_sets = _random_sets(pool, len(chosen), n_random, seed)
     variables = _curve(curve, search.singles(chosen), confidence, seed)
     variables |= search.random(random_sets, len(chosen))
-    share = turned(curve["refused"][-1], direction)
+    share = turned(curve["refused"][-1], aim)
     return xr.Dataset(
         variables,
         coords={
@@ -159,7 +157,7 @@ def minimal_head_set(
             "n_heads": model.n_heads,
             "heads": [list(head) for head in chosen],
             "positions": list(positions),
-            "direction": direction,
+            "aim": aim,
             "threshold": threshold,
             "reached": bool(share >= threshold),
             "largest_difference": gap,
@@ -185,17 +183,15 @@ def minimal_head_set(
     )
 
 
-def check_search(
-    direction: str, threshold: float, max_heads: int, n_random: int, judge: str
-) -> None:
+def check_search(aim: str, threshold: float, max_heads: int, n_random: int, judge: str) -> None:
     """Refuses settings that make no sense, before anything is computed.
 
     Raises:
-        AxisError: a direction that is none.
+        AxisError: an aim that is none.
         StudyError: numbers that make no sense, or no such judge.
     """
-    if direction not in get_args(Aim):
-        raise AxisError(f"no direction {direction!r}: {', '.join(get_args(Aim))}.")
+    if aim not in get_args(Aim):
+        raise AxisError(f"no aim {aim!r}: {', '.join(get_args(Aim))}.")
     for name, value, holds, rule in (
         ("threshold", threshold, 0 < threshold <= 1, "above 0 and at most 1"),
         ("max_heads", max_heads, max_heads >= 1, "at least 1"),
@@ -203,7 +199,7 @@ def check_search(
     ):
         if not holds:
             raise StudyError(f"{name} must be {rule}, found {value}.")
-    judge_replies([], judge)
+    judge_replies([], judge=judge)
 
 
 def _curve(

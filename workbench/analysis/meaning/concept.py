@@ -24,12 +24,12 @@ CONTRASTS = ("all", "harmful", "harmless")
 
 
 @checked
-def concept_or_words(
+def measure_concept(
     model: HookedModel,
     directions: Directions | Sequence[Directions],
     activations: Activations,
-    refusal_tokens: Sequence[int],
     *,
+    refusal_tokens: Sequence[int],
     own: Mapping[str, Collection[str]] | None = None,
     confidence: float = 0.95,
     n_random: int = 200,

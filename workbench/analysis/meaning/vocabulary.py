@@ -26,11 +26,11 @@ _AT_ONCE = 16
 
 
 @checked
-def read_vocabulary(
+def logit_lens(
     model: HookedModel,
     directions: Directions | Sequence[Directions],
-    top_k: int = 20,
     *,
+    top_k: int = 20,
     activations: Activations | Sequence[Activations] | None = None,
     n_random: int = 200,
     confidence: float = 0.95,
@@ -231,7 +231,7 @@ def strongest(model: HookedModel, directions: Directions) -> Float[np.ndarray, "
     """The z of the token that each direction promotes most, and of that which it suppresses most.
 
     Raises:
-        WorkbenchError: as `read_vocabulary`.
+        WorkbenchError: as `logit_lens`.
     """
     vectors = directions.unit().values.flatten(0, 2).float().cpu()
     found = []

@@ -37,8 +37,8 @@ _FEW, _RARE = 2, 0.02
 @checked
 def cluster_refusals(
     replies: pd.DataFrame,
-    k: int | None = None,
     *,
+    k: int | None = None,
     condition: str | None = "plain",
     first_tokens: Float[np.ndarray, "reply d_vocab"] | None = None,
     largest_k: int = 8,
@@ -55,7 +55,7 @@ def cluster_refusals(
     and pairs of them, and clustered by k-means.
 
     Args:
-        replies: rows as `answer_with_and_without` returns them; ``reply``, ``verdict``,
+        replies: rows as `collect_completions` returns them; ``reply``, ``verdict``,
             ``category`` and ``prompt`` are read.
         k: how many clusters. By default the fewest whose silhouette comes within 5 % of the best,
             or one where the best is below 0.25, which is no structure.
@@ -167,7 +167,7 @@ def _refused(replies: pd.DataFrame, condition: str | None) -> pd.DataFrame:
     if missing := [column for column in wanted if column not in replies]:
         raise StudyError(
             f"these replies have no column {missing[0]!r}: expected rows as "
-            "answer_with_and_without returns them."
+            "collect_completions returns them."
         )
     table = replies.assign(row=np.arange(len(replies)))
     where = ""

@@ -17,7 +17,7 @@ from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
-from workbench.scores.judges import judge
+from workbench.scores.judges import judge as judge_replies
 from workbench.scores.refusal import kl_divergence, refusal_score
 from workbench.statistics.ranks import beside
 
@@ -151,7 +151,7 @@ def judge_controls(
     replies: pd.DataFrame,
     names: Sequence[str],
     *,
-    judge_method: str,
+    judge: str,
     max_new_tokens: int,
     system: str | None,
 ) -> xr.Dataset:
@@ -161,9 +161,9 @@ def judge_controls(
         model: the model.
         edits: of the direction and its controls.
         prompt_sets: by name.
-        replies: what was answered with the direction, as `answer_with_and_without` gives it.
+        replies: what was answered with the direction, as `collect_completions` gives it.
         names: of the controls; replies take long, so only few.
-        judge_method: how replies are judged.
+        judge: how replies are judged.
         max_new_tokens: longest reply.
         system: a system prompt for all of them.
 
@@ -179,7 +179,7 @@ def judge_controls(
         prompts = prompt_sets[kind]
         with intervene(model, edits.of(condition, kind, name)):
             said = model.generate(model.tokens(prompts, system), max_new_tokens=max_new_tokens)
-        verdicts = judge(said, method=judge_method, prompts=list(prompts.texts))
+        verdicts = judge_replies(said, judge=judge, prompts=list(prompts.texts))
         rates[row, column, index] = np.mean([each == "refused" for each in verdicts])
         same = (
             replies["prompt_set"].eq(kind)

@@ -32,7 +32,7 @@ _MEANINGS = {
 
 
 @checked
-def cosmic_scores(
+def sweep_cosmic(
     model: HookedModel,
     directions: Directions,
     *,

@@ -14,7 +14,7 @@ from workbench.layers import first_skipped_layer
 
 @checked
 def select_by_cosmic(
-    scores: xr.Dataset, kl_cap: float = 0.1, skip_last: float = 0.2, top_k: int = 5
+    scores: xr.Dataset, *, kl_cap: float = 0.1, skip_last: float = 0.2, top_k: int = 5
 ) -> Choice:
     """The candidate with the largest COSMIC score among those that pass.
 
@@ -24,7 +24,7 @@ def select_by_cosmic(
     the token that is read is the one that is changed, and any vector does well.
 
     Args:
-        scores: as `cosmic_scores` gives them.
+        scores: as `sweep_cosmic` gives them.
         kl_cap: largest KL, in nats.
         skip_last: share of the layers, counted from the last, that cannot be chosen.
         top_k: how many of the eligible ones `Choice.top` shows.
@@ -36,7 +36,7 @@ def select_by_cosmic(
     """
     for name in ("score", "refuse", "comply", "kl"):
         if name not in scores or {*scores[name].dims} != {"layer", "position"}:
-            raise StudyError(f"these scores hold no {name!r}: expected a result of cosmic_scores.")
+            raise StudyError(f"these scores hold no {name!r}: expected a result of sweep_cosmic.")
     first_skipped = first_skipped_layer(int(scores.attrs["n_layers"]), skip_last)
     names = ["score", "refuse", "comply", "kl"]
     columns = {name: scores[name].transpose("layer", "position") for name in names}

@@ -14,7 +14,8 @@ from workbench.interventions import Ablate, Add, Intervention, SetProjection, in
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
 from workbench.prompts.inputs import as_prompts
-from workbench.scores.judges import check_verdicts, judge
+from workbench.scores.judges import check_verdicts
+from workbench.scores.judges import judge as judge_replies
 from workbench.scores.paired import paired_difference
 from workbench.statistics.corrected import holm
 from workbench.statistics.intervals import binomial_interval
@@ -23,12 +24,12 @@ CONDITIONS = ("plain", "ablated", "added", "projection set")
 
 
 @checked
-def answer_with_and_without(
+def collect_completions(
     model: HookedModel,
     direction: Directions,
     prompt_sets: Mapping[str, Any] | Any,
     *,
-    judge_method: str = "rules",
+    judge: str = "rules",
     max_new_tokens: int = 48,
     coefficient: float = 1.0,
     projection: float | None = None,
@@ -43,7 +44,7 @@ def answer_with_and_without(
         model: the model.
         direction: one vector; ablated everywhere, added raw at its own layer to every token.
         prompt_sets: prompts by the name of their set: whatever `as_prompts` takes.
-        judge_method: how replies are judged; see `workbench.judge`.
+        judge: how replies are judged; see `workbench.judge`.
         max_new_tokens: longest reply.
         coefficient: of the addition, in units of the vector's length.
         projection: also answers with the projection on the direction set to this value at its own
@@ -87,7 +88,7 @@ def answer_with_and_without(
                         "category": prompts.categories,
                         "prompt": prompts.texts,
                         "reply": replies,
-                        "verdict": judge(replies, method=judge_method, prompts=list(prompts.texts)),
+                        "verdict": judge_replies(replies, judge=judge, prompts=list(prompts.texts)),
                     }
                 )
             )
@@ -97,14 +98,14 @@ def answer_with_and_without(
 
 
 @checked
-def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset:
+def refusal_rates(replies: pd.DataFrame, *, confidence: float = 0.95) -> xr.Dataset:
     """Share of replies judged refused, over (prompt_set, condition), with Wilson intervals.
 
     Every condition is compared with ``plain``, prompt by prompt: whether a rate changes is told by
     the prompts that change, not by whether two intervals overlap.
 
     Args:
-        replies: rows as `answer_with_and_without` returns them.
+        replies: rows as `collect_completions` returns them.
         confidence: of the intervals.
 
     Returns:
@@ -123,7 +124,7 @@ def refusal_rates(replies: pd.DataFrame, confidence: float = 0.95) -> xr.Dataset
         if column not in replies:
             raise StudyError(
                 f"these replies have no column {column!r}: expected the table that "
-                "answer_with_and_without gives, such as run.replies."
+                "collect_completions gives, such as run.replies."
             )
     if not len(replies):
         raise StudyError("these replies are an empty table: there is no rate of nothing.")

@@ -26,7 +26,7 @@ UNITS = {"units": "nats per token"}
 
 
 @checked
-def cross_entropy(
+def measure_cross_entropy(
     model: HookedModel,
     texts: Sequence[str],
     *,
@@ -58,8 +58,8 @@ def cross_entropy(
         PromptError: no texts, one without a token to score, or one that the model cannot read.
         ModelError: logits are not finite.
 
-    >>> found = wb.cross_entropy(model, ["The sea is far."])               # doctest: +SKIP
-    >>> float(found["loss"])                                               # doctest: +SKIP
+    >>> found = wb.selection.measure_cross_entropy(model, ["The sea is far."])  # doctest: +SKIP
+    >>> float(found["loss"])  # doctest: +SKIP
     """
     tokens, scored = _read(model, texts, replies, system)
     loss, n = _losses(model, tokens, scored, interventions)
@@ -96,7 +96,7 @@ def losses_with_and_without(
         model: the model.
         direction: one vector; ablated everywhere, added raw at its own layer to every token.
         text_sets: by name, plain texts, or a pair of prompts and replies to them; see
-            `cross_entropy`.
+            `measure_cross_entropy`.
         projection: also with the projection on the direction set to this.
         coefficient: of the addition, in units of the vector's length.
         n_random: random vectors of the direction's length that are ablated and added for
@@ -116,7 +116,7 @@ def losses_with_and_without(
 
     Raises:
         AxisError: the direction does not fit the model.
-        PromptError: as `cross_entropy`.
+        PromptError: as `measure_cross_entropy`.
         StudyError: no sets, or a few random vectors.
 
     Source: Arditi et al. 2024, section 4.3, for the loss under ablation.
@@ -195,7 +195,7 @@ def _read(
     """Tokens of texts, and which of them are scored.
 
     Raises:
-        PromptError: as `cross_entropy`.
+        PromptError: as `measure_cross_entropy`.
     """
     if isinstance(texts, str) or isinstance(replies, str):
         raise PromptError("expected a list of texts, found one text. Pass [text].")

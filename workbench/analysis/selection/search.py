@@ -130,7 +130,9 @@ def search_direction(
         coords={"layer": list(directions.layers), "position": position_axis(directions.positions)},
         attrs={"n_layers": model.n_layers},
     )
-    choice = select_direction(scores, kl_cap, induce_floor, skip_last, top_k=1)
+    choice = select_direction(
+        scores, kl_cap=kl_cap, induce_floor=induce_floor, skip_last=skip_last, top_k=1
+    )
     return replace(
         choice,
         table=_with_reasons(choice.table, first_skipped),

@@ -11,12 +11,13 @@ from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.layers import first_skipped_layer
 from workbench.positions import T_INST, Position, position_order
+from workbench.tabled import Tabled
 
 _SCORES = ("bypass", "induce", "kl")
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Choice(Tabled):
     """A selected candidate, and how it compares.
 
     Attributes:
@@ -39,6 +40,10 @@ class Choice:
         """The chosen candidate and its runners-up."""
         return self.table.query("dropped == ''").head(self.top_k)
 
+    def to_dataframe(self) -> pd.DataFrame:
+        """Every candidate, best first: a copy of `table`."""
+        return self.table.copy()
+
     def __repr__(self) -> str:
         eligible = len(self.table.query("dropped == ''"))
         return (
@@ -50,6 +55,7 @@ class Choice:
 @checked
 def select_direction(
     scores: xr.Dataset,
+    *,
     kl_cap: float = 0.1,
     induce_floor: float = 0.0,
     skip_last: float = 0.2,

@@ -31,8 +31,8 @@ def with_category_means(by_prompt: xr.Dataset, confidence: float, seed: int) -> 
         seed: of the bootstrap.
 
     Returns:
-        The same dataset with ``score``, ``effect`` and ``rate`` over (direction, category, mode),
-        ``window_…`` over (direction, category, window), ``plain_…`` over (category), each with its
+        The same dataset with ``score``, ``effect`` and ``rate`` over (name, category, mode),
+        ``window_…`` over (name, category, window), ``plain_…`` over (category), each with its
         ``…_interval`` (…, bound); and ``n`` (category), the prompts of each.
     """
     rows = [
@@ -66,14 +66,14 @@ def with_shape(matrix: xr.Dataset, cut: float = 0.5) -> xr.Dataset:
     the rows, and ``asymmetry`` is added too. Where no direction does much, blocks sort noise.
 
     Args:
-        matrix: as `with_category_means` returns it, with ``own`` (direction, category).
+        matrix: as `with_category_means` returns it, with ``own`` (name, category).
         cut: see `profile_blocks`.
     """
     attrs = matrix.attrs
     low, high = (matrix["effect_interval"].sel(bound=bound) for bound in ("low", "high"))
     found = matrix["effect"].where((low > 0) | (high < 0) | low.isnull(), 0.0)
     size = abs(found)
-    found = found.where(size >= _FAINT * size.max(dim=("direction", "category")), 0.0)
+    found = found.where(size >= _FAINT * size.max(dim=("name", "category")), 0.0)
     own = matrix["own"].values
     # Columns without a direction of their own, such as the harmless one, have no place in a block.
     named = np.flatnonzero(own.any(axis=0))
@@ -83,7 +83,7 @@ def with_shape(matrix: xr.Dataset, cut: float = 0.5) -> xr.Dataset:
     shapes: dict[str, list[Any]] = {name: [] for name in names}
     asymmetries = []
     for mode in modes:
-        effects = found.sel(mode=mode).transpose("direction", "category").values
+        effects = found.sel(mode=mode).transpose("name", "category").values
         rows = profile_blocks(effects, cut)
         columns = rows if square else _columns_beside(rows[0], effects[:, named], cut)
         for name, values in zip(names, (*rows, *columns), strict=True):
@@ -98,7 +98,7 @@ def with_shape(matrix: xr.Dataset, cut: float = 0.5) -> xr.Dataset:
     block[:, named] = shapes["category_block"]
     variables: dict[str, Any] = {
         "order": (("mode", "place"), np.stack(shapes["order"])),
-        "block": (("mode", "direction"), np.stack(shapes["block"])),
+        "block": (("mode", "name"), np.stack(shapes["block"])),
         "category_order": (("mode", "category_place"), np.stack(order)),
         "category_block": (("mode", "category"), block),
     }
@@ -126,7 +126,7 @@ def _columns_beside(
 def _changes(matrix: xr.Dataset, named: np.ndarray) -> list[Float[np.ndarray, "direction _prompt"]]:
     """Changes by prompt of one mode, for each of the categories that have a direction."""
     change = matrix["score_by_prompt"] - matrix["plain_score_by_prompt"]
-    values = change.transpose("direction", "prompt").values
+    values = change.transpose("name", "prompt").values
     owner = matrix["prompt_category"].values
     return [values[:, owner == category] for category in matrix["category"].values[named]]
 

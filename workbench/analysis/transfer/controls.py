@@ -10,7 +10,7 @@ from workbench.analysis.selection.controls import KINDS, control_directions, con
 from workbench.directions.direction import Directions
 from workbench.statistics.ranks import beside
 
-_CELLS = ("direction", "category", "mode")
+_CELLS = ("name", "category", "mode")
 
 
 def controls_like_longest(
@@ -49,13 +49,13 @@ def with_controls(
     """Adds what controls do to each category, and which effects leave the range of every kind.
 
     Args:
-        matrix: with ``effect`` (direction, category, mode) and scores by prompt.
+        matrix: with ``effect`` (name, category, mode) and scores by prompt.
         controls: single ones, named as `control_directions` names them.
         scores: of each control under each mode, by prompt, modes running faster.
 
     Returns:
         The same with ``random_effect`` (control, category, mode), and ``outside`` and ``p_value``
-        over (direction, category, mode); ``control_kind`` (control).
+        over (name, category, mode); ``control_kind`` (control).
     """
     if not controls:
         return matrix

@@ -36,7 +36,7 @@ HARMLESS = "harmless"
 
 
 @checked
-def transfer_matrix(
+def measure_transfer(
     model: HookedModel,
     directions: Directions | Sequence[Directions],
     prompts: Any,
@@ -79,7 +79,7 @@ def transfer_matrix(
         coefficient: of the additions, in units of each vector's length.
         tokens: which tokens the interventions touch.
         refusal_tokens: ids, best found on other prompts, such as training prompts, with
-            `refusal_tokens`; by default found on these ones, which ``attrs`` say.
+            `find_refusal_tokens`; by default found on these ones, which ``attrs`` say.
         judge: how replies are judged for the refusal rates; None writes no replies.
         max_new_tokens: longest reply.
         n_random: random vectors, by scores alone, as long as the longest of the directions: what
@@ -95,10 +95,10 @@ def transfer_matrix(
         seed: of the bootstraps and of random vectors.
 
     Returns:
-        Dataset over (direction, category, mode): ``score``, the mean refusal score; ``effect``, its
+        Dataset over (name, category, mode): ``score``, the mean refusal score; ``effect``, its
         mean change, prompt by prompt; ``rate``, the judged refusal rate; each with ``…_interval``
         (bound), and ``plain_score`` and ``plain_rate`` beside them. ``window_score`` and
-        ``window_effect`` over (direction, category, window). All of them by prompt, too.
+        ``window_effect`` over (name, category, window). All of them by prompt, too.
         ``order`` and ``block`` of directions and categories, by mode: see `profile_blocks`.
         ``asymmetry`` by mode, where each category has one direction: see `Asymmetry`. With random
         vectors: ``random_effect`` (control, category, mode), and ``outside`` and ``p_value``,
@@ -119,7 +119,7 @@ def transfer_matrix(
     spans = _spans(model, windows)
     _check_modes(modes)
     if judge is not None:
-        judge_replies([], judge)  # an unknown judge is refused now, not after an hour
+        judge_replies([], judge=judge)  # an unknown judge is refused now, not after an hour
     prompts = as_prompt_set(prompts, "harmful")
     if harmless is not None:
         check_sides(prompts, harmless)
@@ -194,7 +194,7 @@ def transfer_matrix(
     )
     categories = by_prompt["category"].values
     by_prompt["own"] = (
-        ("direction", "category"),
+        ("name", "category"),
         np.array([[category in stands_for[name] for category in categories] for name in vectors]),
     )
     matrix = with_shape(with_category_means(by_prompt, confidence, seed))
@@ -249,9 +249,9 @@ def _coordinates(
     present = dict.fromkeys(columns)
     first = [name for name in vectors if name in present]
     labels: dict[str, Any] = {
-        "direction": list(vectors),
-        "layer": ("direction", [each.layers[0] for each in vectors.values()]),
-        "position": ("direction", position_axis([each.positions[0] for each in vectors.values()])),
+        "name": list(vectors),
+        "layer": ("name", [each.layers[0] for each in vectors.values()]),
+        "position": ("name", position_axis([each.positions[0] for each in vectors.values()])),
         "category": list(dict.fromkeys([*first, *present])),
         "prompt_category": ("prompt", list(columns)),
     }
@@ -301,7 +301,7 @@ def _refused(
     for index, edit in enumerate(track(edits, "answering under each edit", len(edits))):
         with intervene(model, *([] if edit is None else [edit])):
             replies = model.generate(rows, max_new_tokens=max_new_tokens)
-        verdicts = judge_replies(replies, method, prompts=list(texts))
+        verdicts = judge_replies(replies, judge=method, prompts=list(texts))
         refused[index] = [verdict == "refused" for verdict in verdicts]
     return refused
 
@@ -312,4 +312,4 @@ def _grid(
     """Rows that run over directions, and within each over ``dim``, as a labelled array."""
     stacked = np.stack(values)
     shaped = stacked.reshape(n_directions, len(values) // n_directions, -1)
-    return ("direction", dim, "prompt"), shaped
+    return ("name", dim, "prompt"), shaped

@@ -41,8 +41,8 @@ __all__ = ["READERS", "Published", "PublishedChoice", "Reader", "load_published"
 @checked
 def load_published(
     path: str | Path,
-    t_inst: int = zhao.QWEN2_T_INST,
     *,
+    t_inst: int = zhao.QWEN2_T_INST,
     layer: int | Sequence[int] | None = None,
     position: int | Sequence[int] | None = None,
     site: str | None = None,

@@ -19,6 +19,7 @@ from workbench.intake.limits import MAX_ARTIFACT_BYTES, read_bytes, regular_file
 from workbench.intake.npy import read_arrays
 from workbench.intake.parsing import parsing
 from workbench.intake.pickles import dense, read_torch
+from workbench.tabled import Tabled
 
 
 class LabelNeeded(ArtifactError):
@@ -75,7 +76,7 @@ class PublishedChoice:
 
 
 @dataclass(frozen=True, eq=False)
-class Published:
+class Published(Tabled):
     """What a published file or folder held; None where it held no such thing.
 
     Attributes:
@@ -91,6 +92,19 @@ class Published:
     choice: PublishedChoice | None = None
     completions: dict[str, pd.DataFrame] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each thing that was held, and what it is."""
+        held: dict[str, Any] = {"directions": self.directions, "choice": self.choice}
+        if self.scores is not None:
+            held["scores"] = ", ".join(f"{n} {own}" for own, n in self.scores.sizes.items())
+        for name, replies in (self.completions or {}).items():
+            held[f"completions {name}"] = f"{len(replies)} replies"
+        rows = [(part, str(what)) for part, what in held.items() if what is not None]
+        return pd.DataFrame(rows, columns=["part", "what"])
+
+    def __repr__(self) -> str:
+        return f"Published({', '.join(self.to_dataframe()['part']) or 'nothing'})"
 
 
 def read_pickle(path: Path) -> Any:

@@ -47,7 +47,7 @@ def head_attention(view: xr.Dataset, prompts: str | Sequence[str] | None = None)
     Above, means over the prompts of each label; below, single prompts, token by token.
 
     Args:
-        view: as `head_attention` of the analyses returns it.
+        view: as `collect_attention` of the analyses returns it.
         prompts: ids of the prompts below; by default the first of each label.
 
     Raises:

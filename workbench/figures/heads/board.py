@@ -60,7 +60,7 @@ def head_board(
 
     Args:
         patching: as `patch_heads` returns it.
-        attribution: as `attribute_heads` returns it; heads at and after the layer where the
+        attribution: as `direct_attribution` returns it; heads at and after the layer where the
             direction was read are not in it.
         planted: (layer, head) pairs to outline; by default those that the patching names as
             ``planted_heads``, else the largest effects.

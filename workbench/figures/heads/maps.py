@@ -112,7 +112,7 @@ def head_attribution(
     """What every head and MLP wrote along the direction, layer by layer.
 
     Args:
-        attribution: as `attribute_heads` returns it.
+        attribution: as `direct_attribution` returns it.
         planted: (layer, head) pairs to outline; by default those that the result names as
             ``planted_heads``, else the largest contributions.
         top: how many of those.
@@ -183,7 +183,7 @@ def attribution_group(attribution: xr.Dataset, group: str | None) -> tuple[xr.Da
     """The contributions of one group, the difference where there is one.
 
     Raises:
-        StudyError: not a result of `attribute_heads`, or no such group.
+        StudyError: not a result of `direct_attribution`, or no such group.
     """
     names = ["contribution", "mlp_contribution", "bias_contribution"]
     require(attribution, "head attribution", names, ("group", "layer"))
@@ -206,7 +206,7 @@ def describe_patching(patching: xr.Dataset) -> list[str]:
     return [
         model_of(attrs),
         f"z of one head replaced by {source}"
-        + (f" to {attrs['direction']} refusal" if attrs.get("direction") else "")
+        + (f" to {attrs['aim']} refusal" if attrs.get("aim") else "")
         + (f", along {attrs['along']} only" if attrs.get("along") else ""),
         _counted(patching),
         kept_line(attrs.get("test_prompts")),

@@ -44,7 +44,7 @@ def head_set(curve: xr.Dataset) -> go.Figure:
     it would be if heads did not depend on each other.
 
     Args:
-        curve: as `minimal_head_set` returns it.
+        curve: as `find_minimal_head_set` returns it.
 
     Raises:
         StudyError: not such a result.
@@ -61,7 +61,7 @@ def head_set(curve: xr.Dataset) -> go.Figure:
     if source is not None:
         _line(figure, float(source), "source prompts", row=1)
     threshold = 100 * float(curve.attrs["threshold"])
-    suppress = curve.attrs.get("direction") == "suppress"
+    suppress = curve.attrs.get("aim") == "suppress"
     _line(figure, 100 - threshold if suppress else threshold, "threshold", row=2)
     figure.update_yaxes(title_text="refusal score (nats)", row=1)
     figure.update_yaxes(
@@ -215,7 +215,7 @@ def _describe(curve: xr.Dataset) -> list[str]:
     random = float(curve["random_rate"].mean()) if curve.sizes.get("draw") else np.nan
     return [
         model_of(attrs),
-        f"to {attrs['direction']} refusal" if attrs.get("direction") else "",
+        f"to {attrs['aim']} refusal" if attrs.get("aim") else "",
         f"z at position {positions} replaced by its mean on source prompts",
         f"set {heads or 'empty'}, threshold {attrs['threshold']:.0%} {reached}",
         _counted(curve),

@@ -43,7 +43,7 @@ def concept_or_words(plane: xr.Dataset, contrast: str = "all") -> go.Figure:
     random direction falls.
 
     Args:
-        plane: as `concept_or_words` of the analyses returns it.
+        plane: as `measure_concept` of the analyses returns it.
         contrast: whom the category is told from: ``"all"``, ``"harmful"`` or ``"harmless"``.
 
     Raises:

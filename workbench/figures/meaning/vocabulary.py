@@ -31,7 +31,7 @@ def vocabulary(readout: xr.Dataset, top: int = 10) -> go.Figure:
     of them that reaches furthest.
 
     Args:
-        readout: as `read_vocabulary` returns it.
+        readout: as `logit_lens` returns it.
         top: how many tokens of either sign.
 
     Raises:

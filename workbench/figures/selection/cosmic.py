@@ -37,12 +37,12 @@ def cosmic(scores: xr.Dataset) -> go.Figure:
     Draws, where the dataset has them, ``pick`` and ``rule`` of its ``attrs``, (layer, position).
 
     Args:
-        scores: as `cosmic_scores` returns them.
+        scores: as `sweep_cosmic` returns them.
 
     Raises:
         StudyError: not such scores, or nothing in them was measured.
     """
-    require(scores, "result of cosmic_scores", ("score", "refuse", "comply"), ("layer", "position"))
+    require(scores, "result of sweep_cosmic", ("score", "refuse", "comply"), ("layer", "position"))
     order = sorted(scores["position"].values.tolist(), key=position_order)
     scores = scores.sortby("layer").sel(position=order)
     figure = go.Figure()

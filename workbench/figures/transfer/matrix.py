@@ -44,7 +44,7 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
     they are no finding. That range is the last row.
 
     Args:
-        matrix: as `transfer_matrix` returns it.
+        matrix: as `measure_transfer` returns it.
         mode: ``"ablate"`` or ``"add"``, what is done with the direction.
         quantity: ``"effect"``, the change of the refusal score; ``"score"``, what it is then; or
             ``"rate"``, the judged refusal rate.
@@ -52,14 +52,14 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
     Raises:
         StudyError: not a transfer matrix, or it does not hold that mode or quantity.
     """
-    require(matrix, "transfer matrix", [quantity], ("direction", "category", "mode"))
+    require(matrix, "transfer matrix", [quantity], ("name", "category", "mode"))
     if mode not in matrix["mode"].values:
         known = ", ".join(map(str, matrix["mode"].values))
         raise StudyError(f"this transfer matrix has no mode {mode!r}: {known}.")
     at = _in_order(matrix.sel(mode=mode))
-    names = [str(each) for each in at["direction"].values]
+    names = [str(each) for each in at["name"].values]
     categories = [str(each) for each in at["category"].values]
-    values = at[quantity].transpose("direction", "category").values
+    values = at[quantity].transpose("name", "category").values
     percent = quantity == "rate"
     values = 100 * values if percent else values
     decimals = 0 if percent else 1
@@ -70,7 +70,7 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
     hover = [[_hover(at, name, each) for each in categories] for name in names]
     random = _random(at, categories) if quantity == "effect" else None
     if random is not None:
-        inside = ~at["outside"].transpose("direction", "category").values
+        inside = ~at["outside"].transpose("name", "category").values
         texts = [
             [f"({text})" if within else text for text, within in zip(row, marks, strict=True)]
             for row, marks in zip(texts, inside.tolist(), strict=True)
@@ -80,9 +80,7 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
             texts, hover = [*texts, ranges], [*hover, told]
     figure = go.Figure(cells(values, texts, hover, _BARS[quantity], percent))
     same_place = len({*zip(at["layer"].values, at["position"].values, strict=True)}) == 1
-    rows = (
-        names if same_place else [f"{n}\nlayer {int(at['layer'].sel(direction=n))}" for n in names]
-    )
+    rows = names if same_place else [f"{n}\nlayer {int(at['layer'].sel(name=n))}" for n in names]
     blocks = at["block"].values.tolist()
     if random is not None:
         for name, *_ in random:
@@ -98,54 +96,53 @@ def transfer(matrix: xr.Dataset, mode: str = "ablate", quantity: str = "effect")
 
 
 @checked
-def layer_bands(matrix: xr.Dataset, direction: str | None = None) -> go.Figure:
+def layer_bands(matrix: xr.Dataset, name: str | None = None) -> go.Figure:
     """In which layers each category's refusals can be ablated: categories down, windows across.
 
     Ablating works in any window between where a direction is written and where it is read: a band
     places its own first and last layer, and nothing in between.
 
     Args:
-        matrix: as `transfer_matrix` returns it, with windows.
-        direction: this direction on every category; by default each direction on its own ones.
+        matrix: as `measure_transfer` returns it, with windows.
+        name: this direction on every category; by default each direction on its own ones.
 
     Raises:
         StudyError: not a transfer matrix, one without windows, or no such direction.
     """
     variables = ["window_effect", "own"]
-    require(matrix, "transfer matrix with windows", variables, ("direction", "category"))
+    require(matrix, "transfer matrix with windows", variables, ("name", "category"))
     at = _in_order(matrix.sel(mode=matrix["mode"].values[0]))
-    names = [str(each) for each in at["direction"].values]
+    names = [str(each) for each in at["name"].values]
     categories = [str(each) for each in at["category"].values]
-    if direction is not None and direction not in names:
-        raise StudyError(f"no direction {direction!r} in this matrix: {', '.join(names)}.")
+    if name is not None and name not in names:
+        raise StudyError(f"no direction {name!r} in this matrix: {', '.join(names)}.")
     pairs = [
-        (name, category)
-        for name in names
+        (own, category)
+        for own in names
         for category in categories
-        if name == direction
-        or (direction is None and at["own"].sel(direction=name, category=category))
+        if own == name or (name is None and at["own"].sel(name=own, category=category))
     ]
     windows = [str(each) for each in at["window"].values]
-    effect = at["window_effect"].transpose("direction", "category", "window")
-    values = np.array([effect.sel(direction=n, category=c).values for n, c in pairs])
-    hover = [[_window_hover(at, name, each, w) for w in windows] for name, each in pairs]
+    effect = at["window_effect"].transpose("name", "category", "window")
+    values = np.array([effect.sel(name=n, category=c).values for n, c in pairs])
+    hover = [[_window_hover(at, own, each, w) for w in windows] for own, each in pairs]
     texts = [
         [printed(each) if len(windows) <= 16 else "" for each in row] for row in values.tolist()
     ]
     figure = go.Figure(cells(values, texts, hover, _BARS["effect"]))
     rows = [
-        category if direction is not None or name == category else f"{category}\n{name}"
-        for name, category in pairs
+        category if name is not None or own == category else f"{category}\n{own}"
+        for own, category in pairs
     ]
     figure.update_yaxes(**labels(rows, downwards=True))
     figure.update_xaxes(**labels(windows), title_text="layers in which it is ablated")
-    key = "block" if direction is None else "category_block"
+    key = "block" if name is None else "category_block"
     groups = [
-        int(at[key].sel(direction=name) if direction is None else at[key].sel(category=category))
-        for name, category in pairs
+        int(at[key].sel(name=own) if name is None else at[key].sel(category=category))
+        for own, category in pairs
     ]
     dividers(figure, groups, len(windows), across=True)
-    what = "each category's own direction" if direction is None else f"the direction {direction!r}"
+    what = "each category's own direction" if name is None else f"the direction {name!r}"
     subtitle = [
         model_of(at.attrs),
         f"ablating {what} inside one window of layers, mean change of the refusal score",
@@ -198,7 +195,7 @@ def _bold(text: str, own: bool) -> str:
 
 def _hover(at: xr.Dataset, direction: str, category: str) -> str:
     """Everything that was measured in one cell."""
-    cell = at.sel(direction=direction, category=category)
+    cell = at.sel(name=direction, category=category)
     lines = [f"{html.escape(direction)} on {html.escape(category)}"]
     for name, what in (("effect", "change"), ("score", "refusal score"), ("rate", "refusal rate")):
         if name in cell:
@@ -217,7 +214,7 @@ def _hover(at: xr.Dataset, direction: str, category: str) -> str:
 
 def _window_hover(at: xr.Dataset, direction: str, category: str, window: str) -> str:
     """One window of one direction on one category."""
-    cell = at.sel(direction=direction, category=category, window=window)
+    cell = at.sel(name=direction, category=category, window=window)
     ends = cell.get("window_effect_interval")
     text = with_interval(float(cell["window_effect"]), None if ends is None else ends.values)
     return (

@@ -10,12 +10,12 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from workbench import figures
-from workbench.analysis.heads.attention import head_attention
-from workbench.analysis.heads.attribution import attribute_heads
+from workbench.analysis.heads.attention import collect_attention
+from workbench.analysis.heads.attribution import direct_attribution
 from workbench.analysis.heads.metric import Aim
 from workbench.analysis.heads.patching import patch_heads
-from workbench.analysis.heads.screen import screen_heads
-from workbench.analysis.heads.sets import check_search, minimal_head_set
+from workbench.analysis.heads.screen import attribution_patching
+from workbench.analysis.heads.sets import check_search, find_minimal_head_set
 from workbench.arguments import checked
 from workbench.artifact import save_dataset, write_text
 from workbench.directions.direction import Directions
@@ -53,7 +53,7 @@ class Heads:
 
     Attributes:
         results: datasets by name, each an artifact of this name: ``head_patching``, ``head_set``,
-            ``head_attribution``, ``head_attention``, and ``head_screen`` where the metric is the
+            ``head_attribution``, ``collect_attention``, and ``head_screen`` where the metric is the
             refusal score.
         skipped: why one of them is missing, by its name; ``head_patching`` never is.
         made_from: the hash of each file of the run that they were made from, if of one.
@@ -198,7 +198,7 @@ def study_heads(
     _check(metric, aim, threshold, max_heads, n_random, judge)
     source, target = (harmful, harmless) if aim == "induce" else (harmless, harmful)
     shared = {"system": system, "confidence": confidence, "seed": seed}
-    asked = {"positions": tuple(positions), "layers": layers, "direction": aim}
+    asked = {"positions": tuple(positions), "layers": layers, "aim": aim}
     onto = {"onto": direction} if metric == "projection" else {}
     tokens = {"refusal_tokens": tuple(refusal_tokens)}
     n_heads = model.n_heads * len(model.layers_with("z") if layers is None else layers)
@@ -218,13 +218,13 @@ def study_heads(
     steps: dict[str, tuple[str, Callable[[], xr.Dataset]]] = {
         "head_screen": (
             "screening them by gradient",
-            lambda: screen_heads(
+            lambda: attribution_patching(
                 model, source, target, exact=patching, **asked, **tokens, **shared
             ),
         ),
         "head_set": (
             "growing the smallest set that turns the replies",
-            lambda: minimal_head_set(
+            lambda: find_minimal_head_set(
                 model,
                 *search,
                 threshold=threshold,
@@ -234,7 +234,7 @@ def study_heads(
                 max_heads=max_heads,
                 n_random=n_random,
                 positions=tuple(positions),
-                direction=aim,
+                aim=aim,
                 judge=judge,
                 max_new_tokens=max_new_tokens,
                 judged=None if chosen_on is None else target,
@@ -244,20 +244,20 @@ def study_heads(
         ),
         "head_attribution": (
             "attributing the direction to heads",
-            lambda: attribute_heads(
+            lambda: direct_attribution(
                 model,
-                both,
                 direction,
+                both,
                 position=direction.positions[0],  # pyright: ignore[reportArgumentType]
                 **shared,
             ),
         ),
         "head_attention": (
             "",
-            lambda: head_attention(
+            lambda: collect_attention(
                 model,
-                both,
                 [(layer, head) for layer, head, position in top if position == place],
+                both,
                 position=place,
                 **shared,
             ),

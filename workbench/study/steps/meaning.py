@@ -2,8 +2,8 @@
 
 import xarray as xr
 
-from workbench.analysis.meaning.concept import concept_or_words
-from workbench.analysis.meaning.vocabulary import read_vocabulary
+from workbench.analysis.meaning.concept import measure_concept
+from workbench.analysis.meaning.vocabulary import logit_lens
 from workbench.analysis.meaning.wording import cluster_refusals
 from workbench.errors import StudyError
 from workbench.models.thinking import answer_after_thinking
@@ -21,7 +21,7 @@ def vocabulary(material: Material) -> dict[str, xr.Dataset]:
     except StudyError:
         pass  # prompts without categories have one direction only, and it has its tokens
     return {
-        "vocabulary": read_vocabulary(
+        "vocabulary": logit_lens(
             material.model,
             read,
             activations=spread_of_training(material),
@@ -34,11 +34,11 @@ def vocabulary(material: Material) -> dict[str, xr.Dataset]:
 def concept(material: Material) -> dict[str, xr.Dataset]:
     """Detection of each category among test prompts, against refusal words."""
     return {
-        "concept": concept_or_words(
+        "concept": measure_concept(
             material.model,
             material.directions_of(material.test["harmful"]),
             together(material.test_activations),
-            material.refusal_tokens,
+            refusal_tokens=material.refusal_tokens,
             confidence=material.study.confidence,
             seed=material.study.seed,
         )

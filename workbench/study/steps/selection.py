@@ -2,7 +2,7 @@
 
 import xarray as xr
 
-from workbench.analysis.selection.cosmic import cosmic_scores
+from workbench.analysis.selection.cosmic import sweep_cosmic
 from workbench.analysis.selection.cosmic_selection import select_by_cosmic
 from workbench.analysis.selection.losses import losses_with_and_without
 from workbench.artifact import load_dataset
@@ -14,7 +14,7 @@ from workbench.study.material import Material
 def cosmic(material: Material) -> dict[str, xr.Dataset]:
     """COSMIC's scores of all candidates, on the prompts that the rule chose by, and its pick."""
     study = material.study
-    scores = cosmic_scores(
+    scores = sweep_cosmic(
         material.model,
         material.directions,
         harmful=material.validation["harmful"],

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from workbench.analysis.transfer.matrix import HARMLESS, transfer_matrix
+from workbench.analysis.transfer.matrix import HARMLESS, measure_transfer
 from workbench.study.controls import N_CONTROLS, spread_of_training
 from workbench.study.keeping import check_kept
 from workbench.study.material import Material
@@ -36,7 +36,7 @@ def _transfer(material: Material, judge: str | None, windows: list[list[int]] | 
     """
     study, kept = material.study, material.kept_test
     check_kept(material.treatment, "transfer")
-    found = transfer_matrix(
+    found = measure_transfer(
         material.model,
         material.directions_of(kept["harmful"]).at(layer=material.layer),
         kept["harmful"],
