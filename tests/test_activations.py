@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
-import workbench.activations as module
 from workbench.activations import Activations, collect_activations
 from workbench.errors import ArtifactError, AxisError, PromptError
+from workbench.models.forwards.capture import capture
 from workbench.prompts.promptset import Prompt, PromptSet
 
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
@@ -144,38 +144,51 @@ def test_layers_and_positions_come_in_the_order_asked_for(zoo):
             torch.testing.assert_close(some.values[:, i, j], whole.at(layer, position))
 
 
-def test_values_are_copies_that_keep_nothing_else_alive(zoo, monkeypatch):
+def test_values_are_copies_that_keep_nothing_else_alive(zoo):
     model = zoo["llama"].model
-    kept = []
-
-    def spy(*args):
-        read = original(*args)
-        kept.append(read)
-        return read
-
-    original = module.read_activations
-    monkeypatch.setattr(module, "read_activations", spy)
     acts = collect_activations(model, prompt_set("harmful"), positions=[-1], per_prompt=True)
-    for tensor in (*kept, acts.values):
-        assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-        assert not tensor.requires_grad
-
-
-def test_hooks_copy_only_the_wanted_positions(zoo, monkeypatch):
-    # What a hook keeps until the forward ends must not be a view of the whole activation.
-    stacked = []
-    original = torch.stack
-
-    def spy(parts, dim=0):
-        stacked.extend(parts)
-        return original(parts, dim)
-
-    monkeypatch.setattr(module.torch, "stack", spy)
-    model = zoo["llama"].model
-    module.read_activations(model, model.tokens(TEXTS["harmful"]), "resid_pre", [0, 1], [-1])
-    assert len(stacked) == 2
-    for part in stacked:
+    assert acts.values.untyped_storage().nbytes() == acts.values.numel() * 4
+    assert not acts.values.requires_grad
+    places = [("resid_pre", 0), ("z", 1), ("mlp_out", 1)]
+    # What is kept until the forward ends must not be a view of the whole activation.
+    found, logits = capture(model, model.tokens(TEXTS["harmful"]), places, [-1])
+    assert [*found] == places and logits is None
+    for part in found.values():
         assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2"])
+def test_several_sites_are_read_in_one_pass(zoo, name):
+    model, prompts = zoo[name].model, prompt_set("harmful", "harmless")
+    passes = []
+    handle = model.network.register_forward_pre_hook(lambda *args: passes.append(1))
+    settings = {"positions": ["t_inst", -1], "n_resamples": 3, "seed": 1}
+    try:
+        apart = {site: collect_activations(model, prompts, site=site, **settings) for site in SITES}
+        n_apart = len(passes)
+        together = collect_activations(model, prompts, sites=SITES, **settings)
+    finally:
+        handle.remove()
+    assert n_apart == 4 * (len(passes) - n_apart)
+    assert [*together] == [*SITES]
+    for site in SITES:
+        assert together[site].site == site
+        torch.testing.assert_close(together[site].values, apart[site].values)
+        halves = [each[site].resampled.halves for each in (together, apart)]
+        torch.testing.assert_close(*halves, equal_nan=True)
+        assert together[site].provenance == apart[site].provenance
+
+
+def test_logits_come_along_where_they_are_wanted(zoo):
+    model = zoo["llama"].model
+    batch = model.tokens(TEXTS["harmful"])
+    found, logits = capture(model, batch, [("attn_out", 1)], ["t_inst", -1], stop=False)
+    assert torch.equal(logits, model.forward(batch))
+    own = collect_activations(
+        model, TEXTS["harmful"], site="attn_out", layers=[1], positions=["t_inst", -1],
+        per_prompt=True,
+    )  # fmt: skip
+    torch.testing.assert_close(found["attn_out", 1], own.values[:, 0])
 
 
 @pytest.mark.parametrize(("site", "last"), [("resid_pre", 1), ("z", 1), ("mlp_out", 0)])
@@ -291,6 +304,19 @@ def test_what_cannot_be_read(zoo, arguments, message):
 def test_a_site_that_does_not_exist(zoo, unchecked):
     with pytest.raises(AxisError, match="no site 'resid_post': resid_pre, attn_out, mlp_out, z"):
         collect_activations(zoo["llama"].model, ["hi"], site="resid_post")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"site": "z", "sites": ["z"]}, r"pass site= for one, or sites= with several"),
+        ({"sites": []}, "sites must be given, each once"),
+        ({"sites": ["z", "z"]}, r"each once, found \['z', 'z'\]"),
+    ],
+)
+def test_sites_that_make_no_sense(zoo, asked, message):
+    with pytest.raises(AxisError, match=message):
+        collect_activations(zoo["llama"].model, ["hi"], **asked)
 
 
 def test_no_prompts(zoo):

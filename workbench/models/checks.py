@@ -15,6 +15,7 @@ from torch import Tensor
 
 from workbench.artifact import versions
 from workbench.errors import ModelError
+from workbench.models.forwards.capture import capturing
 from workbench.models.generate import generated
 from workbench.models.network import Hook, Network
 from workbench.models.reference import Reference, by_site, plain_logits
@@ -136,18 +137,13 @@ def read_places(
 
     Places that the forward does not pass through are left out.
     """
-    found: dict[Place, Tensor] = {}
 
-    def reader(place: Place) -> Hook:
-        def read(x: Tensor) -> None:
-            # Some blocks hand the tokens of a batch on in one row.
-            rows = x.detach() if x.ndim == 2 else x.detach()[-1]
-            found[place] = rows.flatten(1).float().cpu()
+    def take(x: Tensor) -> Tensor:
+        # Some blocks hand the tokens of a batch on in one row.
+        rows = x.detach() if x.ndim == 2 else x.detach()[-1]
+        return rows.flatten(1).float().cpu()
 
-        return read
-
-    hooks = [*edits, *((site, layer, reader((site, layer))) for site, layer in places)]
-    with model.hooks(hooks):
+    with model.hooks(edits), capturing(model, list(places), take, stop=False) as found:
         wrapped_logits(model)
     return found
 

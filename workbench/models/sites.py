@@ -17,8 +17,9 @@ Site = Literal["resid_pre", "attn_out", "mlp_out", "z"]
 stream, after a post-norm where the architecture has one; ``z`` is the heads' output before W_O.
 """
 
-Inner = Literal["resid_mid", "resid_post"]
-"""Places that only ablation needs: what the MLP reads, and the output of the block."""
+Inner = Literal["resid_mid", "resid_post", "pattern"]
+"""Places that are read, or that ablation needs, and no direction belongs to: what the MLP reads,
+the output of the block, and attention, [prompt head query key]."""
 
 Place = tuple[Site | Inner, int]
 """A site of one layer."""
@@ -30,6 +31,7 @@ _HOOKS: Mapping[str, str] = {
     "z": "attn.hook_z",
     "resid_mid": "hook_resid_mid",
     "resid_post": "hook_resid_post",
+    "pattern": "attn.hook_pattern",
 }
 _WHAT = {
     "attn_out": "attention that TransformerLens exposes",

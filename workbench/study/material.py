@@ -176,15 +176,15 @@ class Material:
             )
         return self.category_directions.at(name=names, position=self.position)
 
-    def read(self, prompts: PromptSet, **settings: object) -> Activations:
+    def read(self, prompts: PromptSet, **settings: Any) -> Activations:
         """Activations at the study's site."""
-        return collect_activations(
+        return collect_activations(  # pyright: ignore[reportCallIssue]
             self.model,
             prompts,
             site=self.study.site,  # pyright: ignore[reportArgumentType]
             system=self.study.system,
             t_inst=self.study.t_inst,  # pyright: ignore[reportArgumentType]
-            **settings,  # pyright: ignore[reportArgumentType]
+            **settings,
         )
 
 

@@ -12,7 +12,7 @@ from workbench.analysis.selection.control_effects import (
     score_controls,
     sweep_controls,
 )
-from workbench.analysis.selection.edits import first_layer, read_edits
+from workbench.analysis.selection.edits import edited_logits, first_layer
 from workbench.analysis.selection.effects import collect_completions
 
 LAYER = 5
@@ -133,7 +133,7 @@ def test_replies_are_judged_beside_the_directions_own_on_the_same_prompts(pocket
     assert float(added["judged_rate"]) == 1.0 and float(added["control_rate"].max()) == 0.0
 
 
-def test_edits_are_read_as_by_whole_forwards_and_in_their_order(pocket, place):
+def test_edits_are_read_as_by_whole_forwards_and_by_their_number(pocket, place):
     sets, _, directions, _ = place
     late, early = directions.at(layer=LAYER), directions.at(layer=3)
     edits = [
@@ -142,7 +142,9 @@ def test_edits_are_read_as_by_whole_forwards_and_in_their_order(pocket, place):
     ]  # fmt: skip
     assert [first_layer(edit) for edit in edits] == [LAYER, 0, 6, 3, 0, 2]
     batch = pocket.tokens(sets["harmless"])
-    found = read_edits(pocket, batch, edits, lambda logits: logits[:, :5], "reading")
-    for row, edit in zip(found, edits, strict=True):
+    found = dict(edited_logits(pocket, batch, edits, "reading"))
+    assert list(found) == [1, 4, 5, 3, 0, 2]  # those that begin early come first
+    for index, edit in enumerate(edits):
         with wb.intervene(pocket, *([] if edit is None else [edit])):
-            torch.testing.assert_close(row, pocket.forward(batch)[:, :5], atol=1e-3, rtol=1e-3)
+            expected = pocket.forward(batch)
+        torch.testing.assert_close(found[index], expected, atol=1e-3, rtol=1e-3)

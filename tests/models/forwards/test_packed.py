@@ -57,13 +57,18 @@ def first_logits(rows):
     return rows @ weights
 
 
+def mixed(variants):
+    """The same of every variant, [variant prompt]."""
+    return torch.stack([first_logits(rows) for rows in variants])
+
+
 @pytest.mark.parametrize("n_last", [1, 3, 9])
 def test_packed_logits_are_those_of_plain_forwards(specimen, n_last):
     model = specimen.model
     tokens = model.tokens(TEXTS)
     variants = many_variants(model, n_last)
-    expected = plain_variants(model, tokens, variants, first_logits)
-    found = packed_variants(model, tokens, variants, n_last, first_logits)
+    expected = mixed(plain_variants(model, tokens, variants))
+    found = mixed(packed_variants(model, tokens, variants, n_last))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     change = (expected[1:] - expected[0]).abs().amax(1)
     assert (change > 1e-2).float().mean() > 0.5
@@ -90,7 +95,7 @@ def test_plain_forwards_are_hugging_faces_own(specimen):
     finally:
         handle.remove()
     edits = [("z", 1, replacing("z", -1, value, head=2))]
-    found = packed_variants(model, tokens, [[], edits], 1, first_logits)
+    found = mixed(packed_variants(model, tokens, [[], edits], 1))
     torch.testing.assert_close(found[1], first_logits(logits.float()), atol=1e-4, rtol=0)
     assert (found[1] - found[0]).abs().max() > 1e-2
 
@@ -100,8 +105,8 @@ def test_a_prompt_may_be_all_last_tokens(specimen):
     tokens = model.tokens(["hi", "ho"])
     n_last = tokens.ids.shape[1]
     variants = many_variants(model, n_last)
-    expected = plain_variants(model, tokens, variants, first_logits)
-    found = packed_variants(model, tokens, variants, n_last, first_logits)
+    expected = mixed(plain_variants(model, tokens, variants))
+    found = mixed(packed_variants(model, tokens, variants, n_last))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
@@ -111,8 +116,8 @@ def test_a_place_is_read_instead_of_the_logits(zoo, name):
     tokens = model.tokens(TEXTS)
     variants = many_variants(model, 3)
     for place in (Place("resid_pre", 2, -2), Place("z", 1, -1), Place("mlp_out", 1, -3)):
-        expected = plain_variants(model, tokens, variants, first_logits, place)
-        found = packed_variants(model, tokens, variants, 3, first_logits, place)
+        expected = mixed(plain_variants(model, tokens, variants, place))
+        found = mixed(packed_variants(model, tokens, variants, 3, place))
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
         assert (expected - expected[0]).abs().max() > 1e-2
 
@@ -121,10 +126,10 @@ def test_results_do_not_depend_on_chunks(zoo):
     model = copy.copy(zoo["gemma2"].model)
     tokens = model.tokens(TEXTS)
     variants = many_variants(model, 2)
-    expected = packed_variants(model, tokens, variants, 2, first_logits)
+    expected = mixed(packed_variants(model, tokens, variants, 2))
     model.batch_tokens = 3 * 2 * 5
     assert chunk_size(model, tokens, 2) == 5
-    found = packed_variants(model, tokens, variants, 2, first_logits)
+    found = mixed(packed_variants(model, tokens, variants, 2))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
@@ -150,11 +155,11 @@ def test_active_interventions_act_on_every_variant(zoo):
     variants = many_variants(model, 3)[::5]
     draw = torch.Generator().manual_seed(0)
     r = wb.Directions(torch.randn(1, 1, 1, model.d_model, generator=draw), ("r",), (1,), (-1,))
-    plain = plain_variants(model, tokens, variants, first_logits)
+    plain = mixed(plain_variants(model, tokens, variants))
     for subset in ("last", "post_instruction", "instruction"):
         with wb.intervene(model, wb.Add(r, coefficient=3.0, tokens=subset)):
-            expected = plain_variants(model, tokens, variants, first_logits)
-            found = packed_variants(model, tokens, variants, 3, first_logits)
+            expected = mixed(plain_variants(model, tokens, variants))
+            found = mixed(packed_variants(model, tokens, variants, 3))
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
         assert (expected - plain).abs().max() > 1e-2
 
@@ -171,8 +176,8 @@ def test_interventions_are_variants(zoo):
         wb.heads.PatchHeads(((0, 1), (2, 3)), torch.ones(2, 1, model.d_head), (-2,)),
     ]
     variants = [edit.hooks(model) for edit in edits]
-    expected = plain_variants(model, tokens, variants, first_logits)
-    found = packed_variants(model, tokens, variants, tokens.n_post, first_logits)
+    expected = mixed(plain_variants(model, tokens, variants))
+    found = mixed(packed_variants(model, tokens, variants, tokens.n_post))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     assert (expected - first_logits(model.forward(tokens))).abs().amax(1).min() > 1e-3
 
@@ -229,13 +234,13 @@ def test_a_wrong_mask_is_found_and_the_plain_path_taken(unseen, monkeypatch, nam
     n_last = 3
     tokens = model.tokens(TEXTS)
     variants = many_variants(model, n_last)
-    expected = plain_variants(model, tokens, variants, first_logits)
+    expected = mixed(plain_variants(model, tokens, variants))
     monkeypatch.setattr(packed, "_sight", fault(packed._sight))
     with pytest.warns(UserWarning, match=r"differ from plain ones by .* each variant gets a full"):
-        found = run_variants(model, tokens, variants, n_last, first_logits)
+        found = mixed(run_variants(model, tokens, variants, n_last))
     assert torch.equal(found, expected)
     with pytest.raises(ModelError, match=r"differ from plain ones .* Pass method='plain'"):
-        run_variants(model, tokens, variants, n_last, first_logits, method="packed")
+        mixed(run_variants(model, tokens, variants, n_last, method="packed"))
 
 
 @pytest.mark.parametrize(
@@ -265,7 +270,7 @@ def test_a_model_that_objects_gets_the_plain_path(unseen, monkeypatch):
     monkeypatch.setattr(packed, "text_config", lambda model: config)
     tokens = model.tokens(TEXTS)
     with pytest.warns(UserWarning, match=r"fail \(ModelError: layers of kind 'linear_attention'"):
-        found = run_variants(model, tokens, [[]], 1, first_logits)
+        found = mixed(run_variants(model, tokens, [[]], 1))
     assert torch.equal(found[0], first_logits(model.forward(tokens)))
 
 
@@ -371,12 +376,12 @@ def test_functions_that_index_positions_get_full_forwards(unseen):
         x[:, -1] += 2
         return x
 
-    without = run_variants(model, tokens, variants, 1, first_logits)
+    without = mixed(run_variants(model, tokens, variants, 1))
     with model.hooks([("resid_pre", 1, louder)]):
-        expected = plain_variants(model, tokens, variants, first_logits)
-        found = run_variants(model, tokens, variants, 1, first_logits)
+        expected = mixed(plain_variants(model, tokens, variants))
+        found = mixed(run_variants(model, tokens, variants, 1))
         with pytest.raises(ModelError, match=r"model\.hooks are active.*know_variants=True"):
-            run_variants(model, tokens, variants, 1, first_logits, method="packed")
+            mixed(run_variants(model, tokens, variants, 1, method="packed"))
     assert torch.equal(found, expected)
     assert (found - without).abs().min() > 1e-3
     assert chosen_method(model, tokens, 1) == "packed" and model.n_raw_hooks == 0
@@ -403,7 +408,7 @@ def test_what_cannot_be_packed(zoo):
         with pytest.raises(AxisError, match=rf"last {n_last} tokens .* expected 1\.\.{shortest}"):
             check_last(tokens, n_last)
     with pytest.raises(AxisError, match="last 99 tokens"):
-        run_variants(model, tokens, [[]], 99, first_logits, method="plain")
+        mixed(run_variants(model, tokens, [[]], 99, method="plain"))
 
 
 def test_no_such_method(zoo, unchecked):
@@ -415,6 +420,6 @@ def test_no_such_method(zoo, unchecked):
 def test_the_model_stays_as_it_was(zoo):
     model = zoo["gemma2"].model
     before = model.logits(TEXTS)
-    packed_variants(model, model.tokens(TEXTS), many_variants(model, 2), 2, first_logits)
+    mixed(packed_variants(model, model.tokens(TEXTS), many_variants(model, 2), 2))
     assert torch.equal(model.logits(TEXTS), before)
     assert model.current is None

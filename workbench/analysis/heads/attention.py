@@ -1,22 +1,21 @@
 """Where heads look: attention from one position over the tokens of the prompt."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from torch import Tensor
 
 from workbench.analysis.heads.attribution import check_position
 from workbench.analysis.inputs import prompt_axes
 from workbench.arguments import checked
 from workbench.errors import AxisError, ModelError
 from workbench.labels import head_label
+from workbench.models.forwards.capture import capturing
 from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
-from workbench.models.network import StopForward
+from workbench.models.sites import Place
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
@@ -128,7 +127,7 @@ def _check(
         model.hook_name("z", layer)
         if not 0 <= head < model.n_heads:
             raise AxisError(f"no head {head} in {model.name}: heads 0..{model.n_heads - 1}.")
-        if f"blocks.{layer}.attn.hook_pattern" not in model.bridge.hook_dict:
+        if not model.sites.has("pattern", layer):
             raise ModelError(f"layer {layer} of {model.name} has no attention pattern to read.")
     check_position(tokens, position)
 
@@ -138,29 +137,15 @@ def _patterns(
     model: HookedModel, batch: Tokens, pairs: Sequence[tuple[int, int]], position: int
 ) -> Float[np.ndarray, "prompt head token"]:
     """One row of each head's pattern, from one forward that stops once all are read."""
-    layers = sorted({layer for layer, _ in pairs})
-    rows: dict[int, Tensor] = {}
-
-    def reader(layer: int) -> Callable[..., None]:
-        def read(pattern: Tensor, hook: Any) -> None:
-            rows[layer] = pattern[:, :, position].float().cpu()
-            if len(rows) == len(layers):
-                raise StopForward
-
-        return read
-
-    named = [(f"blocks.{layer}.attn.hook_pattern", reader(layer)) for layer in layers]
-    with model.bridge.hooks(fwd_hooks=named):
-        try:
-            model.forward(batch)
-        except StopForward:
-            pass
-    if len(rows) < len(layers):
+    places: list[Place] = [("pattern", layer) for layer in sorted({layer for layer, _ in pairs})]
+    with capturing(model, places, lambda own: own[:, :, [position]].float().cpu()) as rows:
+        model.forward(batch)
+    if missing := [layer for site, layer in places if (site, layer) not in rows]:
         raise ModelError(
-            f"{model.name} computed no attention pattern in layer "
-            f"{next(layer for layer in layers if layer not in rows)}; load it with eager attention."
+            f"{model.name} computed no attention pattern in layer {missing[0]}; load it with eager "
+            "attention."
         )
-    return torch.stack([rows[layer][:, head] for layer, head in pairs], 1).numpy()
+    return torch.stack([rows["pattern", layer][:, head, 0] for layer, head in pairs], 1).numpy()
 
 
 def _parts(tokens: Tokens) -> np.ndarray:

@@ -1,8 +1,6 @@
 """Which heads write a direction: every component's direct contribution to a projection."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +12,10 @@ from workbench.analysis.inputs import prompt_axes
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError
+from workbench.models.forwards.capture import capture
 from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
-from workbench.models.network import StopForward
+from workbench.models.sites import Place
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
@@ -251,28 +250,12 @@ def _wide(model: HookedModel) -> torch.dtype:
 @torch.no_grad()
 def _read(model: HookedModel, batch: Tokens, position: int, end: int) -> dict[str, Tensor]:
     """What one batch has at one position, from one forward that stops at the end."""
-    found: dict[str, Tensor] = {}
-    last = model.hook_name("resid_pre", end) if end < model.n_layers else None
-    names = {model.hook_name("resid_pre", 0): "start"}
+    places: dict[str, Place] = {"start": ("resid_pre", 0)}
     for layer in range(end):
-        for site in ("z", *_WRITES):
-            names[model.hook_name(site, layer)] = f"{site}{layer}"  # pyright: ignore[reportArgumentType]
-    names[last or f"blocks.{end - 1}.hook_resid_post"] = "end"
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(activation: Tensor, hook: Any) -> None:
-            found[name] = activation[:, position].flatten(1).to(model.device, _wide(model))
-            if name == "end":
-                raise StopForward
-
-        return hook
-
-    with model.bridge.hooks(fwd_hooks=[(point, keep(name)) for point, name in names.items()]):
-        try:
-            model.forward(batch)
-        except StopForward:
-            pass
-    return found
+        places |= {f"{site}{layer}": (site, layer) for site in ("z", *_WRITES)}
+    places["end"] = ("resid_pre", end) if end < model.n_layers else ("resid_post", end - 1)
+    found, _ = capture(model, batch, list(places.values()), (position,))
+    return {name: found[at].flatten(1).to(_wide(model)) for name, at in places.items()}
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """What a patching experiment reads from every forward, and where it may patch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.interventions import Ablate, intervene
-from workbench.models.forwards.packed import Place, Read
+from workbench.models.forwards.packed import Place
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
 from workbench.scores.refusal import refusal_score, scored_tokens
@@ -27,12 +27,12 @@ class Metric:
     """What is read from every forward, one number per prompt.
 
     Attributes:
-        read: from logits, or from activations at ``place``, to numbers.
+        score: from logits, or from activations at ``place``, to one number per row.
         place: where to read instead of the logits.
         attrs: units and a long name, and what the metric was made of.
     """
 
-    read: Read
+    score: Callable[[Float[Tensor, "prompt d_out"]], Float[Tensor, " prompt"]]
     place: Place | None
     attrs: dict[str, Any]
 

@@ -10,11 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.analysis.heads.metric import Metric, Positions
+from workbench.models.forwards.capture import capture
 from workbench.models.forwards.packed import Edits, Method
 from workbench.models.forwards.shortcuts import chosen_method, run_variants
 from workbench.models.hooked import HookedModel
 from workbench.models.network import Hook
-from workbench.models.sites import Site
+from workbench.models.sites import Place, Site
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 
@@ -46,7 +47,7 @@ class Source:
         without: the same mean with one group of the prompts left out, group by group.
     """
 
-    values: dict[tuple[Site, int], Float[Tensor, "row position *width"]]
+    values: dict[Place, Float[Tensor, "row position *width"]]
     positions: Positions
     scores: Float[np.ndarray, " prompt"]
     without: tuple["Source", ...] = ()
@@ -85,7 +86,7 @@ class Measured:
 def read_source(
     model: HookedModel,
     rows: Tokens,
-    places: Sequence[tuple[Site, int]],
+    places: Sequence[Place],
     positions: Positions,
     metric: Metric,
     pairing: Pairing = "mean",
@@ -109,10 +110,11 @@ def read_source(
     scores = np.zeros(len(rows))
     groups = np.zeros(len(rows), dtype=np.int64) if group is None else group
     n_groups = int(groups.max()) + 1
-    kept: dict[tuple[Site, int], Tensor] = {}
+    kept: dict[Place, Tensor] = {}
     batches = model.batches(rows)
     for chosen, batch in track(batches, "reading the source", len(batches)):
-        found, logits = _read(model, batch, places, positions)
+        found, logits = capture(model, batch, places, positions, stop=False)
+        assert logits is not None
         model.check_finite(logits)
         for place, values in found.items():
             if pairing == "mean":
@@ -125,11 +127,10 @@ def read_source(
                 shape = (len(rows), *values.shape[1:])
                 kept.setdefault(place, values.new_zeros(shape))[chosen] = values
         if metric.place is None:
-            own = metric.read(logits)
+            own = metric.score(logits)
         else:
-            own = run_variants(
-                model, batch, [[]], 1, metric.read, metric.place, method="plain"
-            ).flatten()
+            (read,) = run_variants(model, batch, [[]], 1, metric.place, method="plain")
+            own = metric.score(read)
         scores[chosen] = own.cpu().numpy()
     if pairing == "paired":
         return Source({place: own.float() for place, own in kept.items()}, positions, scores)
@@ -141,10 +142,10 @@ def read_source(
 
 
 def _mean(
-    sums: Mapping[tuple[Site, int], Tensor],
+    sums: Mapping[Place, Tensor],
     groups: Int[np.ndarray, " prompt"],
     left_out: int | None,
-) -> dict[tuple[Site, int], Tensor]:
+) -> dict[Place, Tensor]:
     """Means over all prompts but one group, from the sum of each group."""
     n = int((groups != left_out).sum())
     kept = [each for each in range(int(groups.max()) + 1) if each != left_out]
@@ -185,16 +186,16 @@ def patched_scores(
     for chosen, batch, index in track(work, "patching", len(work)):
         group = groups[index]
         n_last = -min(group)
-        clean: dict[tuple[Site, int], Tensor] = {}
+        clean: dict[Place, Tensor] = {}
         if along is not None and heads:
-            clean, _ = _read(model, batch, [("attn_out", layer) for layer in heads], group)
+            clean, _ = capture(model, batch, [("attn_out", layer) for layer in heads], group)
         variants = [_edits(cell, group, source, chosen, along, clean) for cell in cells]
         if not index:
             variants.insert(0, [])
         own = chosen_method(model, batch, n_last, method)
-        scores = run_variants(model, batch, variants, n_last, metric.read, metric.place, own)
+        read = run_variants(model, batch, variants, n_last, metric.place, own)
+        scores = torch.stack([metric.score(each).double() for each in read]).cpu().numpy()
         methods.add(own)
-        scores = scores.double().cpu().numpy()
         if not index:
             plain[chosen], scores = scores[0], scores[1:]
         patched[:, index, chosen] = scores
@@ -242,34 +243,13 @@ def source_error(
     return np.sqrt((n_groups - 1) * np.var(moved, axis=0))
 
 
-def _read(
-    model: HookedModel,
-    batch: Tokens,
-    places: Sequence[tuple[Site, int]],
-    positions: Positions,
-) -> tuple[dict[tuple[Site, int], Tensor], Tensor]:
-    """Activations of one batch at some places and positions, and its logits."""
-    found: dict[tuple[Site, int], Tensor] = {}
-
-    def reader(place: tuple[Site, int]) -> Hook:
-        def read(x: Tensor) -> None:
-            # Indexing with a list copies: a slice would keep the whole activation alive.
-            found[place] = x[:, list(positions)].to(model.device)
-
-        return read
-
-    with model.hooks((*place, reader(place)) for place in places):
-        logits = model.forward(batch)
-    return found, logits
-
-
 def _edits(
     cell: Cell,
     positions: Positions,
     source: Source,
     rows: Sequence[int],
     along: Tensor | None,
-    clean: dict[tuple[Site, int], Tensor],
+    clean: dict[Place, Tensor],
 ) -> Edits:
     """What one patch changes."""
     values = source.at(cell, positions, rows)

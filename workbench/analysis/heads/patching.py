@@ -34,7 +34,7 @@ from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError
 from workbench.models.forwards.packed import Method
 from workbench.models.hooked import HookedModel, Prompts
-from workbench.models.sites import Site
+from workbench.models.sites import Place, Site
 from workbench.models.tokens import Tokens
 from workbench.statistics.intervals import (
     MEAN_INTERVAL,
@@ -221,7 +221,7 @@ def _patched(
     unit = None if along is None else unit_vector(model, along)
     metric = _metric(model, source, target, settings)
     check_positions(rows["source"], rows["target"], settings.groups, metric)
-    places: dict[tuple[Site, int], None] = {(cell.site, cell.layer): None for cell in cells}
+    places: dict[Place, None] = {(cell.site, cell.layer): None for cell in cells}
     n_groups = min(_SOURCE_GROUPS, n_source) if settings.pairing == "mean" else 1
     shuffled = np.random.default_rng(settings.seed).permutation(n_source)
     read = read_source(

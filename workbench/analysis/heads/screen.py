@@ -21,7 +21,7 @@ from workbench.arguments import checked
 from workbench.errors import AxisError, StudyError
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.network import Hook
-from workbench.models.sites import Site
+from workbench.models.sites import Place, Site
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 from workbench.scores.refusal import refusal_score
@@ -103,7 +103,7 @@ def attribution_patching(
             raise AxisError(f"no {name} {own!r}: {', '.join(get_args(known))}.")
     if not layers or len({*layers}) < len(layers):
         raise AxisError(f"layers must be distinct and at least one, found {list(layers)}.")
-    places: list[tuple[Site, int]] = [("z", layer) for layer in layers]
+    places: list[Place] = [("z", layer) for layer in layers]
     for place in places:
         model.hook_name(*place)
     if pairing == "paired" and len(rows["source"]) != n_target:

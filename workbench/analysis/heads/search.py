@@ -58,16 +58,15 @@ class HeadSearch:
         variants = [self.patch(heads).hooks(self.model) for heads in sets]
         found = np.zeros((len(sets), len(rows)))
         for chosen, batch in self.model.batches(rows):
-            scores = run_variants(
-                self.model, batch, variants, -min(positions), self.metric.read, method=self.method
-            )
-            found[:, chosen] = scores.cpu().numpy()
+            read = run_variants(self.model, batch, variants, -min(positions), method=self.method)
+            for index, logits in enumerate(read):
+                found[index, chosen] = self.metric.score(logits).cpu().numpy()
         return found
 
     def answered(self, heads: Heads) -> tuple[np.ndarray, Bool[np.ndarray, " prompt"]]:
         """Scores and refusals under one joint patch, as anybody would measure them."""
         with intervene(self.model, *([self.patch(heads)] if heads else [])):
-            scores = self.metric.read(self.model.logits(self.judged)).numpy()
+            scores = self.metric.score(self.model.logits(self.judged)).numpy()
             replies = self.model.generate(self.judged, max_new_tokens=self.max_new_tokens)
         verdicts = judge_replies(replies, judge=self.judge, prompts=self.texts)
         return scores, np.array([verdict == "refused" for verdict in verdicts])

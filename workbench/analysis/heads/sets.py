@@ -23,7 +23,7 @@ from workbench.labels import head_labels
 from workbench.models.forwards.packed import Method
 from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
-from workbench.models.sites import Site
+from workbench.models.sites import Place
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge as judge_replies
@@ -120,7 +120,7 @@ def find_minimal_head_set(
     metric = refusal_metric(model, refusal_tokens, origin)
     for each in (rows, judged_rows):
         check_positions(source_rows, each, [tuple(positions)], metric)
-    places: list[tuple[Site, int]] = [("z", layer) for layer in layers]
+    places: list[Place] = [("z", layer) for layer in layers]
     read = read_source(model, source_rows, places, tuple(positions), metric)
     asked = given_prompts(target) if judged is None else judged
     texts = None if isinstance(asked, Tokens) else asked.texts

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
-from torch import Tensor
 
 from workbench.activations import collect_activations
 from workbench.analysis.selection.controls import control_kinds
 from workbench.analysis.selection.edits import score_edits
-from workbench.analysis.selection.forwards import read_candidates
+from workbench.analysis.selection.forwards import candidate_logits
 from workbench.directions.direction import Directions
 from workbench.interventions import Ablate, Add, Intervention, SetProjection, intervene
 from workbench.models.hooked import HookedModel
@@ -237,21 +236,15 @@ def sweep_controls(
     bypass = np.zeros((len(ablated), len(harmful)))
     kl = np.zeros((len(ablated), len(harmless)))
     induce = np.zeros((len(added), len(harmless)))
-
-    def score(logits: Tensor) -> Tensor:
-        return refusal_score(logits, refusal_tokens)
-
     for chosen, batch in model.batches(harmful):
-        found = read_candidates(model, batch, ablated, "ablate", "all", score)
-        bypass[:, chosen] = found.cpu().numpy()
+        for index, logits in candidate_logits(model, batch, ablated, "ablate"):
+            bypass[index, chosen] = refusal_score(logits, refusal_tokens).cpu().numpy()
     for chosen, batch in model.batches(harmless):
         plain = model.forward(batch)
-
-        def moved(logits: Tensor, plain: Tensor = plain) -> Tensor:
-            return kl_divergence(plain, logits)
-
-        kl[:, chosen] = read_candidates(model, batch, ablated, "ablate", "all", moved).cpu().numpy()
-        induce[:, chosen] = read_candidates(model, batch, added, "add", "all", score).cpu().numpy()
+        for index, logits in candidate_logits(model, batch, ablated, "ablate"):
+            kl[index, chosen] = kl_divergence(plain, logits).cpu().numpy()
+        for index, logits in candidate_logits(model, batch, added, "add"):
+            induce[index, chosen] = refusal_score(logits, refusal_tokens).cpu().numpy()
     by_layer = induce[1:].mean(-1).reshape(len(places), len(names))
     nats = {"units": "nats"}
     return xr.Dataset(

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
+from torch import Tensor
 
-from workbench.activations import read_activations
 from workbench.analysis.inputs import check_places
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.interventions import Ablate, Add, intervene
+from workbench.models.forwards.capture import capture
 from workbench.models.given import check_sides
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
@@ -143,8 +144,7 @@ def _plain(
     """The residual stream at the last token, without an intervention."""
     found = np.zeros((len(rows), len(layers), model.d_model))
     for chosen, batch in model.batches(rows):
-        read = read_activations(model, batch, "resid_pre", layers, (-1,))
-        found[chosen] = read[:, :, 0].double().cpu().numpy()
+        found[chosen] = _last(model, batch, layers).double().cpu().numpy()
     return found
 
 
@@ -217,9 +217,16 @@ def _summed(
     """The residual stream at the last token, summed over layers."""
     found = np.zeros((n_prompts, model.d_model))
     for chosen, batch in batches:
-        values = read_activations(model, batch, "resid_pre", layers, (-1,))[:, :, 0]
-        found[chosen] = values.double().sum(1).cpu().numpy()
+        found[chosen] = _last(model, batch, layers).double().sum(1).cpu().numpy()
     return found
+
+
+def _last(
+    model: HookedModel, batch: Tokens, layers: Sequence[int]
+) -> Float[Tensor, "prompt layer d_model"]:
+    """The residual stream of one batch at the last token, at some layers."""
+    found, _ = capture(model, batch, [("resid_pre", layer) for layer in layers], (-1,))
+    return torch.stack([found["resid_pre", layer][:, 0] for layer in layers], 1)
 
 
 def _weights(n: int, seed: int) -> Float[np.ndarray, "resample prompt"]:

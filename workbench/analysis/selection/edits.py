@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.interventions import Ablate, Add, Intervention, SetProjection, hooks_of
-from workbench.models.forwards.packed import Read
 from workbench.models.forwards.resume import residual_before, resumed
 from workbench.models.forwards.shortcuts import may_resume
 from workbench.models.forwards.stacked import stack_size, stacked
@@ -31,22 +30,24 @@ def first_layer(edit: Intervention | None) -> int:
 
 
 @torch.no_grad()
-def read_edits(
-    model: HookedModel, batch: Tokens, edits: Sequence[Intervention | None], read: Read, told: str
-) -> Float[Tensor, "edit prompt *read"]:
-    """Reads a batch under each edit; None is no edit.
+def edited_logits(
+    model: HookedModel, batch: Tokens, edits: Sequence[Intervention | None], told: str
+) -> Iterator[tuple[int, Float[Tensor, "prompt d_vocab"]]]:
+    """Logits of a batch under each edit; None is no edit.
 
     Args:
         model: the model.
         batch: one batch.
         edits: interventions; those that begin at one layer share forwards.
-        read: from logits at the last position to one result per row of the batch.
         told: what is done, for the progress bar.
+
+    Yields:
+        The number of an edit and the logits at the last position under it; those come first that
+        begin early.
     """
     variants = [[] if edit is None else hooks_of(model, edit) for edit in edits]
     starts = [first_layer(edit) for edit in edits]
     resumes = any(starts) and may_resume(model, batch)
-    found: dict[int, Tensor] = {}
     # Each layer's stream is computed from the one before, so only one is kept.
     known, residual = 0, None
     groups = _groups(starts, stack_size(model, batch))
@@ -62,9 +63,7 @@ def read_edits(
             if residual is not None:
                 stack.enter_context(resumed(model, known, residual.repeat(len(group), 1, 1)))
             logits = model.forward(copies)
-        for index, rows in zip(group, logits.split(len(batch)), strict=True):
-            found[index] = read(rows)
-    return torch.stack([found[index] for index in range(len(edits))])
+        yield from zip(group, logits.split(len(batch)), strict=True)
 
 
 def _groups(starts: Sequence[int], size: int) -> list[list[int]]:
@@ -91,10 +90,7 @@ def score_edits(
         told: what is done, for the progress bar.
     """
     scores = np.zeros((len(edits), len(rows)))
-
-    def score(logits: Tensor) -> Tensor:
-        return refusal_score(logits, refusal_tokens)
-
     for chosen, batch in model.batches(rows):
-        scores[:, chosen] = read_edits(model, batch, edits, score, told).cpu().numpy()
+        for index, logits in edited_logits(model, batch, edits, told):
+            scores[index, chosen] = refusal_score(logits, refusal_tokens).cpu().numpy()
     return scores

@@ -1,6 +1,6 @@
 """Best-first search: the direction that the exhaustive sweep would select, from fewer forwards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from workbench.analysis.inputs import check_places
-from workbench.analysis.selection.forwards import read_candidates
+from workbench.analysis.selection.forwards import candidate_logits
 from workbench.analysis.selection.selection import Choice, select_direction
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
@@ -146,13 +146,13 @@ def _means(
     candidates: Sequence[Directions],
     mode: Any,
     subset: TokenSubset,
-    read: Any,
+    score: Callable[[Tensor], Tensor],
 ) -> np.ndarray:
-    """Mean over prompts of what is read under each candidate."""
+    """Mean score over prompts under each candidate."""
     total = np.zeros(len(candidates))
     for _, batch in model.batches(rows):
-        values = read_candidates(model, batch, candidates, mode, subset, read)
-        total += values.double().sum(1).cpu().numpy()
+        for index, logits in candidate_logits(model, batch, candidates, mode, subset):
+            total[index] += float(score(logits).double().sum())
     return total / len(rows)
 
 
@@ -167,12 +167,8 @@ def _kl(
     total = 0.0
     for chosen, batch in model.batches(rows):
         before = plain[torch.tensor(chosen)]
-
-        def read(logits: Tensor, before: Tensor = before) -> Tensor:
-            return kl_divergence(before.to(logits.device), logits)
-
-        values = read_candidates(model, batch, candidate, "ablate", subset, read)
-        total += float(values.sum())
+        for _, logits in candidate_logits(model, batch, candidate, "ablate", subset):
+            total += float(kl_divergence(before.to(logits.device), logits).sum())
     return total / len(rows)
 
 

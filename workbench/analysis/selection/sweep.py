@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from workbench.analysis.inputs import check_places
-from workbench.analysis.selection.forwards import read_candidates
+from workbench.analysis.selection.forwards import candidate_logits
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
@@ -151,33 +151,16 @@ def _measure(
         answered = [row for row, index in enumerate(chosen) if index >= n_harmful]
         ids = [chosen[row] for row in answered]
 
-        def ablation(logits: Tensor, plain: Tensor = plain_logits, rows: Any = answered) -> Tensor:
-            score = refusal_score(logits, refusal)
-            moved = torch.full_like(score, torch.nan).unflatten(0, (-1, len(plain)))
-            if rows:
-                own = logits.unflatten(0, (-1, len(plain)))[:, rows].flatten(0, 1)
-                before = plain[rows].repeat(len(moved), 1)
-                moved[:, rows] = kl_divergence(before, own).unflatten(0, (-1, len(rows)))
-            return torch.stack([score, moved.flatten()], dim=-1)
-
-        if not cells:
-            continue
-        read = read_candidates(model, batch, candidates, "ablate", subset, ablation).cpu().numpy()
-        for cell, found in zip(cells, read, strict=True):
-            ablated[(*cell, chosen)] = found[:, 0]
-            kl[(*cell, chosen)] = found[:, 1]
+        for index, logits in candidate_logits(model, batch, candidates, "ablate", subset):
+            ablated[(*cells[index], chosen)] = refusal_score(logits, refusal).cpu().numpy()
+            if answered:
+                moved = kl_divergence(plain_logits[answered], logits[answered])
+                kl[(*cells[index], ids)] = moved.cpu().numpy()
         if not answered:
             continue
-        read = read_candidates(
-            model,
-            batch.rows(answered),
-            candidates,
-            "add",
-            subset,
-            lambda logits: refusal_score(logits, refusal),
-        )
-        for cell, found in zip(cells, read.cpu().numpy(), strict=True):
-            induce[(*cell, ids)] = found
+        harmless = batch.rows(answered)
+        for index, logits in candidate_logits(model, harmless, candidates, "add", subset):
+            induce[(*cells[index], ids)] = refusal_score(logits, refusal).cpu().numpy()
     return {
         "bypass": ablated[..., :n_harmful],
         "induce": induce[..., n_harmful:],

@@ -6,9 +6,8 @@ queries after it: a block sees the prefix and, causally, itself, and no other bl
 forward does all of it, and whatever hooks a variant has act on its block alone.
 """
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,16 +16,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.errors import AxisError, ModelError
+from workbench.models.forwards.capture import capture, capturing
 from workbench.models.hooked import HookedModel
-from workbench.models.network import Hook, StopForward
+from workbench.models.network import Hook
 from workbench.models.sites import Inner, Site
+from workbench.models.sites import Place as At
 from workbench.models.tokens import Tokens
 
 Edits = Sequence[tuple[Site | Inner, int, Hook]]
 """What one variant changes: functions at (site, layer), as `HookedModel.hooks` takes them."""
-
-Read = Callable[[Float[Tensor, "row d_out"]], Tensor]
-"""From logits, or from activations, to what is wanted of them: one result per row."""
 
 Method = Literal["auto", "packed", "plain"]
 """``packed``: all variants at once. ``plain``: one full forward each. ``auto``: packed, where that
@@ -54,10 +52,9 @@ def packed_variants(
     tokens: Tokens,
     variants: Sequence[Edits],
     n_last: int,
-    read: Read,
     place: Place | None = None,
-) -> Float[Tensor, "variant prompt *read"]:
-    """Reads every variant of a batch whose last ``n_last`` tokens are changed.
+) -> Iterator[Float[Tensor, "prompt d_out"]]:
+    """Logits of every variant of a batch whose last ``n_last`` tokens are changed, one by one.
 
     Args:
         model: the model. Interventions that are active already act on every variant, too; a
@@ -65,9 +62,11 @@ def packed_variants(
         tokens: one batch.
         variants: what each changes, in the last ``n_last`` tokens only.
         n_last: how many tokens at the end of the prompts the variants may change.
-        read: from rows of logits at the last position to one result each; rows run over prompts,
-            and slower over variants.
         place: where to read instead of the logits.
+
+    Yields:
+        Of each variant, in order, the logits at the last position or what stands at the place, in
+        float32.
 
     Raises:
         AxisError: a prompt is shorter than ``n_last`` tokens.
@@ -76,38 +75,26 @@ def packed_variants(
     check_last(tokens, n_last)
     cache = _prefix(model, tokens, n_last)
     size = chunk_size(model, tokens, n_last, logits=place is None)
-    parts = []
     for start in range(0, len(variants), size):
         chunk = variants[start : start + size]
-        rows = _packed_forward(model, tokens, chunk, n_last, cache, place)
-        rows = rows.transpose(0, 1).flatten(0, 1).float()
-        parts.append(read(rows).unflatten(0, (len(chunk), len(tokens))))
-    return torch.cat(parts)
+        for rows in _packed_forward(model, tokens, chunk, n_last, cache, place).unbind(1):
+            yield rows.float()
 
 
 @torch.no_grad()
 def plain_variants(
-    model: HookedModel,
-    tokens: Tokens,
-    variants: Sequence[Edits],
-    read: Read,
-    place: Place | None = None,
-) -> Float[Tensor, "variant prompt *read"]:
+    model: HookedModel, tokens: Tokens, variants: Sequence[Edits], place: Place | None = None
+) -> Iterator[Float[Tensor, "prompt d_out"]]:
     """The same by one full forward per variant."""
-    parts = []
     for edits in variants:
         with model.hooks(edits):
             if place is None:
                 rows = model.forward(tokens)
             else:
-                with _reading_at(model, place, 1) as found:
-                    try:
-                        model.forward(tokens)
-                    except StopForward:
-                        pass
-                rows = found[0][:, 0].float()
-        parts.append(read(rows))
-    return torch.stack(parts)
+                at = (place.site, place.layer)
+                found, _ = capture(model, tokens, [at], [place.position])
+                rows = found[at].flatten(1)
+        yield rows.float()
 
 
 def chunk_size(model: HookedModel, tokens: Tokens, n_last: int, logits: bool = True) -> int:
@@ -174,38 +161,27 @@ def _packed_forward(
     if model.keeps_last:
         ends = torch.arange(1, n_variants + 1, device=model.device) * n_last - 1
         kept = {"logits_to_keep": ends}
+    places: list[At] = [] if place is None else [(place.site, place.layer)]
+
+    def take(x: Tensor) -> Tensor:
+        # Indexing with a list copies: a slice would keep the whole activation alive.
+        assert place is not None
+        return x.unflatten(1, (n_variants, -1))[:, :, [place.position]].flatten(2)
+
     hooks = _block_hooks(model, tokens, variants, start)
     with model.hooks(hooks), model.reading(tokens, start, n_variants):
-        with _reading_at(model, place, n_variants) as found:
-            try:
-                output = model.network(
-                    input_ids=tokens.ids[:, start:].repeat(1, n_variants),
-                    attention_mask=_masks(model, tokens, n_variants, n_last, cache),
-                    position_ids=tokens.position_ids[:, start:].repeat(1, n_variants),
-                    past_key_values=_cloned(cache),
-                    use_cache=True,
-                    **kept,
-                )
-            except StopForward:
-                return found[0]
+        with capturing(model, places, take, stop=place is not None) as found:
+            output = model.network(
+                input_ids=tokens.ids[:, start:].repeat(1, n_variants),
+                attention_mask=_masks(model, tokens, n_variants, n_last, cache),
+                position_ids=tokens.position_ids[:, start:].repeat(1, n_variants),
+                past_key_values=_cloned(cache),
+                use_cache=True,
+                **kept,
+            )
+    if place is not None:
+        return found[places[0]]
     return output.logits if kept else output.logits[:, n_last - 1 :: n_last]
-
-
-@contextlib.contextmanager
-def _reading_at(
-    model: HookedModel, place: Place | None, n_variants: int
-) -> Iterator[list[Float[Tensor, "prompt variant d_site"]]]:
-    """Keeps what stands at one place of every variant, and ends the forward there."""
-    found: list[Float[Tensor, "prompt variant d_site"]] = []
-
-    def hook(x: Tensor) -> None:
-        # Indexing with a list copies: a slice would keep the whole activation alive.
-        blocks = x.unflatten(1, (n_variants, -1))
-        found.append(blocks[:, :, [place.position]].flatten(2))  # pyright: ignore
-        raise StopForward
-
-    with model.hooks([] if place is None else [(place.site, place.layer, hook)]):
-        yield found
 
 
 def _block_hooks(

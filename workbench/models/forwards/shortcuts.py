@@ -5,7 +5,7 @@ was never tried may differ without any error, so the first use on a loaded model
 with noise written at every kind of site, and remembers what it found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -19,7 +19,6 @@ from workbench.models.forwards.packed import (
     Edits,
     Method,
     Place,
-    Read,
     check_last,
     packed_variants,
     plain_variants,
@@ -42,11 +41,10 @@ def run_variants(
     tokens: Tokens,
     variants: Sequence[Edits],
     n_last: int,
-    read: Read,
     place: Place | None = None,
     method: Method = "auto",
-) -> Float[Tensor, "variant prompt *read"]:
-    """Reads every variant of a batch, packed or plainly; arguments as of `packed_variants`.
+) -> Iterator[Float[Tensor, "prompt d_out"]]:
+    """Logits of every variant of a batch, packed or plainly; arguments as of `packed_variants`.
 
     Raises:
         AxisError: no such method, or a prompt that is shorter than ``n_last`` tokens.
@@ -54,8 +52,8 @@ def run_variants(
     """
     check_last(tokens, n_last)
     if chosen_method(model, tokens, n_last, method) == "plain":
-        return plain_variants(model, tokens, variants, read, place)
-    return packed_variants(model, tokens, variants, n_last, read, place)
+        return plain_variants(model, tokens, variants, place)
+    return packed_variants(model, tokens, variants, n_last, place)
 
 
 def chosen_method(
@@ -168,10 +166,9 @@ def _compared(gap: Any, model: HookedModel, tokens: Tokens, n_last: int) -> str:
 def _packed_gap(model: HookedModel, tokens: Tokens, n_last: int) -> float:
     """Largest difference of logits, packed against plain, as a share of what the edits do."""
     variants = [[], *(_noise(model, seed, n_last) for seed in range(2))]
-    plain, packed = [], []
-    plain_variants(model, tokens, variants, _keeping(plain))
-    packed_variants(model, tokens, variants, n_last, _keeping(packed))
-    return _share(torch.cat(packed), torch.cat(plain), len(tokens))
+    plain = torch.cat(list(plain_variants(model, tokens, variants)))
+    packed = torch.cat(list(packed_variants(model, tokens, variants, n_last)))
+    return _share(packed, plain, len(tokens))
 
 
 def _resumed_gap(model: HookedModel, tokens: Tokens, n_last: int) -> float:
@@ -197,14 +194,6 @@ def _share(found: Tensor, plain: Tensor, n_prompts: int) -> float:
     effect = (plain - plain[:n_prompts].repeat(len(plain) // n_prompts, 1)).abs().max()
     worst = float((found - plain).abs().max() / effect)
     return worst if worst == worst else float("inf")
-
-
-def _keeping(found: list[Tensor]) -> Read:
-    def read(rows: Tensor) -> Tensor:
-        found.append(rows)
-        return rows[:, 0]
-
-    return read
 
 
 def _noise(model: HookedModel, seed: int, n_last: int, first: int = 0) -> Edits:

@@ -4,29 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.arguments import checked
 from workbench.artifact import load_artifact, save_artifact
-from workbench.errors import ArtifactError, AxisError, ModelError, StudyError
+from workbench.errors import ArtifactError, AxisError, StudyError
 from workbench.intake.limits import allowing
 from workbench.intake.parsing import parsing
 from workbench.intake.records import as_record
 from workbench.labels import span
-from workbench.models.given import given_prompts
-from workbench.models.hooked import HookedModel, Prompts
-from workbench.models.network import StopForward
-from workbench.models.sites import Site
-from workbench.models.tokens import Tokens
-from workbench.positions import T_INST, InstructionEnd, Position
-from workbench.progress import track
-from workbench.prompts.promptset import PromptSet, text_key
-from workbench.prompts.texts import Texts
+from workbench.positions import T_INST, Position
 from workbench.statistics.resampling import Resampled, Resampler
 from workbench.tabled import Tabled
 
@@ -266,199 +257,3 @@ def _check_stored(path: str | Path, stored: _Stored, values: Tensor) -> None:
             f"{path} does not hold activations: layers are numbered from 0, positions are "
             f"negative or 't_inst', found {stored.layers} and {stored.positions}."
         )
-
-
-@checked
-def collect_activations(
-    model: HookedModel,
-    prompts: Prompts,
-    *,
-    site: Site = "resid_pre",
-    layers: Sequence[int] | None = None,
-    positions: Sequence[Position] | None = None,
-    per_prompt: bool = False,
-    system: str | None = None,
-    n_resamples: int = 0,
-    seed: int = 0,
-    t_inst: InstructionEnd | None = None,
-) -> Activations:
-    """Reads activations at one site.
-
-    The forward stops after the last wanted layer, only the wanted positions are kept, and means
-    are accumulated in float64, one per label and category.
-
-    Args:
-        model: the model to read.
-        prompts: a prompt set, texts, a data frame, a data set, or tokens; see `as_prompts`. Ids and
-            categories come along where there are any.
-        site: ``resid_pre``, ``attn_out``, ``mlp_out`` or ``z``.
-        layers: all of them by default.
-        positions: negative numbers, or ``"t_inst"`` for the last token of the instruction, which is
-            found in each prompt. By default t_inst and the post-instruction tokens; t_inst by its
-            name where the tokenizer joins instructions with the template, else by its number.
-        per_prompt: keeps every prompt's activation instead of the means.
-        system: a system prompt for all of them.
-        n_resamples: replicates of `Resampled` means, accumulated in the same pass; they give
-            directions and cosines their reliability, intervals and null. 0 for none.
-        seed: of the resampling; sets that are compared need the same one.
-        t_inst: which token that is where the tokenizer joins the end of an instruction with the
-            template: ``last_token``, the last that holds a character of the instruction (the
-            default), or ``last_whole_token``, the last that holds nothing else. What was read,
-            and how many tokens are shared, is in ``provenance["t_inst"]``.
-
-    Raises:
-        PromptError: every token of an instruction is shared, and whole ones are asked for.
-        AxisError: a layer or site that the model does not have; a position before the start of
-            some prompt.
-        ModelError: an activation is not finite.
-        StudyError: a number of replicates, or a seed, that makes no sense.
-    """
-    prompts = given_prompts(prompts)
-    tokens = model.tokens(prompts, system, t_inst=t_inst)
-    layers = tuple(range(model.n_layers) if layers is None else layers)
-    if positions is None:
-        positions = (tokens.t_inst_label, *tokens.post_instruction)
-    positions = tuple(positions)
-    _check_axes(model, tokens, site, layers, positions)
-    ids, labels, categories = _prompt_axes(prompts, len(tokens))
-    groups = sorted(set(zip(labels, categories, strict=True)))
-    group_of = [groups.index(pair) for pair in zip(labels, categories, strict=True)]
-    width = model.n_heads * model.head_width(layers) if site == "z" else model.d_model
-    n_rows, dtype = (len(tokens), torch.float32) if per_prompt else (len(groups), torch.float64)
-    values = torch.zeros(n_rows, len(layers), len(positions), width, dtype=dtype)
-    texts = _texts(prompts)
-    resampler = None
-    if n_resamples:
-        rows = zip(tokens.ids, tokens.mask, strict=True)
-        keys = texts or [str(ids[mask].tolist()) for ids, mask in rows]
-        shape = values.shape[1:]
-        resampler = Resampler(keys, group_of, labels, shape, n_resamples, seed)
-    batches = model.batches(tokens)
-    for chosen, batch in track(batches, f"collecting {site}", len(batches)):
-        read = read_activations(model, batch, site, layers, positions)
-        if not read.isfinite().all():
-            raise ModelError(
-                f"{model.name} gives activations that are not finite at {site}. Check its weights; "
-                "on a GPU, try dtype=torch.float32."
-            )
-        if resampler is not None:
-            resampler.add(chosen, read)
-        if per_prompt:
-            values[chosen] = read.float().cpu()
-        else:
-            rows = torch.tensor([group_of[row] for row in chosen])
-            values.index_add_(0, rows, read.cpu().double())
-    counts = tuple(group_of.count(group) for group in range(len(groups)))
-    if not per_prompt:
-        values /= torch.tensor(counts, dtype=torch.float64)[:, None, None, None]
-    fingerprint = prompts.fingerprint if isinstance(prompts, PromptSet) else None
-    return Activations(
-        values=values,
-        counts=(1,) * len(tokens) if per_prompt else counts,
-        categories=tuple(categories) if per_prompt else tuple(group[1] for group in groups),
-        labels=tuple(labels) if per_prompt else tuple(group[0] for group in groups),
-        ids=ids if per_prompt else (),
-        layers=layers,
-        positions=positions,
-        site=site,
-        provenance={
-            **model.provenance,
-            "prompts": fingerprint,
-            # Tokens say nothing of the system prompt that they hold.
-            **({} if isinstance(prompts, Tokens) else {"system": system}),
-            **_where_read(model, tokens, positions),
-        },
-        texts=texts if per_prompt else (),
-        resampled=None if resampler is None else resampler.finish(),
-        prompt_keys=tuple(map(text_key, texts)),
-    )
-
-
-@torch.no_grad()
-def read_activations(
-    model: HookedModel,
-    batch: Tokens,
-    site: Site,
-    layers: Sequence[int],
-    positions: Sequence[Position],
-) -> Float[Tensor, "prompt layer position d_site"]:
-    """Activations of one batch, from one forward that stops once all are read."""
-    columns = batch.columns(positions)
-    rows = torch.arange(len(batch)).unsqueeze(1)
-    found: dict[int, Tensor] = {}
-
-    def reader(layer: int) -> Any:
-        def read(activation: Tensor) -> None:
-            # Indexing with a tensor copies: a slice would keep the whole activation alive.
-            own = columns.to(activation.device)
-            wanted = activation[rows.to(activation.device), own]
-            found[layer] = wanted.flatten(2).to(model.device)
-            if len(found) == len(layers):
-                raise StopForward
-
-        return read
-
-    with model.hooks((site, layer, reader(layer)) for layer in layers):
-        try:
-            model.forward(batch)
-        except StopForward:
-            pass
-    return torch.stack([found[layer] for layer in layers], dim=1)
-
-
-def _check_axes(
-    model: HookedModel,
-    tokens: Tokens,
-    site: Site,
-    layers: tuple[int, ...],
-    positions: tuple[Position, ...],
-) -> None:
-    """Refuses layers and positions that cannot be read."""
-    if not layers or not positions:
-        raise AxisError("no layers or no positions to read.")
-    if site not in get_args(Site):
-        raise AxisError(f"no site {site!r}: {', '.join(get_args(Site))}.")
-    for axis, labels in (("layer", layers), ("position", positions)):
-        if len(set(labels)) != len(labels):
-            raise AxisError(f"a {axis} appears twice: {list(labels)}.")
-    for layer in layers:
-        model.hook_name(site, layer)
-    shortest = int(tokens.lengths.min())
-    for position in positions:
-        if position == T_INST:
-            _ = tokens.t_insts  # refuses prompts that have none
-        elif not -shortest <= position < 0:
-            raise AxisError(
-                f"position {position} cannot be read: positions are negative, counted from the "
-                f"end, or 't_inst', and the shortest prompt has {shortest} tokens."
-            )
-
-
-def _where_read(
-    model: HookedModel, tokens: Tokens, positions: tuple[Position, ...]
-) -> dict[str, Any]:
-    """What t_inst was in these prompts, or at which number it stands in all of them."""
-    if T_INST not in positions:
-        end = tokens.t_inst_label
-        return {"t_inst_position": end} if isinstance(end, int) else {}
-    return {
-        "t_inst": {
-            "token": tokens.instruction_end,
-            "n_shared": int(tokens.shared.sum()),
-            "shared_tokens": model.template.shared_tokens(tokens),
-        }
-    }
-
-
-def _prompt_axes(
-    prompts: PromptSet | Texts | Tokens, n_prompts: int
-) -> tuple[tuple[str, ...], Sequence[str], Sequence[str]]:
-    """Ids, labels and categories; tokens get their index, and empty labels."""
-    if not isinstance(prompts, Tokens):
-        return tuple(prompts.ids), prompts.labels, prompts.categories
-    return tuple(str(row) for row in range(n_prompts)), [""] * n_prompts, [""] * n_prompts
-
-
-def _texts(prompts: PromptSet | Texts | Tokens) -> tuple[str, ...]:
-    """What the prompts say; nothing for tokens, which do not know it."""
-    return () if isinstance(prompts, Tokens) else tuple(prompts.texts)
