@@ -11,12 +11,14 @@ import xarray as xr
 
 import workbench as wb
 from workbench.directions.direction import Directions
+from workbench.directions.published import Published
 from workbench.models.hooked import HookedModel
+from workbench.study.results import _in_todays_words
 from workbench.tabled import Tabled
 
 ROOMS = ("selection", "geometry", "transfer", "meaning", "heads", "scores")
 VERBS = (
-    "answer", "attribute", "collect", "compare", "find", "generate", "intervene", "load", "measure",
+    "collect", "compare", "find", "intervene", "load", "measure",
     "patch", "rank", "run", "search", "select", "sweep", "verify", "write", "explore",
 )  # fmt: skip
 # The field's own words for what is done to a model.
@@ -48,7 +50,7 @@ def parameters(function):
 
 
 def test_names_are_few_and_each_stands_in_one_place():
-    assert len(wb.__all__) <= 45
+    assert len(wb.__all__) <= 46
     places = [name for room in ROOMS for name in getattr(wb, room).__all__]
     assert len({*places}) == len(places)
     assert not {*places} & {*wb.__all__}
@@ -85,7 +87,7 @@ def test_what_is_returned_is_a_table_too(name):
     found = hints(FUNCTIONS[name]).get("return")
     if not inspect.isclass(found) or not found.__module__.startswith("workbench."):
         return
-    assert issubclass(found, Tabled | HookedModel) or name in ("wb.explore", "meaning.load_sae")
+    assert issubclass(found, Tabled | HookedModel) or name == "meaning.load_sae"
 
 
 def results():
@@ -114,6 +116,33 @@ def test_a_result_is_a_line_a_table_and_a_view(result, line, n_rows):
     seen = result._repr_html_()
     assert "<table" in seen and "a<b" not in seen
     assert ("8 rows more in to_dataframe()" in seen) is (n_rows == 20)
+
+
+def test_a_run_and_what_is_read_are_tables_too(small_run, pocket):
+    assert f"direction of layer {small_run.choice.layer}" in repr(small_run)
+    rates = small_run.to_dataframe()
+    effects = small_run.effects
+    assert len(rates) == effects.sizes["prompt_set"] * effects.sizes["condition"]
+    for row in rates.itertuples():
+        cell = effects.sel(prompt_set=row.prompt_set, condition=row.condition)
+        low, high = cell["refusal_rate_interval"].values
+        found = [row.refusal_rate, row.refusal_rate_low, row.refusal_rate_high, row.n]
+        np.testing.assert_equal(found, [float(cell["refusal_rate"]), low, high, int(cell["n"])])
+    acts = wb.collect_activations(pocket, ["hello", "bye now"], layers=[1], per_prompt=True)
+    assert acts.to_dataframe()["text"].tolist() == ["hello", "bye now"]
+    assert "2 prompts; site resid_pre; layers 1" in repr(acts)
+    compared = wb.compare_directions(small_run)
+    assert "Comparison(of " in repr(compared) and "<table" in compared._repr_html_()
+    published = Published(directions=wb.Directions.from_vector(torch.ones(4), layer=2))
+    assert repr(published) == "Published(directions)" and len(published.to_dataframe()) == 1
+
+
+def test_an_earlier_runs_words_are_read_as_todays():
+    old = xr.Dataset({"effect": (("direction", "category"), np.ones((2, 3)))})
+    assert _in_todays_words("transfer", old)["effect"].dims == ("name", "category")
+    heads = xr.Dataset(attrs={"direction": "suppress", "n": 1})
+    assert _in_todays_words("head_set", heads).attrs == {"aim": "suppress", "n": 1}
+    assert _in_todays_words("head_attribution", heads).attrs == heads.attrs
 
 
 def test_an_interval_has_two_columns():

@@ -30,6 +30,7 @@ _HOMES = {
     "AxisError": "errors",
     "ArtifactError": "errors",
     "StudyError": "errors",
+    "Prompt": "prompts.promptset",
     "PromptSet": "prompts.promptset",
     "load_prompts": "prompts.sources",
     "load_model": "models.loading.load",
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     from workbench.models.loading.load import HookedModel as HookedModel
     from workbench.models.loading.load import load_model as load_model
     from workbench.models.verify import verify_model as verify_model
+    from workbench.prompts.promptset import Prompt as Prompt
     from workbench.prompts.promptset import PromptSet as PromptSet
     from workbench.prompts.sources import load_prompts as load_prompts
     from workbench.report.page import write_report as write_report

@@ -24,7 +24,7 @@ from workbench.directions.direction import Directions
 from workbench.errors import ArtifactError, AxisError, ModelError
 from workbench.models.hooked import HookedModel
 from workbench.models.network import ForwardPass, Hook
-from workbench.models.sites import Inner, Site
+from workbench.models.sites import Inside, Site
 from workbench.models.tokens import Tokens, TokenSubset
 
 _STREAM = ("resid_pre", "attn_out", "mlp_out")
@@ -68,7 +68,7 @@ class Ablate:
                 f"{list(self.layers)}. Leave layers out for all of them."
             )
 
-    def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
+    def hooks(self, model: HookedModel) -> list[tuple[Inside, int, Hook]]:
         """Where and how to write, on this model."""
         unit = self.direction.unit().vector
 
@@ -105,7 +105,7 @@ class Add:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
+    def hooks(self, model: HookedModel) -> list[tuple[Inside, int, Hook]]:
         """Where and how to write, on this model."""
         vector = self.direction.vector
 
@@ -137,7 +137,7 @@ class SetProjection:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
+    def hooks(self, model: HookedModel) -> list[tuple[Inside, int, Hook]]:
         """Where and how to write, on this model."""
         unit = self.direction.unit().vector
 
@@ -185,7 +185,7 @@ class PatchHeads:
         if any(position >= 0 for position in self.positions):
             raise AxisError(f"positions count from the end and are negative: {self.positions}.")
 
-    def hooks(self, model: HookedModel) -> list[tuple[Site | Inner, int, Hook]]:
+    def hooks(self, model: HookedModel) -> list[tuple[Inside, int, Hook]]:
         """Where and how to write, on this model."""
         rows: dict[int, list[int]] = {}
         for row, (layer, _) in enumerate(self.heads):
@@ -282,15 +282,13 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Hook
         model.edits = before
 
 
-def hooks_of(
-    model: HookedModel, *interventions: Intervention
-) -> list[tuple[Site | Inner, int, Hook]]:
+def hooks_of(model: HookedModel, *interventions: Intervention) -> list[tuple[Inside, int, Hook]]:
     """Where and how interventions write on this model, in their order.
 
     Raises:
         AxisError: as `intervene`.
     """
-    hooks: list[tuple[Site | Inner, int, Hook]] = []
+    hooks: list[tuple[Inside, int, Hook]] = []
     for intervention in interventions:
         if not isinstance(intervention, Intervention):
             raise AxisError(
@@ -386,7 +384,7 @@ def _running(model: HookedModel, what: str, otherwise: str = "") -> ForwardPass:
     return model.current
 
 
-def _at(intervention: Add | SetProjection, hook: Hook) -> tuple[Site | Inner, int, Hook]:
+def _at(intervention: Add | SetProjection, hook: Hook) -> tuple[Inside, int, Hook]:
     """The one place where an addition writes."""
     layer = intervention.layer
     if layer is None:

@@ -80,7 +80,7 @@ def collect_activations(
         model: the model to read.
         prompts: a prompt set, texts, a data frame, a data set, or tokens; see `as_prompts`. Ids and
             categories come along where there are any.
-        site: ``resid_pre``, by default, ``attn_out``, ``mlp_out`` or ``z``.
+        site: ``resid_pre`` (the default), ``attn_out``, ``mlp_out`` or ``z``.
         sites: several of them, instead; what comes back are their activations by site.
         layers: all of them by default.
         positions: negative numbers, or ``"t_inst"`` for the last token of the instruction, which is
@@ -99,8 +99,7 @@ def collect_activations(
     Raises:
         PromptError: every token of an instruction is shared, and whole ones are asked for.
         AxisError: a layer or site that the model does not have, or both ``site`` and ``sites``; a
-            position before the start of
-            some prompt.
+            position before the start of some prompt.
         ModelError: an activation is not finite.
         StudyError: a number of replicates, or a seed, that makes no sense.
     """
@@ -117,14 +116,14 @@ def collect_activations(
     group_of = [groups.index(pair) for pair in zip(labels, categories, strict=True)]
     n_rows, dtype = (len(tokens), torch.float32) if per_prompt else (len(groups), torch.float64)
     texts = _texts(prompts)
+    pairs = zip(tokens.ids, tokens.mask, strict=True)
+    keys = texts or [str(own[mask].tolist()) for own, mask in pairs]
     values: dict[Site, Tensor] = {}
     resamplers: dict[Site, Resampler] = {}
     for own in wanted:
         width = model.n_heads * model.head_width(layers) if own == "z" else model.d_model
         values[own] = torch.zeros(n_rows, len(layers), len(positions), width, dtype=dtype)
         if n_resamples:
-            rows = zip(tokens.ids, tokens.mask, strict=True)
-            keys = texts or [str(ids[mask].tolist()) for ids, mask in rows]
             shape = values[own].shape[1:]
             resamplers[own] = Resampler(keys, group_of, labels, shape, n_resamples, seed)
     places: list[Place] = [(own, layer) for own in wanted for layer in layers]

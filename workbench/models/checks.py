@@ -19,7 +19,7 @@ from workbench.models.forwards.capture import capturing
 from workbench.models.generate import generated
 from workbench.models.network import Hook, Network
 from workbench.models.reference import Reference, by_site, plain_logits
-from workbench.models.sites import Inner, Place, Site
+from workbench.models.sites import Inside, Place, Site
 from workbench.models.tokens import Tokens
 
 _WIDE = (torch.float32, torch.float64)
@@ -131,7 +131,7 @@ def wrapped_logits(model: Network) -> Float[Tensor, "token d_vocab"]:
 def read_places(
     model: Network,
     places: Iterable[Place],
-    edits: Sequence[tuple[Site | Inner, int, Hook]] = (),
+    edits: Sequence[tuple[Inside, int, Hook]] = (),
 ) -> dict[Place, Float[Tensor, "_ _"]]:
     """Activations at some places on the reference's text, in float32, with edits before them.
 
@@ -141,9 +141,9 @@ def read_places(
     def take(x: Tensor) -> Tensor:
         # Some blocks hand the tokens of a batch on in one row.
         rows = x.detach() if x.ndim == 2 else x.detach()[-1]
-        return rows.flatten(1).float().cpu()
+        return rows.flatten(1).float().cpu().clone()
 
-    with model.hooks(edits), capturing(model, list(places), take, stop=False) as found:
+    with model.hooks(edits), capturing(model, places, take, stop=False) as found:
         wrapped_logits(model)
     return found
 

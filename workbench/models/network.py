@@ -15,7 +15,7 @@ from workbench.artifact import environment
 from workbench.errors import AxisError, ModelError
 from workbench.models.head_layout import by_head, projected_width
 from workbench.models.reference import Reference, weights_fingerprint
-from workbench.models.sites import Inner, Site, Sites
+from workbench.models.sites import Inside, Site, Sites
 from workbench.models.tokens import ChatTemplate, Tokens
 
 Hook = Callable[[Tensor], Tensor | None]
@@ -188,7 +188,7 @@ class Network:
             **({"edits": [dict(edit) for edit in self.edits]} if self.edits else {}),
         }
 
-    def hook_name(self, site: Site | Inner, layer: int) -> str:
+    def hook_name(self, site: Inside, layer: int) -> str:
         """The TransformerLens name of a site.
 
         Raises:
@@ -237,7 +237,7 @@ class Network:
 
     @contextlib.contextmanager
     def hooks(
-        self, hooks: Iterable[tuple[Site | Inner, int, Hook]], know_variants: bool = False
+        self, hooks: Iterable[tuple[Inside, int, Hook]], know_variants: bool = False
     ) -> Iterator[None]:
         """Runs functions at (site, layer) during every forward inside the block.
 

@@ -17,11 +17,14 @@ Site = Literal["resid_pre", "attn_out", "mlp_out", "z"]
 stream, after a post-norm where the architecture has one; ``z`` is the heads' output before W_O.
 """
 
-Inner = Literal["resid_mid", "resid_post", "pattern"]
-"""Places that are read, or that ablation needs, and no direction belongs to: what the MLP reads,
-the output of the block, and attention, [prompt head query key]."""
+Inner = Literal["resid_mid", "resid_post"]
+"""Places that only ablation needs: what the MLP reads, and the output of the block."""
 
-Place = tuple[Site | Inner, int]
+Pattern = Literal["pattern"]
+"""Attention after its softmax, [prompt head query key]: no place of the stream."""
+
+Inside = Site | Inner | Pattern
+Place = tuple[Inside, int]
 """A site of one layer."""
 
 _HOOKS: Mapping[str, str] = {

@@ -91,12 +91,13 @@ class Run(Tabled):
     held_out: xr.Dataset | None = None
     verification: xr.Dataset | None = None
     controls: xr.Dataset | None = None
-    ledger: Ledger | None = field(default=None, repr=False)
+    ledger: Ledger | None = None
 
     def to_dataframe(self) -> pd.DataFrame:
         """Refusal rates by prompt set and condition, with the ends of their intervals."""
-        rates = self.effects[["refusal_rate", "n"]].to_dataframe().reset_index()
-        ends = self.effects["refusal_rate_interval"].transpose("prompt_set", "condition", "bound")
+        cells = ["prompt_set", "condition"]
+        rates = self.effects[["refusal_rate", "n"]].to_dataframe(dim_order=cells).reset_index()
+        ends = self.effects["refusal_rate_interval"].transpose(*cells, "bound")
         low, high = (ends.sel(bound=bound).values.ravel() for bound in ("low", "high"))
         return rates.assign(refusal_rate_low=low, refusal_rate_high=high)
 
@@ -231,7 +232,7 @@ def read_run(folder: Path, heads: bool) -> Run:
         again = folder / names.HELD_OUT
         held_out = load_dataset(again, kind="held_out") if again.is_file() else None
         results = {
-            name: load_dataset(result_path(folder, name), kind=name)
+            name: _in_todays_words(name, load_dataset(result_path(folder, name), kind=name))
             for each in ANALYSES
             for name in each.results
             if result_path(folder, name).is_file()
@@ -255,6 +256,16 @@ def read_run(folder: Path, heads: bool) -> Run:
         controls=controls,
         ledger=ledger,
     )
+
+
+def _in_todays_words(name: str, found: xr.Dataset) -> xr.Dataset:
+    """A result with the axes and attributes of today; earlier runs named two otherwise."""
+    if name in ("transfer", "transfer_rates") and "direction" in found.dims:
+        return found.rename(direction="name")
+    if name in ("head_patching", "head_screen", "head_set") and "direction" in found.attrs:
+        attrs = {("aim" if key == "direction" else key): own for key, own in found.attrs.items()}
+        return found.drop_attrs(deep=False).assign_attrs(attrs)
+    return found
 
 
 def check_files(folder: Path, heads: bool) -> Ledger:

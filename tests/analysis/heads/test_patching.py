@@ -358,7 +358,7 @@ def test_refusal_tokens_are_found_on_these_prompts_by_default(zoo, monkeypatch):
         asked.append((harmful, harmless))
         return REFUSAL
 
-    monkeypatch.setattr("workbench.scores.refusal.refusal_tokens", derive)
+    monkeypatch.setattr("workbench.scores.refusal.find_refusal_tokens", derive)
     for aim in ("induce", "suppress"):
         found = patch(zoo["llama"].model, refusal_tokens=None, aim=aim, layers=[0], heads=[0])
         assert found.attrs["aim"] == aim

@@ -252,7 +252,7 @@ def test_refusal_tokens_are_found_on_these_prompts_by_default(zoo, monkeypatch):
         asked.append((*arguments, system))
         return REFUSAL
 
-    monkeypatch.setattr("workbench.scores.refusal.refusal_tokens", derive)
+    monkeypatch.setattr("workbench.scores.refusal.find_refusal_tokens", derive)
     model = zoo["llama"].model
     directions = candidates(model).at(layer=1, position=-1)
     found = sweep(model, directions, refusal_tokens=None)

@@ -146,7 +146,7 @@ def test_bands_of_one_direction_on_every_category(matrix):
 
 
 def test_directions_for_several_categories_are_named_beside_them(matrix):
-    renamed = matrix.assign_coords(direction=["late", "early"])
+    renamed = matrix.assign_coords(name=["late", "early"])
     figure = figures.layer_bands(renamed)
     assert figure.layout.yaxis.ticktext == ("a<br>early", "b<br>late")
 

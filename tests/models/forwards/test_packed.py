@@ -12,7 +12,7 @@ import workbench as wb
 from workbench.errors import AxisError, ModelError
 from workbench.models.forwards import packed, shortcuts
 from workbench.models.forwards.packed import (
-    Place,
+    ReadAt,
     check_last,
     chunk_size,
     packed_variants,
@@ -115,7 +115,7 @@ def test_a_place_is_read_instead_of_the_logits(zoo, name):
     model = zoo[name].model
     tokens = model.tokens(TEXTS)
     variants = many_variants(model, 3)
-    for place in (Place("resid_pre", 2, -2), Place("z", 1, -1), Place("mlp_out", 1, -3)):
+    for place in (ReadAt("resid_pre", 2, -2), ReadAt("z", 1, -1), ReadAt("mlp_out", 1, -3)):
         expected = mixed(plain_variants(model, tokens, variants, place))
         found = mixed(packed_variants(model, tokens, variants, 3, place))
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

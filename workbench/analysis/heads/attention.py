@@ -45,9 +45,9 @@ def collect_attention(
 
     Args:
         model: the model.
-        prompts: best harmful and harmless ones in one set.
         heads: (layer, head) pairs, in the order in which they are shown; usually the top ones of
             `patch_heads` or `direct_attribution`.
+        prompts: best harmful and harmless ones in one set.
         position: of the query, from the end of the rendered prompt.
         system: a system prompt for all of them; it counts as template.
         confidence: of the intervals.

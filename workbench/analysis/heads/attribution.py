@@ -108,9 +108,9 @@ def direct_attribution(
 
     Args:
         model: the model.
+        direction: one vector; only its direction matters.
         prompts: best harmful and harmless ones in one set; what differs between them is told apart
             from what is written in every prompt.
-        direction: one vector; only its direction matters.
         position: where the stream is read, from the end of the rendered prompt.
         layer: splits the input of this block, ``n_layers`` for the end of the stream; by default
             where the direction was read, for ``attn_out`` and ``mlp_out`` the input of the next.

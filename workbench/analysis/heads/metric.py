@@ -10,7 +10,7 @@ from torch import Tensor
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError
 from workbench.interventions import Ablate, intervene
-from workbench.models.forwards.packed import Place
+from workbench.models.forwards.packed import ReadAt
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
 from workbench.scores.refusal import refusal_score, scored_tokens
@@ -33,7 +33,7 @@ class Metric:
     """
 
     score: Callable[[Float[Tensor, "prompt d_out"]], Float[Tensor, " prompt"]]
-    place: Place | None
+    place: ReadAt | None
     attrs: dict[str, Any]
 
 
@@ -71,7 +71,7 @@ def projection_metric(model: HookedModel, onto: Directions) -> Metric:
         "long_name": f"projection onto {onto.names[0]} at {site} {layer}, position {position}",
         "onto": dict(onto.provenance),
     }
-    return Metric(lambda x: x @ unit.to(x), Place(site, layer, position), attrs)
+    return Metric(lambda x: x @ unit.to(x), ReadAt(site, layer, position), attrs)
 
 
 def unit_vector(model: HookedModel, direction: Directions) -> Float[Tensor, " d_model"]:

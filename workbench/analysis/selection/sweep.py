@@ -150,7 +150,8 @@ def _measure(
         plain[chosen] = refusal_score(plain_logits, refusal).cpu().numpy()
         answered = [row for row, index in enumerate(chosen) if index >= n_harmful]
         ids = [chosen[row] for row in answered]
-
+        if not cells:
+            continue
         for index, logits in candidate_logits(model, batch, candidates, "ablate", subset):
             ablated[(*cells[index], chosen)] = refusal_score(logits, refusal).cpu().numpy()
             if answered:

@@ -23,9 +23,9 @@ def with_category_means(by_prompt: xr.Dataset, confidence: float, seed: int) -> 
     """Adds means over the prompts of each category to scores by prompt.
 
     Args:
-        by_prompt: ``plain_score_by_prompt`` (prompt) and ``score_by_prompt`` (direction, mode,
+        by_prompt: ``plain_score_by_prompt`` (prompt) and ``score_by_prompt`` (name, mode,
             prompt); where measured ``plain_refused_by_prompt``, ``refused_by_prompt`` and
-            ``window_score_by_prompt`` (direction, window, prompt). Coordinates ``category`` and
+            ``window_score_by_prompt`` (name, window, prompt). Coordinates ``category`` and
             ``prompt_category``.
         confidence: of the intervals; see `bootstrap_interval` for which means have one.
         seed: of the bootstrap.

@@ -293,7 +293,7 @@ def _refused(
     rows: Tokens,
     texts: Sequence[str],
     edits: Edits,
-    method: str,
+    judge: str,
     max_new_tokens: int,
 ) -> Bool[np.ndarray, "edit prompt"]:
     """Whether each reply under each edit is judged refused."""
@@ -301,7 +301,7 @@ def _refused(
     for index, edit in enumerate(track(edits, "answering under each edit", len(edits))):
         with intervene(model, *([] if edit is None else [edit])):
             replies = model.generate(rows, max_new_tokens=max_new_tokens)
-        verdicts = judge_replies(replies, judge=method, prompts=list(texts))
+        verdicts = judge_replies(replies, judge=judge, prompts=list(texts))
         refused[index] = [verdict == "refused" for verdict in verdicts]
     return refused
 

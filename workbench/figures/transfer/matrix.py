@@ -164,7 +164,7 @@ def _in_order(at: xr.Dataset) -> xr.Dataset:
     if "order" not in at:
         return at
     rows, columns = at["order"].values, at["category_order"].values
-    return at.isel(direction=rows, category=columns)
+    return at.isel(name=rows, category=columns)
 
 
 def _random(

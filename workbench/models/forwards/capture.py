@@ -1,7 +1,7 @@
-"""The one way to read what stands inside a forward."""
+"""Reading what stands inside a forward: one place to hook, keep and stop."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from workbench.positions import Position
 @contextlib.contextmanager
 def capturing(
     model: Network,
-    places: Sequence[Place],
+    places: Iterable[Place],
     take: Callable[[Tensor], Tensor],
     *,
     stop: bool = True,
@@ -47,7 +47,8 @@ def capturing(
         return read
 
     with model.hooks((*place, reader(place)) for place in wanted):
-        with contextlib.suppress(StopForward):
+        # Where nothing here stops the forward, who does is somebody around it.
+        with contextlib.suppress(StopForward) if stop else contextlib.nullcontext():
             yield found
 
 

@@ -19,11 +19,10 @@ from workbench.errors import AxisError, ModelError
 from workbench.models.forwards.capture import capture, capturing
 from workbench.models.hooked import HookedModel
 from workbench.models.network import Hook
-from workbench.models.sites import Inner, Site
-from workbench.models.sites import Place as At
+from workbench.models.sites import Inside, Place, Site
 from workbench.models.tokens import Tokens
 
-Edits = Sequence[tuple[Site | Inner, int, Hook]]
+Edits = Sequence[tuple[Inside, int, Hook]]
 """What one variant changes: functions at (site, layer), as `HookedModel.hooks` takes them."""
 
 Method = Literal["auto", "packed", "plain"]
@@ -38,7 +37,7 @@ their softmax is taken."""
 
 
 @dataclass(frozen=True)
-class Place:
+class ReadAt:
     """A site, a layer and a position to read instead of the logits."""
 
     site: Site
@@ -52,7 +51,7 @@ def packed_variants(
     tokens: Tokens,
     variants: Sequence[Edits],
     n_last: int,
-    place: Place | None = None,
+    place: ReadAt | None = None,
 ) -> Iterator[Float[Tensor, "prompt d_out"]]:
     """Logits of every variant of a batch whose last ``n_last`` tokens are changed, one by one.
 
@@ -83,7 +82,7 @@ def packed_variants(
 
 @torch.no_grad()
 def plain_variants(
-    model: HookedModel, tokens: Tokens, variants: Sequence[Edits], place: Place | None = None
+    model: HookedModel, tokens: Tokens, variants: Sequence[Edits], place: ReadAt | None = None
 ) -> Iterator[Float[Tensor, "prompt d_out"]]:
     """The same by one full forward per variant."""
     for edits in variants:
@@ -152,7 +151,7 @@ def _packed_forward(
     variants: Sequence[Edits],
     n_last: int,
     cache: Any,
-    place: Place | None,
+    place: ReadAt | None,
 ) -> Float[Tensor, "prompt variant d_out"]:
     """What is read at the end of every block of one packed forward."""
     n_variants = len(variants)
@@ -161,12 +160,13 @@ def _packed_forward(
     if model.keeps_last:
         ends = torch.arange(1, n_variants + 1, device=model.device) * n_last - 1
         kept = {"logits_to_keep": ends}
-    places: list[At] = [] if place is None else [(place.site, place.layer)]
+    places: list[Place] = [] if place is None else [(place.site, place.layer)]
+
+    position = -1 if place is None else place.position
 
     def take(x: Tensor) -> Tensor:
         # Indexing with a list copies: a slice would keep the whole activation alive.
-        assert place is not None
-        return x.unflatten(1, (n_variants, -1))[:, :, [place.position]].flatten(2)
+        return x.unflatten(1, (n_variants, -1))[:, :, [position]].flatten(2)
 
     hooks = _block_hooks(model, tokens, variants, start)
     with model.hooks(hooks), model.reading(tokens, start, n_variants):
@@ -186,9 +186,9 @@ def _packed_forward(
 
 def _block_hooks(
     model: HookedModel, tokens: Tokens, variants: Sequence[Edits], start: int
-) -> Iterator[tuple[Site | Inner, int, Hook]]:
+) -> Iterator[tuple[Inside, int, Hook]]:
     """One hook per place, which gives every variant's own functions that variant's block."""
-    own: dict[tuple[Site | Inner, int], list[tuple[int, Hook]]] = {}
+    own: dict[Place, list[tuple[int, Hook]]] = {}
     for index, edits in enumerate(variants):
         for site, layer, function in edits:
             own.setdefault((site, layer), []).append((index, function))

@@ -18,7 +18,7 @@ from workbench.errors import AxisError, ModelError
 from workbench.models.forwards.packed import (
     Edits,
     Method,
-    Place,
+    ReadAt,
     check_last,
     packed_variants,
     plain_variants,
@@ -41,7 +41,7 @@ def run_variants(
     tokens: Tokens,
     variants: Sequence[Edits],
     n_last: int,
-    place: Place | None = None,
+    place: ReadAt | None = None,
     method: Method = "auto",
 ) -> Iterator[Float[Tensor, "prompt d_out"]]:
     """Logits of every variant of a batch, packed or plainly; arguments as of `packed_variants`.

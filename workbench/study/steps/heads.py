@@ -53,7 +53,7 @@ class Heads:
 
     Attributes:
         results: datasets by name, each an artifact of this name: ``head_patching``, ``head_set``,
-            ``head_attribution``, ``collect_attention``, and ``head_screen`` where the metric is the
+            ``head_attribution``, ``head_attention``, and ``head_screen`` where the metric is the
             refusal score.
         skipped: why one of them is missing, by its name; ``head_patching`` never is.
         made_from: the hash of each file of the run that they were made from, if of one.
