@@ -145,7 +145,7 @@ def users():
 
 @pytest.mark.parametrize("path", users(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_what_is_called_by_a_public_name_is_exported(path):
-    named = set(re.findall(r"\bwb\.([a-z_A-Z]+)", path.read_text(encoding="utf-8")))
+    named = set(re.findall(r"\bwb\.([a-zA-Z]\w*)", path.read_text(encoding="utf-8")))
     assert named <= set(workbench.__all__)
     for room in workbench._ROOMS:
         inner = set(re.findall(rf"\bwb\.{room}\.([a-z_A-Z]+)", path.read_text(encoding="utf-8")))

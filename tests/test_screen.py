@@ -123,7 +123,7 @@ def test_a_bug_is_shown_without_what_a_terminal_obeys(capsys, monkeypatch):
 def test_prompts_and_categories_are_shown_as_words(tmp_path, capsys, monkeypatch):
     file = tmp_path / "own.jsonl"
     words = HOSTILE[:-2]
-    wb.PromptSet((wb.prompts.prompt.Prompt("1", words, "harmless", words),)).save(file)
+    wb.PromptSet((wb.Prompt("1", words, "harmless", words),)).save(file)
     monkeypatch.setattr(sys, "argv", ["workbench", "prompts", str(file)])
     with pytest.raises(SystemExit):
         main()
