@@ -132,7 +132,7 @@ def test_rates_count_what_the_judge_calls_refused(two_components, monkeypatch):
     monkeypatch.setattr(
         module,
         "judge_replies",
-        lambda replies, method, prompts=None: [said[each[0]] for each in replies],
+        lambda replies, judge, prompts=None: [said[each[0]] for each in replies],
     )
     found = measured(
         two_components, own=OWN, harmless=two_components.harmless, judge="rules", max_new_tokens=1

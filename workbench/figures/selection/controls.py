@@ -9,7 +9,6 @@ import xarray as xr
 from workbench.arguments import checked
 from workbench.figures.parts.entry import GalleryEntry, controls_of
 from workbench.figures.parts.theme import (
-    INK,
     MUTED,
     PALETTE,
     legend_below,
@@ -63,8 +62,9 @@ def control_effects(controls: xr.Dataset) -> go.Figure:
             y=list(range(len(cells))),
             mode="markers",
             name="the direction",
-            marker={"symbol": "diamond", "size": 13, "color": PALETTE[3],
-                    "line": {"color": INK, "width": 1}},
+            # Open, so that a control which lies behind it is seen.
+            marker={"symbol": "diamond-open", "size": 14, "color": PALETTE[3],
+                    "line": {"width": 2.5}},
             customdata=[_hover(each, *cell) for each, cell in zip(at, cells, strict=True)],
             hovertemplate="%{customdata}<extra></extra>",
         )
