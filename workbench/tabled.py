@@ -37,11 +37,8 @@ class Estimate(Tabled):
         row: dict[str, Any] = {}
         for name, value in self._numbers():
             if isinstance(value, tuple):
-                base = name.removesuffix("interval").removesuffix("_")
-                ends = ("low", "high")
-                row |= {
-                    f"{base}_{end}".strip("_"): own for end, own in zip(ends, value, strict=True)
-                }
+                base = name.removesuffix("interval")  # with the line that parts the two words
+                row[f"{base}low"], row[f"{base}high"] = value
             else:
                 row[name] = value
         return pd.DataFrame([row])
@@ -50,13 +47,16 @@ class Estimate(Tabled):
         parts = []
         for name, value in self._numbers():
             if isinstance(value, tuple):
-                parts.append(f"{name}=[{', '.join(f'{own:.3g}' for own in value)}]")
+                told = f"[{', '.join(map(_short, value))}]"
             else:
-                parts.append(
-                    f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
-                )
+                told = _short(value)
+            parts.append(f"{name}={told}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def _numbers(self) -> list[tuple[str, Any]]:
         assert is_dataclass(self)
         return [(each.name, getattr(self, each.name)) for each in fields(self)]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -116,8 +116,7 @@ def collect_activations(
     group_of = [groups.index(pair) for pair in zip(labels, categories, strict=True)]
     n_rows, dtype = (len(tokens), torch.float32) if per_prompt else (len(groups), torch.float64)
     texts = _texts(prompts)
-    pairs = zip(tokens.ids, tokens.mask, strict=True)
-    keys = texts or [str(own[mask].tolist()) for own, mask in pairs]
+    keys = _keys(tokens, texts) if n_resamples else ()
     values: dict[Site, Tensor] = {}
     resamplers: dict[Site, Resampler] = {}
     for own in wanted:
@@ -126,7 +125,7 @@ def collect_activations(
         if n_resamples:
             shape = values[own].shape[1:]
             resamplers[own] = Resampler(keys, group_of, labels, shape, n_resamples, seed)
-    places: list[Place] = [(own, layer) for own in wanted for layer in layers]
+    places: list[Place] = list(product(wanted, layers))
     batches = model.batches(tokens)
     for chosen, batch in track(batches, f"collecting {', '.join(wanted)}", len(batches)):
         found, _ = capture(model, batch, places, positions)
@@ -251,3 +250,9 @@ def _prompt_axes(
 def _texts(prompts: PromptSet | Texts | Tokens) -> tuple[str, ...]:
     """What the prompts say; nothing for tokens, which do not know it."""
     return () if isinstance(prompts, Tokens) else tuple(prompts.texts)
+
+
+def _keys(tokens: Tokens, texts: tuple[str, ...]) -> Sequence[str]:
+    """What tells one prompt from another: its text, or its ids where that is not known."""
+    pairs = zip(tokens.ids, tokens.mask, strict=True)
+    return texts or [str(ids[mask].tolist()) for ids, mask in pairs]

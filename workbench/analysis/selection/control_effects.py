@@ -17,7 +17,7 @@ from workbench.models.tokens import Tokens
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
 from workbench.scores.judges import judge as judge_replies
-from workbench.scores.refusal import kl_divergence, refusal_score
+from workbench.scores.refusal import kl_divergence
 from workbench.statistics.ranks import beside
 
 CONDITIONS = ("ablated", "added", "projection set")
@@ -233,18 +233,14 @@ def sweep_controls(
     zero = controls.degenerate[:, :, 0].any(0).tolist()
     places = [at for at, left_out in zip(controls.layers, zero, strict=True) if not left_out]
     added = [direction, *(controls.at(name=name, layer=at) for at in places for name in names)]
-    bypass = np.zeros((len(ablated), len(harmful)))
     kl = np.zeros((len(ablated), len(harmless)))
-    induce = np.zeros((len(added), len(harmless)))
-    for chosen, batch in model.batches(harmful):
-        for index, logits in candidate_logits(model, batch, ablated, "ablate"):
-            bypass[index, chosen] = refusal_score(logits, refusal_tokens).cpu().numpy()
+    told = "trying candidates"
+    bypass = score_edits(model, harmful, [*map(Ablate, ablated)], refusal_tokens, told)
+    induce = score_edits(model, harmless, [*map(Add, added)], refusal_tokens, told)
     for chosen, batch in model.batches(harmless):
         plain = model.forward(batch)
         for index, logits in candidate_logits(model, batch, ablated, "ablate"):
             kl[index, chosen] = kl_divergence(plain, logits).cpu().numpy()
-        for index, logits in candidate_logits(model, batch, added, "add"):
-            induce[index, chosen] = refusal_score(logits, refusal_tokens).cpu().numpy()
     by_layer = induce[1:].mean(-1).reshape(len(places), len(names))
     nats = {"units": "nats"}
     return xr.Dataset(
