@@ -32,6 +32,7 @@ ORDER = (
         "layers",
         "positions",
         "tabled",
+        "written",
     ),
     ("statistics",),
     ("prompts", "figures"),

@@ -1,7 +1,10 @@
 """How many test prompts a model treats as their label says, as tables and figures tell it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def kept_line(told: Mapping[str, Mapping[str, Any]] | None) -> str:
@@ -25,3 +28,9 @@ def kept_line(told: Mapping[str, Mapping[str, Any]] | None) -> str:
         others = f" (the others: {', '.join(said)})" if said else ""
         parts.append(f"{own['kept']} of {own['n']} {label} are {verb}{others}")
     return f"test prompts: {', '.join(parts)}"
+
+
+def kept_end(found: "xr.Dataset") -> str:
+    """The same behind a line of what was found, where the result says it."""
+    line = kept_line(found.attrs.get("test_prompts"))
+    return f"; {line}" if line else ""

@@ -13,6 +13,9 @@ import xarray as xr
 def toy(material):
     norms = material.directions.values[0, :, -1].norm(dim=-1).numpy()
     return {"toy": xr.Dataset({"norm": ("layer", norms.astype(np.float64))})}
+
+def toy_line(results, layer, position):
+    return f"longest at layer {layer}"
 """
 PROGRAM = """
 import sys
@@ -23,7 +26,7 @@ steps.__path__.append(folder)
 registry.ANALYSES += (
     registry.Analysis(
         name="toy", what="how long a toy is", needs="a toy", results=("toy",), home="toy.toy",
-        made_from=names.PLACE, line=lambda results, layer, position: f"longest at layer {layer}",
+        made_from=names.PLACE,
     ),
 )
 

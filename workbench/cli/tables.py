@@ -13,6 +13,7 @@ from workbench.arguments.options import in_options
 from workbench.few import averaged_names, few_names, few_resamples, n_averaged, too_few
 from workbench.kept import kept_line
 from workbench.labels import has_intervals, head_label
+from workbench.written import as_cosine, estimated, with_interval
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -118,7 +119,7 @@ def _with_interval(row: Any, name: str) -> str:
     value, low, high = (getattr(row, f"{name}{end}", np.nan) for end in ("", "_low", "_high"))
     if value != value:  # a skipped candidate has no scores
         return ""
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]" if low == low else f"{value:.1f}"
+    return with_interval(value, (low, high), ".1f", lacking="")
 
 
 def _with_largest(row: Any) -> str:
@@ -272,19 +273,21 @@ def show_heads(found: "Heads") -> None:
         written = attribution.sel(group=attribution["group"].values[-1])
     for layer, head, position in found.top:
         at = {"layer": layer, "head": head, "position": position}
-        estimate = "" if screened is None else _two(float(screened["estimate"].sel(at)))
+        estimate = "" if screened is None else f"{float(screened['estimate'].sel(at)):.2f}"
         own = {"layer": layer, "head": head}
         before = written is not None and layer in written["layer"].values
         table.add_row(
             head_label(layer, head),
             str(position),
-            _cell(patching.sel(at), "effect"),
+            estimated(patching.sel(at), "effect", ".2f"),
             estimate,
-            _cell(written.sel(own), "contribution") if written is not None and before else "",
+            estimated(written.sel(own), "contribution", ".2f")
+            if written is not None and before
+            else "",
         )
     screen.show(table)
     if screened is not None:
-        from workbench.study.summaries import screen_line
+        from workbench.study.steps.heads import screen_line
 
         for position in screened["compared_position"].values:
             line = screen_line(screened.sel(compared_position=position))
@@ -299,12 +302,12 @@ def show_heads(found: "Heads") -> None:
 
 def _show_set(curve: "xr.Dataset") -> None:
     """The smallest set, on which prompts it was judged, and how exact the search was."""
-    from workbench.study.summaries import set_line
+    from workbench.study.steps.heads import set_line
 
     screen.show(f"smallest set: {set_line(curve)}")
     scores = curve["random_score"].isel(size=-1) if curve.sizes["draw"] else None
     last = curve.isel(size=-1)
-    told = f"refusal score of the set {_cell(last, 'score')} nats, "
+    told = f"refusal score of the set {estimated(last, 'score', '.2f')} nats, "
     told += f"without a patch {float(curve['score'][0]):.2f}"
     if scores is not None:
         told += f", random sets {float(scores.mean()):.2f} [{float(scores.min()):.2f} to "
@@ -459,7 +462,7 @@ def _across(found: "Comparison") -> Table:
 
 def _overlap(found: "Comparison") -> str:
     """What the principal angles say, in one line."""
-    from workbench.study.summaries import overlap_line
+    from workbench.study.steps.geometry import overlap_line
 
     assert found.angles is not None
     at = found.angles.sel(layer=found.layer, position=found.position)
@@ -524,16 +527,8 @@ def _diagonal(at: Any) -> Any:
 
 
 def _cell(at: Any, name: str) -> str:
-    """A cosine with its interval."""
-    value = float(at[name])
-    if value != value:
-        return "not measured"
-    bounds = at[f"{name}_interval"].values if f"{name}_interval" in at else None
-    if bounds is None:
-        return _two(value)
-    if bounds[0] != bounds[0]:
-        return f"{_two(value)} (no interval)"
-    return f"{_two(value)} [{_span(bounds, ', ')}]"
+    """A cosine to two digits, with its interval."""
+    return estimated(at, name, _two)
 
 
 def _p(value: float) -> str:
@@ -545,6 +540,5 @@ def _span(ends: Any, between: str = " to ") -> str:
     return f"{_two(low)}{between}{_two(high)}" if low == low else "-"
 
 
-def _two(value: float) -> str:
-    """A cosine to two digits; an estimate beyond 1 is not told from 1, and says so."""
-    return f"{value:.2f}" if abs(value) <= 1.005 else "≥ 1" if value > 0 else "≤ -1"
+def _two(cosine: float) -> str:
+    return as_cosine(cosine, ".2f")

@@ -13,10 +13,11 @@ from workbench.errors import AxisError, WorkbenchError
 from workbench.explorer.jobs import Answers, Reading, Step, model_of
 from workbench.explorer.plots import Plots
 from workbench.explorer.views import VIEWS, Selection, Views, as_message, clicked
-from workbench.figures.parts.theme import number, position_label
+from workbench.figures.parts.theme import position_label
 from workbench.models.hooked import HookedModel
 from workbench.positions import T_INST, Position, position_order
 from workbench.study.results import Run
+from workbench.written import number
 
 _WIDE = {"description_width": "initial"}
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from workbench.figures.parts.theme import number, position_label, position_text
+from workbench.figures.parts.theme import position_label, position_text
 from workbench.models.organisms import organism_names
 from workbench.names import file_only
 from workbench.study import control_lines
 from workbench.study.registry import ANALYSES
 from workbench.study.results import Run
+from workbench.written import estimated, number, p_value
 
 _DID = {
     "ablated": "With the direction ablated from every layer",
@@ -115,11 +116,7 @@ def _costs(run: Run) -> Iterator[str]:
         )
 
     def score(name: str) -> str:
-        value = number(float(cell[name]))
-        if f"{name}_interval" not in cell:
-            return f"{value} nats"
-        low, high = cell[f"{name}_interval"].sel(bound=["low", "high"]).values
-        return f"{value} nats" + (f" [{number(low)}, {number(high)}]" if low == low else "")
+        return estimated(cell, name, lacking="").replace(" [", " nats [")
 
     spread = ""
     if "kl_median" in cell:
@@ -175,21 +172,15 @@ def _moved(run: Run, kind: str, condition: str) -> str:
         return f"is {rate} (plain {plain}, not compared prompt by prompt)"
     low, high = 100 * at["difference_interval"].sel(bound=["low", "high"]).values
     change, p = 100 * float(at["difference"]), float(at["p_holm"])
-    told = f"{change:+.0f} points [{low:+.0f}, {high:+.0f}], {_p(p)}"
+    told = f"{change:+.0f} points [{low:+.0f}, {high:+.0f}], {p_value(p)}"
     if p >= 1 - float(run.effects.attrs["confidence"]):
         return f"is not told apart from the plain one ({plain} plain, {rate} now, {told})"
     return f"{'rises' if change > 0 else 'falls'} from {plain} to {rate} ({told})"
 
 
-def _p(p: float) -> str:
-    return "p < .001" if p < 1e-3 else f"p = {p:.2g}"
-
-
 def _rate(run: Run, kind: str, condition: str) -> str:
-    low, high = (
-        run.effects["refusal_rate_interval"].sel(prompt_set=kind, condition=condition).values
-    )
-    return f"{float(_cell(run, kind, condition)):.0%} [{low:.0%}, {high:.0%}]"
+    at = run.effects.sel(prompt_set=kind, condition=condition)
+    return estimated(at, "refusal_rate", ".0%")
 
 
 def _cell(run: Run, kind: str, condition: str) -> float:

@@ -7,12 +7,12 @@ import numpy as np
 import xarray as xr
 
 from workbench.errors import StudyError
-from workbench.figures.parts.theme import number
 from workbench.names import without_folders
 from workbench.study.names import PROMPTS
 from workbench.study.results import Run
 from workbench.study.stored import read_kept
 from workbench.study.texts import read_texts
+from workbench.written import number, with_interval
 
 
 @dataclass(frozen=True)
@@ -187,9 +187,7 @@ def _kept(run: Run) -> dict[str, dict[str, list[str]]]:
 
 def _with_interval(row: dict[str, Any], name: str) -> str:
     ends = [row.get(f"{name}_{end}", np.nan) for end in ("low", "high")]
-    if not np.isfinite(row[name]) or not np.isfinite(ends).all():
-        return number(row[name])
-    return f"{number(row[name])} [{number(ends[0])}, {number(ends[1])}]"
+    return with_interval(row[name], ends, lacking="")
 
 
 def _kl(row: dict[str, Any]) -> str:

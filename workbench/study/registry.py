@@ -1,8 +1,8 @@
 """Which analyses a run can make of what it found: one entry each, and how they are chosen.
 
 Settings and ``--help`` read this list, so the code behind an entry is imported only when it runs.
-Another analysis is another entry: a function that takes the `Material` of a run and returns one
-dataset per result, and a line that says what was found.
+Another analysis is another entry, and two functions in ``steps``: one takes the `Material` of a run
+and returns a dataset per result, the other says in one line what was found.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.arguments.words import meant
 from workbench.errors import StudyError
 from workbench.positions import Position
-from workbench.study import names, summaries
+from workbench.study import names
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,10 +43,10 @@ class Analysis:
         what: one line for ``--help``.
         needs: without which it is skipped.
         results: its datasets, each an artifact of this name.
-        home: module and function of this room that compute them.
+        home: module and function of ``steps`` that compute them. Beside it stands ``…_line``: what
+            was found, in one line, from the results of this analysis, and the layer and position
+            that the run chose.
         made_from: files of the run that it reads, where they are there.
-        line: what was found, in one line, from the results of this analysis; it takes them and the
-            layer and position that the run chose.
         cheap: whether it is made by default.
         line_needs: the results that the line is made from; all of them by default.
         beside: other files of the run that it writes.
@@ -58,7 +58,6 @@ class Analysis:
     results: tuple[str, ...]
     home: str
     made_from: tuple[str, ...]
-    line: Callable[[Results, int, Any], str]
     cheap: bool = True
     line_needs: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
@@ -84,8 +83,7 @@ class Analysis:
         Raises:
             WorkbenchError: this run has not what the analysis needs.
         """
-        module, function = self.home.split(".")
-        found = getattr(import_module(f"workbench.study.steps.{module}"), function)(material)
+        found = self._function()(material)
         if not isinstance(found, Found):
             found = Found(found)
         expected = [name for name in self.results if not found.reason or name in found.results]
@@ -96,7 +94,11 @@ class Analysis:
         """What was found, in one line; None where what it is made from is missing."""
         if not all(name in results for name in self.line_needs or self.results):
             return None
-        return self.line(results, layer, position)
+        return self._function("_line")(results, layer, position)
+
+    def _function(self, suffix: str = "") -> Callable[..., Any]:
+        module, function = self.home.split(".")
+        return getattr(import_module(f"workbench.study.steps.{module}"), f"{function}{suffix}")
 
 
 _CATEGORY_PLACE = (*names.PLACE, names.CATEGORY_DIRECTIONS)
@@ -110,7 +112,6 @@ ANALYSES = (
         results=("pca",),
         home="geometry.pca",
         made_from=names.PLACE,
-        line=summaries.pca,
     ),
     Analysis(
         name="projections",
@@ -119,7 +120,6 @@ ANALYSES = (
         results=("projections",),
         home="geometry.projections",
         made_from=(names.DIRECTIONS, *names.PLACE),
-        line=summaries.projections,
     ),
     Analysis(
         name="cosines",
@@ -128,7 +128,6 @@ ANALYSES = (
         results=("cosines", "cosines_between_layers", "cosines_between_positions"),
         home="geometry.cosines",
         made_from=names.PLACE,
-        line=summaries.cosines,
         beside=(names.RESAMPLED_DIRECTIONS,),
     ),
     Analysis(
@@ -138,7 +137,6 @@ ANALYSES = (
         results=("angles",),
         home="geometry.angles",
         made_from=names.PLACE,
-        line=summaries.angles,
     ),
     Analysis(
         name="cosmic",
@@ -147,7 +145,6 @@ ANALYSES = (
         results=("cosmic",),
         home="selection.cosmic",
         made_from=(names.DIRECTIONS, *names.PLACE),
-        line=summaries.cosmic,
     ),
     Analysis(
         name="transfer",
@@ -156,7 +153,6 @@ ANALYSES = (
         results=("transfer",),
         home="transfer.transfer",
         made_from=(*_CATEGORY_PLACE, names.REPLIES),
-        line=summaries.transfer,
     ),
     Analysis(
         name="transfer_rates",
@@ -165,7 +161,6 @@ ANALYSES = (
         results=("transfer_rates",),
         home="transfer.transfer_rates",
         made_from=(*_CATEGORY_PLACE, names.REPLIES),
-        line=summaries.transfer_rates,
         cheap=False,
     ),
     Analysis(
@@ -175,7 +170,6 @@ ANALYSES = (
         results=("vocabulary",),
         home="meaning.vocabulary",
         made_from=_CATEGORY_PLACE,
-        line=summaries.vocabulary,
     ),
     Analysis(
         name="concept",
@@ -184,7 +178,6 @@ ANALYSES = (
         results=("concept",),
         home="meaning.concept",
         made_from=_CATEGORY_PLACE,
-        line=summaries.concept,
     ),
     Analysis(
         name="wording",
@@ -193,7 +186,6 @@ ANALYSES = (
         results=("wording",),
         home="meaning.wording",
         made_from=(names.REPLIES,),
-        line=summaries.wording,
     ),
     Analysis(
         name="losses",
@@ -202,7 +194,6 @@ ANALYSES = (
         results=("losses",),
         home="selection.losses",
         made_from=(*names.PLACE, names.REPLIES, names.EFFECTS),
-        line=summaries.losses,
     ),
     Analysis(
         name="heads",
@@ -211,7 +202,6 @@ ANALYSES = (
         results=("head_patching", "head_screen", "head_set", "head_attribution", "head_attention"),
         home="heads.heads",
         made_from=(*names.PLACE, names.REPLIES),
-        line=summaries.heads,
         line_needs=("head_patching", "head_screen", "head_set"),
     ),
 )

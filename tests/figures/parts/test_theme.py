@@ -14,12 +14,12 @@ from workbench.figures.parts.theme import (
     PALETTE,
     diverging,
     legend_below,
-    number,
     position_label,
     require,
     themed,
     translucent,
 )
+from workbench.written import number
 
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
 SIGHT = {

@@ -6,7 +6,7 @@ import xarray as xr
 
 from workbench import figures
 from workbench.errors import StudyError
-from workbench.study import summaries
+from workbench.study.steps.transfer import transfer_line
 
 NAMES, CATEGORIES = ["b", "a"], ["a", "b", "harmless"]
 
@@ -183,5 +183,5 @@ def test_the_subtitle_says_how_many_effects_would_be_outside_by_chance(matrix):
     )
     told = subtitle(figures.transfer(found))
     assert "2 of 6 effects outside the range of 20 random vectors, 0.6 would be by chance" in told
-    line = summaries.transfer({"transfer": found}, 5, -1)
+    line = transfer_line({"transfer": found}, 5, -1)
     assert "2 of 6 effects outside the range of 20 random vectors, 0.6 would be by chance" in line

@@ -10,14 +10,7 @@ from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
 from workbench.few import n_averaged
-from workbench.figures.geometry.pairs import (
-    beyond,
-    compared,
-    describe,
-    marked,
-    selected,
-    with_interval,
-)
+from workbench.figures.geometry.pairs import compared, describe, marked, selected
 from workbench.figures.parts.bands import band
 from workbench.figures.parts.entry import GalleryEntry
 from workbench.figures.parts.theme import (
@@ -26,13 +19,13 @@ from workbench.figures.parts.theme import (
     PALETTE,
     interval_name,
     legend_below,
-    number,
     require,
     themed,
     translucent,
 )
 from workbench.figures.tidy import drawn
 from workbench.positions import Position
+from workbench.written import as_cosine, beyond, estimated, number
 
 _TITLES = (
     "<b>As measured</b>, and what noise allows",
@@ -145,7 +138,7 @@ def _line(at: xr.Dataset, variable: str, label: str, colour: str, symbol: str) -
     texts, fills, values = [], [], at[variable].values
     for layer in at["layer"].values.tolist():
         cell = at.sel(layer=layer)
-        parts = [f"{label} {with_interval(cell, variable)}"]
+        parts = [f"{label} {estimated(cell, variable, as_cosine)}"]
         if "mean_p_permuted" in cell and variable == "mean_cosine":
             p = number(float(cell["mean_p_permuted"]))
             parts.append(f"categories permuted among prompts: p = {p} (lengths count)")

@@ -6,14 +6,7 @@ import xarray as xr
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
-from workbench.figures.geometry.pairs import (
-    beyond,
-    compared,
-    describe,
-    marked,
-    selected,
-    with_interval,
-)
+from workbench.figures.geometry.pairs import compared, describe, marked, selected
 from workbench.figures.parts.bands import band
 from workbench.figures.parts.theme import (
     INK,
@@ -26,6 +19,7 @@ from workbench.figures.parts.theme import (
 )
 from workbench.labels import has_intervals
 from workbench.positions import Position
+from workbench.written import as_cosine, beyond, estimated
 
 
 @checked
@@ -65,7 +59,7 @@ def cosine_pair(
             low, high = np.clip(ends.transpose("bound", "layer").values, -1, 1)
             shade = translucent(colour)
             figure.add_trace(band(layers, low, high, shade, legendgroup=variable, showlegend=False))
-        texts = [with_interval(at.sel(layer=layer), variable) for layer in layers]
+        texts = [estimated(at.sel(layer=layer), variable, as_cosine) for layer in layers]
         values = at[variable].values
         figure.add_trace(
             go.Scatter(

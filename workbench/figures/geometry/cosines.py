@@ -16,13 +16,13 @@ from workbench.figures.geometry.pairs import (
     is_square,
     selected,
     similar_first,
-    with_interval,
 )
 from workbench.figures.parts.entry import GalleryEntry, at_choice
 from workbench.figures.parts.panels import evenly, layers_left_out
-from workbench.figures.parts.theme import INK, NEUTRAL, diverging, number, themed
+from workbench.figures.parts.theme import INK, NEUTRAL, diverging, themed
 from workbench.figures.tidy import drawn
 from workbench.positions import Position
+from workbench.written import as_cosine, estimated, number
 
 _PRINTED = 16
 """Most labels on a side of a map whose values are still legible."""
@@ -205,9 +205,9 @@ def _hover(at: xr.Dataset) -> list[list[str]]:
                 {dim: i for dim, i in zip(at["cosine"].dims, (row, column), strict=True)}
             )
             parts = [f"layer {int(at['layer'])}"] if at["layer"].ndim == 0 else []
-            parts += [f"cosine {with_interval(cell, 'cosine')}"]
+            parts += [f"cosine {estimated(cell, 'cosine', as_cosine)}"]
             if "disattenuated" in cell:
-                parts.append(f"without noise {with_interval(cell, 'disattenuated')}")
+                parts.append(f"without noise {estimated(cell, 'disattenuated', as_cosine)}")
                 parts.append(f"ceiling {number(float(cell['ceiling']))}")
             if "p_one_direction" in cell:
                 p = float(cell["p_one_direction"])

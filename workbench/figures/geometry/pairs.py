@@ -9,8 +9,9 @@ import xarray as xr
 
 from workbench.errors import StudyError
 from workbench.few import few_resamples, too_few
-from workbench.figures.parts.theme import model_of, number, position_text, require
+from workbench.figures.parts.theme import model_of, position_text, require
 from workbench.positions import T_INST
+from workbench.written import beyond
 
 WORDS = {"name": "categories", "layer": "layers", "position": "positions"}
 """What is compared along each axis, in words."""
@@ -85,35 +86,6 @@ def as_words(values: np.ndarray) -> list[str]:
         else html.escape(str(value).replace("_", " "))
         for value in values.tolist()
     ]
-
-
-def with_interval(cell: xr.Dataset, name: str) -> str:
-    """A cosine and, where there is one, its interval."""
-    value = as_cosine(float(cell[name]))
-    if f"{name}_interval" not in cell or not np.isfinite(float(cell[name])):
-        return value
-    low, high = cell[f"{name}_interval"].values
-    if not np.isfinite(low):
-        return f"{value} (no interval)"
-    return f"{value} [{as_cosine(low)}, {as_cosine(high)}]"
-
-
-def as_cosine(value: float) -> str:
-    r"""A cosine as it is printed: an estimate beyond 1 is not told from 1, and says so.
-
-    >>> as_cosine(0.5), as_cosine(1.09) == "\N{GREATER-THAN OR EQUAL TO}1"
-    ('0.5', True)
-    """
-    if not beyond(value):
-        return number(value)
-    return (
-        "\N{GREATER-THAN OR EQUAL TO}1" if value > 0 else "\N{LESS-THAN OR EQUAL TO}\N{MINUS SIGN}1"
-    )
-
-
-def beyond(values: Any) -> Any:
-    """Where an estimate of a cosine lies beyond -1 or 1, by more than its printed digits."""
-    return np.abs(values) > 1.0005  # NaN is not
 
 
 def marked(symbol: str, values: np.ndarray) -> str | list[str]:

@@ -26,6 +26,7 @@ from workbench.figures.parts.theme import (
 )
 from workbench.figures.tidy import drawn
 from workbench.positions import Position
+from workbench.written import estimated
 
 _PANEL, _BETWEEN = 250, 62
 """Pixels from one row of panels to the next, and those between them, for titles of three lines."""
@@ -105,8 +106,7 @@ def _title(at: xr.Dataset) -> str:
     title = f"layer {int(at['layer'])}<br>{share:.0%} of variance"
     if "auc" not in at or not np.isfinite(float(at["auc"])):
         return title
-    low, high = at["auc_interval"].values
-    return f"{title}<br>AUC {float(at['auc']):.2f} [{low:.2f}, {high:.2f}]"
+    return f"{title}<br>AUC {estimated(at, 'auc', '.2f')}"
 
 
 def _groups(at: xr.Dataset, by: str) -> list[str]:

@@ -21,6 +21,7 @@ from workbench.figures.parts.theme import (
     themed,
 )
 from workbench.figures.tidy import drawn
+from workbench.written import estimated
 
 _PANEL, _BETWEEN = 215, 88
 """Pixels from one row of panels to the next, and those between them, for titles of three lines."""
@@ -89,10 +90,9 @@ def _title(at: xr.Dataset) -> str:
     lines = [f"layer {int(at['layer'])}"]
     if "auc" in at:
         for group in at["group"].values:
-            area = float(at["auc"].sel(group=group))
-            if np.isfinite(area):
-                low, high = at["auc_interval"].sel(group=group).values
-                lines.append(f"{html.escape(str(group))} {area:.2f} [{low:.2f}, {high:.2f}]")
+            own = at.sel(group=group)
+            if np.isfinite(float(own["auc"])):
+                lines.append(f"{html.escape(str(group))} {estimated(own, 'auc', '.2f')}")
     return f"<b>{lines[0]}</b>" + "".join(f"<br>{line}" for line in lines[1:])
 
 

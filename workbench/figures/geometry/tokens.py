@@ -8,7 +8,8 @@ import xarray as xr
 
 from workbench.arguments import checked
 from workbench.figures.parts.heat import ROW, cells, labels
-from workbench.figures.parts.theme import INK, model_of, number, position_label, require, themed
+from workbench.figures.parts.theme import INK, model_of, position_label, require, themed
+from workbench.written import number
 
 _MOST = 120
 """Tokens that are shown; of a longer prompt, the last ones."""

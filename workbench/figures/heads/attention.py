@@ -13,7 +13,7 @@ from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.parts.entry import GalleryEntry
 from workbench.figures.parts.error_bars import error_bars
-from workbench.figures.parts.heat import cells, labels, with_interval
+from workbench.figures.parts.heat import cells, labels
 from workbench.figures.parts.theme import (
     INK,
     NEUTRAL,
@@ -21,12 +21,12 @@ from workbench.figures.parts.theme import (
     intervals_of,
     legend_below,
     model_of,
-    number,
     require,
     themed,
 )
 from workbench.figures.tidy import drawn
 from workbench.kept import kept_line
+from workbench.written import number, with_interval
 
 _PARTS = {
     "pre_instruction": "template before",
@@ -127,8 +127,8 @@ def _bars(at: xr.Dataset, group: str, index: int, legend: bool) -> go.Bar:
     )
     hover = [
         f"head {head}, {html.escape(group)}<br>"
-        f"{_PARTS[str(at['part'].item())]} {with_interval(value / 100, ends / 100, percent=True)}"
-        f"<br>first token {with_interval(float(first), first_ends, percent=True)}"
+        f"{_PARTS[str(at['part'].item())]} {with_interval(value / 100, ends / 100, '.0%')}"
+        f"<br>first token {with_interval(float(first), first_ends, '.0%')}"
         f"<br>n = {int(at['n'])}"
         for head, value, ends, first, first_ends in zip(
             at["head"].values,

@@ -31,10 +31,10 @@ from workbench.figures.heads.maps import (
 )
 from workbench.figures.parts.entry import GalleryEntry
 from workbench.figures.parts.error_bars import error_bars
-from workbench.figures.parts.heat import with_interval
-from workbench.figures.parts.theme import INK, MUTED, NEUTRAL, PALETTE, number, require, themed
+from workbench.figures.parts.theme import INK, MUTED, NEUTRAL, PALETTE, require, themed
 from workbench.figures.tidy import drawn
 from workbench.labels import head_label
+from workbench.written import estimated, number
 
 _SCATTER, _GAP = 300, 150
 """Heights of the scatter and of what stands between it and the maps, in pixels."""
@@ -233,10 +233,7 @@ def _hover(pair: Head, lines: list[tuple[xr.Dataset, str, str]]) -> str:
     layer, head = pair
     told = [f"layer {layer}, head {head}"]
     for dataset, name, verb in lines:
-        cell = dataset.sel(layer=layer, head=head)
-        ends = cell.get(f"{name}_interval")
-        text = with_interval(float(cell[name]), None if ends is None else ends.values)
-        told.append(f"{verb} {text}")
+        told.append(f"{verb} {estimated(dataset.sel(layer=layer, head=head), name)}")
     return "<br>".join(told)
 
 

@@ -25,12 +25,10 @@ from workbench.figures.heads.grid import (
     top_heads,
 )
 from workbench.figures.parts.entry import GalleryEntry
-from workbench.figures.parts.heat import with_interval
 from workbench.figures.parts.theme import (
     INK,
     intervals_of,
     model_of,
-    number,
     position_label,
     position_text,
     require,
@@ -39,6 +37,7 @@ from workbench.figures.parts.theme import (
 from workbench.figures.tidy import drawn
 from workbench.kept import kept_line
 from workbench.labels import has_intervals
+from workbench.written import estimated, number, with_interval
 
 _GAP = 74
 """Pixels between rows of panels, for ticks and titles."""
@@ -150,11 +149,10 @@ def head_attribution(
         *(f"{_WRITERS[name]} {number(float(at[name].sum()))}" for name in others),
         f"embedding {number(float(at['embed_contribution']))}",
     ]
-    ends = at.get("projection_interval")
     parts = [
         *describe_attribution(at, group),
         "sums: " + ", ".join(sums),
-        f"together {with_interval(float(at['projection']), None if ends is None else ends.values)}",
+        f"together {estimated(at, 'projection')}",
         told,
         _on_hover(at, "contribution"),
     ]
@@ -268,15 +266,13 @@ def _framed(
 def _others(at: xr.Dataset, names: list[str], limit: float, columns: int) -> go.Heatmap:
     """What is no head: one column for each kind of writer."""
     stacked = xr.concat([at[name] for name in names], dim="head").transpose("layer", "head")
-    ends = {name: at.get(f"{name}_interval") for name in names}
 
     def hover(row: int, column: int) -> str:
-        name = names[column]
-        interval = ends[name]
-        own = None if interval is None else interval.isel(layer=row).values
-        value = with_interval(float(at[name].isel(layer=row)), own)
-        layer = int(at["layer"].values[row])
-        return f"layer {layer}, {_WRITERS[name]}<br>writes {value}<br>{_group_count(at)}"
+        name, own = names[column], at.isel(layer=row)
+        return (
+            f"layer {int(own['layer'])}, {_WRITERS[name]}<br>writes {estimated(own, name)}"
+            f"<br>{_group_count(at)}"
+        )
 
     panels = -(-columns // max(1, len(names)))
     return head_cells(stacked, hover, "", limit, panels, showscale=False)

@@ -13,7 +13,6 @@ from workbench.arguments import checked
 from workbench.figures.parts.bands import band
 from workbench.figures.parts.entry import GalleryEntry
 from workbench.figures.parts.error_bars import error_bars
-from workbench.figures.parts.heat import with_interval
 from workbench.figures.parts.theme import (
     INK,
     MUTED,
@@ -23,7 +22,6 @@ from workbench.figures.parts.theme import (
     intervals_of,
     legend_below,
     model_of,
-    number,
     require,
     themed,
     translucent,
@@ -31,6 +29,7 @@ from workbench.figures.parts.theme import (
 from workbench.figures.tidy import drawn
 from workbench.kept import kept_line
 from workbench.labels import head_label, head_labels
+from workbench.written import number, with_interval
 
 _PANEL, _GAP = 230, 58
 """Height of a panel and of what stands between them, in pixels."""
@@ -94,7 +93,7 @@ def _measured(
     heads = [head_label(layer, head) for layer, head in _added(curve)]
     hover = [
         f"{size} heads: {', '.join(heads[:size]) or 'none'}<br>"
-        f"refusal {what} {with_interval(float(value), own, percent=name == 'rate')}"
+        f"refusal {what} {with_interval(float(value), own, '.0%' if name == 'rate' else number)}"
         f"<br>{_counted(curve)}"
         for size, value, own in zip(sizes, curve[name].values, ends, strict=True)
     ]

@@ -11,7 +11,6 @@ from workbench.arguments import checked
 from workbench.errors import StudyError
 from workbench.figures.parts.entry import GalleryEntry
 from workbench.figures.parts.error_bars import error_bars
-from workbench.figures.parts.heat import with_interval
 from workbench.figures.parts.theme import (
     INK,
     MUTED,
@@ -24,6 +23,7 @@ from workbench.figures.parts.theme import (
     themed,
 )
 from workbench.figures.tidy import drawn
+from workbench.written import estimated
 
 _AGAINST = {
     "all": "all other prompts",
@@ -126,16 +126,13 @@ def _error(cell: xr.Dataset) -> dict[str, object]:
 
 
 def _hover(cell: xr.Dataset, name: str) -> str:
-    ends = cell.get("auc_interval")
-    area = with_interval(float(cell["auc"]), None if ends is None else ends.values)
     lines = [
         f"{html.escape(name)}, layer {int(cell['layer'])}",
-        f"AUC {area}",
+        f"AUC {estimated(cell, 'auc')}",
         f"words {float(cell['words']):.1%}",
     ]
     if "other_words" in cell:
-        others, spread = float(cell["other_words"]), cell["other_words_interval"].values
-        lines.append(f"as many other tokens {with_interval(others, spread, percent=True)}")
+        lines.append(f"as many other tokens {estimated(cell, 'other_words', '.0%')}")
     if "categories" in cell.coords:
         lines.append(f"own: {html.escape(str(cell['categories'].item()))}")
     return "<br>".join(lines)

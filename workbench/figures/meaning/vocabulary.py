@@ -10,8 +10,9 @@ from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
 from workbench.figures.parts.entry import GalleryEntry
-from workbench.figures.parts.theme import INK, MUTED, PALETTE, model_of, number, require, themed
+from workbench.figures.parts.theme import INK, MUTED, PALETTE, model_of, require, themed
 from workbench.figures.tidy import drawn
+from workbench.written import number
 
 _ROW, _PANEL = 19, 62
 """Height of one token, and of what a panel needs besides, in pixels."""

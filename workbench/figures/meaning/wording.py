@@ -18,12 +18,12 @@ from workbench.figures.parts.theme import (
     SYMBOLS,
     legend_below,
     model_of,
-    number,
     require,
     themed,
     translucent,
 )
 from workbench.figures.tidy import drawn
+from workbench.written import estimated, number
 
 _ROW, _CURVES = 56, 200
 """Height of one cluster and of the lower panel, in pixels."""
@@ -176,10 +176,9 @@ def _describe(clusters: xr.Dataset) -> list[str]:
         f"judge: {attrs['judge']}" if attrs.get("judge") else "judge not recorded",
     ]
     if "cramers_v" in clusters and np.isfinite(clusters["cramers_v"]):
-        low, high = clusters["cramers_v_interval"].values
         parts.append(
-            f"wording and category: Cramér's V {float(clusters['cramers_v']):.2f} "
-            f"[{low:.2f}, {high:.2f}], p = {number(float(clusters['p_value']))}"
+            f"wording and category: Cramér's V "
+            f"{estimated(clusters, 'cramers_v', '.2f')}, p = {number(float(clusters['p_value']))}"
         )
     else:
         parts.append("one wording or one category: nothing to go together")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from workbench.figures.parts.theme import DIVERGING, INK, diverging, number
+from workbench.figures.parts.theme import DIVERGING, INK, diverging
 
 _UPWARDS = [[2 * (place - 0.5), colour] for place, colour in DIVERGING if place >= 0.5]
 """White at zero, rust at the most: the upper half of the diverging colours."""
@@ -99,20 +99,6 @@ def dividers(
             figure.add_shape(type="line", x0=ends[0], x1=ends[1], y0=at, y1=at, line=line)
         else:
             figure.add_shape(type="line", y0=ends[0], y1=ends[1], x0=at, x1=at, line=line)
-
-
-def with_interval(value: float, ends: np.ndarray | None, percent: bool = False) -> str:
-    """A number and its interval as text."""
-    if not np.isfinite(value):
-        return "not measured"
-
-    def written(each: float) -> str:
-        return f"{each:.0%}" if percent else number(each)
-
-    if ends is None or not np.isfinite(ends).all():
-        return written(value)
-    low, high = ends.tolist()
-    return f"{written(value)} [{written(low)}, {written(high)}]"
 
 
 def printed(value: float, decimals: int = 1) -> str:

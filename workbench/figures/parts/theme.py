@@ -14,6 +14,7 @@ from workbench.errors import StudyError
 from workbench.labels import has_intervals
 from workbench.names import file_only
 from workbench.positions import T_INST, Position
+from workbench.written import number
 
 PALETTE = ("#14213D", "#8C1D5B", "#1F66B0", "#D1603D", "#3BA99C", "#E9B44C")
 """From dark to light, so that it survives greyscale as well as the three kinds of colour blindness.
@@ -146,18 +147,6 @@ def diverging(values: ArrayLike) -> dict[str, Any]:
     finite = np.abs(array[np.isfinite(array)])
     limit = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     return {"colorscale": [list(stop) for stop in DIVERGING], "cmin": -limit, "cmax": limit}
-
-
-def number(value: float | int) -> str:
-    r"""A number as it is printed in a figure: three significant digits and a real minus sign.
-
-    >>> number(0.06593), number(1234.5), number(-3) == "\N{MINUS SIGN}3"
-    ('0.0659', '1234', True)
-    """
-    if not np.isfinite(value):
-        return "not measured"
-    text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def position_text(position: Position | np.integer) -> str:

@@ -13,7 +13,6 @@ from workbench.figures.parts.theme import (
     PALETTE,
     SYMBOLS,
     model_of,
-    number,
     position_label,
     position_text,
     require,
@@ -22,6 +21,7 @@ from workbench.figures.parts.theme import (
 from workbench.figures.tidy import drawn
 from workbench.layers import first_skipped_layer
 from workbench.positions import Position, position_order
+from workbench.written import number, with_interval
 
 SCORES = ("bypass", "induce", "kl")
 
@@ -110,13 +110,11 @@ def hover(scores: xr.Dataset, position: Position) -> list[list[str]]:
     """What `HOVER` shows at each layer: all three scores, with their intervals."""
     columns = []
     for name in SCORES:
-        texts = [number(value) for value in scores[name].sel(position=position).values]
+        values = scores[name].sel(position=position).values
+        texts = [number(value) for value in values]
         ends = interval(scores, name, position)
         if ends is not None:
-            texts = [
-                text if np.isnan([low, high]).any() else f"{text} [{number(low)}, {number(high)}]"
-                for text, low, high in zip(texts, *ends, strict=True)
-            ]
+            texts = [with_interval(*each, lacking="") for each in zip(values, ends.T, strict=True)]
         if name == "kl" and "kl_median" in scores:
             at = scores[["kl_median", "kl_max"]].sel(position=position)
             texts = [

@@ -8,16 +8,9 @@ import xarray as xr
 
 from workbench.arguments import checked
 from workbench.figures.parts.entry import GalleryEntry, controls_of
-from workbench.figures.parts.theme import (
-    MUTED,
-    PALETTE,
-    legend_below,
-    model_of,
-    number,
-    require,
-    themed,
-)
+from workbench.figures.parts.theme import MUTED, PALETTE, legend_below, model_of, require, themed
 from workbench.figures.tidy import drawn
+from workbench.written import number
 
 _ROW = 46
 """Height of a row, in pixels."""

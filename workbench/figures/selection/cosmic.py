@@ -7,14 +7,12 @@ import xarray as xr
 
 from workbench.arguments import checked
 from workbench.figures.parts.entry import GalleryEntry
-from workbench.figures.parts.heat import with_interval
 from workbench.figures.parts.theme import (
     INK,
     SHADE,
     intervals_of,
     legend_below,
     model_of,
-    number,
     position_text,
     require,
     themed,
@@ -22,6 +20,7 @@ from workbench.figures.parts.theme import (
 from workbench.figures.selection.candidates import first_skipped, line_of
 from workbench.figures.tidy import drawn
 from workbench.positions import Position, position_order
+from workbench.written import estimated, number
 
 _HOVER = (
     "layer %{customdata[0]}, position %{customdata[1]}<br>score %{customdata[2]}"
@@ -90,15 +89,11 @@ def _hover(at: xr.Dataset, position: Position) -> list[list[str]]:
         [
             str(layer),
             position_text(position),
-            *(_value(at.sel(layer=layer), name) for name in ("score", "refuse", "comply")),
+            *(estimated(at.sel(layer=layer), name) for name in ("score", "refuse", "comply")),
             number(float(at["kl"].sel(layer=layer))),
         ]
         for layer in at["layer"].values.tolist()
     ]
-
-
-def _value(cell: xr.Dataset, name: str) -> str:
-    return with_interval(float(cell[name]), cell[f"{name}_interval"].values)
 
 
 def _mark(scores: xr.Dataset, place: list[Any], name: str, symbol: str, size: int) -> go.Scatter:

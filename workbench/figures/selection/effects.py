@@ -16,13 +16,13 @@ from workbench.figures.parts.theme import (
     interval_name,
     legend_below,
     model_of,
-    number,
     position_text,
     require,
     themed,
 )
 from workbench.figures.tidy import drawn
 from workbench.labels import has_intervals
+from workbench.written import number, p_value
 
 _BAR = 0.8
 """Share of the room of a prompt set that its bars fill."""
@@ -182,10 +182,7 @@ def _against_plain(cell: xr.Dataset) -> str:
         return ""
     low, high = 100 * cell["difference_interval"].sel(bound=["low", "high"]).values
     change = 100 * float(cell["difference"])
-    return (
-        f"<br>against plain {change:+.0f} points [{low:+.0f}, {high:+.0f}], "
-        f"{'p < .001' if p < 1e-3 else f'p = {p:.2g}'}"
-    )
+    return f"<br>against plain {change:+.0f} points [{low:+.0f}, {high:+.0f}], {p_value(p)}"
 
 
 def _axes(figure: go.Figure, effects: xr.Dataset) -> None:

@@ -17,7 +17,6 @@ from workbench.figures.parts.theme import (
     intervals_of,
     legend_below,
     model_of,
-    number,
     position_text,
     require,
     themed,
@@ -26,6 +25,7 @@ from workbench.figures.selection.candidates import DRAWN_SCORES, SCORES
 from workbench.figures.tidy import drawn
 from workbench.kept import kept_line
 from workbench.labels import has_intervals
+from workbench.written import number, with_interval
 
 _TITLES = {
     "bypass": "<b>Bypass ↓</b>: harmful, ablated",
@@ -107,10 +107,9 @@ def _marks(
     if has_intervals(scores.get(f"{name}_interval")):
         low, high = scores[f"{name}_interval"].transpose("bound", "candidate").values
         settings["error_x"] = error_bars(values, low, high, 3, color=colour, thickness=1.5)
-        ends = zip(texts, low, high, strict=True)
         texts = [
-            f"{text} [{number(one)}, {number(other)}]" if np.isfinite(one) else text
-            for text, one, other in ends
+            with_interval(*each, lacking="")
+            for each in zip(values, zip(low, high, strict=True), strict=True)
         ]
     if f"{name}_median" in scores:
         spread = zip(

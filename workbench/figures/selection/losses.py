@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
@@ -10,7 +9,6 @@ from plotly.subplots import make_subplots
 from workbench.arguments import checked
 from workbench.figures.parts.entry import GalleryEntry
 from workbench.figures.parts.error_bars import error_bars
-from workbench.figures.parts.heat import with_interval
 from workbench.figures.parts.theme import (
     INK,
     MUTED,
@@ -18,11 +16,11 @@ from workbench.figures.parts.theme import (
     PALETTE,
     intervals_of,
     model_of,
-    number,
     require,
     themed,
 )
 from workbench.figures.tidy import drawn
+from workbench.written import number, with_interval
 
 _COLOURS = {"ablated": PALETTE[2], "added": PALETTE[3], "projection set": PALETTE[1]}
 
@@ -88,7 +86,7 @@ def _dot(at: xr.Dataset, name: str, condition: str) -> go.Scatter:
         low, high = float(every.min()), float(every.max())
     colour = _COLOURS.get(condition.removeprefix("random "), NEUTRAL)
     told = (
-        f"{name}, {condition}<br>change {with_interval(change, np.array([low, high]))}<br>"
+        f"{name}, {condition}<br>change {with_interval(change, (low, high))}<br>"
         f"loss {number(float(at['loss']))}, perplexity {number(float(at['perplexity']))}"
     )
     if "random_change" in at and condition in at["edit"].values:

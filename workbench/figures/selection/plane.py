@@ -8,7 +8,7 @@ import xarray as xr
 
 from workbench.arguments import checked
 from workbench.figures.parts.entry import GalleryEntry
-from workbench.figures.parts.theme import INK, MUTED, legend_below, number, themed
+from workbench.figures.parts.theme import INK, MUTED, legend_below, themed
 from workbench.figures.selection.candidates import (
     HOVER,
     ChoiceLike,
@@ -25,6 +25,7 @@ from workbench.figures.selection.candidates import (
     star,
     units,
 )
+from workbench.written import number
 
 
 @checked

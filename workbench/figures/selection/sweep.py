@@ -17,7 +17,6 @@ from workbench.figures.parts.theme import (
     SHADE,
     interval_name,
     legend_below,
-    number,
     position_text,
     themed,
     translucent,
@@ -41,6 +40,7 @@ from workbench.figures.selection.candidates import (
 )
 from workbench.labels import has_intervals
 from workbench.positions import Position
+from workbench.written import number
 
 _SORTS = {"random vectors": (MUTED, 0.35, -0.06), "shuffled labels": (PALETTE[5], 0.3, 0.06)}
 """Of controls: their colour, how dense their band is, and how far they stand from the choice."""

@@ -12,17 +12,11 @@ from workbench.arguments import checked
 from workbench.control_kinds import RANDOM, SHUFFLED, kinds_of, range_in_words, sorts
 from workbench.errors import StudyError
 from workbench.figures.parts.entry import GalleryEntry
-from workbench.figures.parts.heat import ROW, cells, dividers, labels, printed, with_interval
-from workbench.figures.parts.theme import (
-    intervals_of,
-    model_of,
-    number,
-    position_text,
-    require,
-    themed,
-)
+from workbench.figures.parts.heat import ROW, cells, dividers, labels, printed
+from workbench.figures.parts.theme import intervals_of, model_of, position_text, require, themed
 from workbench.figures.tidy import drawn
 from workbench.kept import kept_line
+from workbench.written import estimated, number
 
 _TITLES = {
     "ablate": "What ablating each direction does to each category",
@@ -199,11 +193,7 @@ def _hover(at: xr.Dataset, direction: str, category: str) -> str:
     lines = [f"{html.escape(direction)} on {html.escape(category)}"]
     for name, what in (("effect", "change"), ("score", "refusal score"), ("rate", "refusal rate")):
         if name in cell:
-            ends = cell.get(f"{name}_interval")
-            text = with_interval(
-                float(cell[name]), None if ends is None else ends.values, percent=name == "rate"
-            )
-            lines.append(f"{what} {text}")
+            lines.append(f"{what} {estimated(cell, name, '.0%' if name == 'rate' else number)}")
     if "p_value" in cell:
         lines.append(f"two-sided p among controls {float(cell['p_value']):.2g}")
     lines.append(f"plain {number(float(cell['plain_score']))}, n = {int(cell['n'])}")
@@ -215,11 +205,10 @@ def _hover(at: xr.Dataset, direction: str, category: str) -> str:
 def _window_hover(at: xr.Dataset, direction: str, category: str, window: str) -> str:
     """One window of one direction on one category."""
     cell = at.sel(name=direction, category=category, window=window)
-    ends = cell.get("window_effect_interval")
-    text = with_interval(float(cell["window_effect"]), None if ends is None else ends.values)
     return (
         f"{html.escape(direction)} on {html.escape(category)}<br>layers {html.escape(window)}"
-        f"<br>change {text}<br>plain {number(float(cell['plain_score']))}, n = {int(cell['n'])}"
+        f"<br>change {estimated(cell, 'window_effect')}"
+        f"<br>plain {number(float(cell['plain_score']))}, n = {int(cell['n'])}"
     )
 
 
@@ -251,10 +240,9 @@ def _describe(at: xr.Dataset, same_place: bool, quantity: str) -> list[str]:
         parts.append(range_in_words(at))
     # Of prompts that are refused anyway, adding a direction says little.
     if at["mode"].item() == "ablate" and "asymmetry" in at and np.isfinite(at["asymmetry"]):
-        low, high = at["asymmetry_interval"].values
         noise = float(at["asymmetry_noise"])
         chance = f"up to {noise:.2f} by chance" if noise == noise else "by chance not known"
-        parts.append(f"asymmetry {float(at['asymmetry']):.2f} [{low:.2f}, {high:.2f}], {chance}")
+        parts.append(f"asymmetry {estimated(at, 'asymmetry', '.2f')}, {chance}")
     return [*parts, intervals_of(at, "on hover", quantity)]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
@@ -20,21 +21,23 @@ from workbench.arguments import checked
 from workbench.artifact import save_dataset, write_text
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError, WorkbenchError
-from workbench.kept import kept_line
-from workbench.labels import largest_cells
+from workbench.kept import kept_end, kept_line
+from workbench.labels import head_labels, largest_cells
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_card, organism_names
 from workbench.prompts.promptset import PromptSet
+from workbench.statistics.ranks import is_outside, rank_p_value
 from workbench.study import names
 from workbench.study.keeping import check_kept
 from workbench.study.ledger import Ledger, delete_figure, holds_run
 from workbench.study.material import Material
 from workbench.study.occupied import occupied
-from workbench.study.registry import Found
+from workbench.study.registry import Found, Results
 from workbench.study.results import choose
 from workbench.study.settings import Study
 from workbench.study.stages import open_run
 from workbench.study.thoughts import check_scored_after_prompt
+from workbench.written import estimated
 
 MetricName = Literal["refusal_score", "projection"]
 
@@ -397,6 +400,62 @@ def heads(material: Material) -> Found:
     )
     reasons = [f"{name}: {reason}" for name, reason in found.skipped.items()]
     return Found(_of_kept(found.results, material.treatment), "; ".join(reasons))
+
+
+def heads_line(results: Results, layer: int, position: int) -> str:
+    """The heads with the largest effects, the smallest set found, and how the screen ranks."""
+    patching, curve = results["head_patching"], results["head_set"]
+    at = patching.isel(position=-1)
+    effects = at["effect"].transpose("layer", "head").values
+    layers, numbers = at["layer"].values, at["head"].values
+    order = np.argsort(-np.abs(effects), axis=None)[:4]
+    top = [
+        f"{layers[row]}.{numbers[column]} {effects[row, column]:+.1f}"
+        for row, column in zip(*np.unravel_index(order, effects.shape), strict=True)
+    ]
+    screen = results["head_screen"].isel(compared_position=-1)
+    return (
+        f"largest effects {', '.join(top)} {patching['effect'].attrs['units']}; {set_line(curve)}; "
+        f"{screen_line(screen)}{kept_end(patching)}"
+    )
+
+
+def screen_line(at: xr.Dataset) -> str:
+    """How the gradient screen ranks heads beside exact patching, at one position."""
+    text = (
+        f"rank correlation of the gradient screen {estimated(at, 'rank_correlation', '.2f')} over "
+    )
+    text += f"{at.attrs['n_cells']} heads, most of them noise"
+    n = int(at["n_above_noise"])
+    if float(at["rank_correlation_above_noise"]) != float(at["rank_correlation_above_noise"]):
+        return f"{text}; too few effects told from zero ({n}) to rank those alone"
+    value = estimated(at, "rank_correlation_above_noise", ".2f")
+    return f"{text}; {value} over the {n} with an effect told from zero"
+
+
+def set_line(curve: xr.Dataset) -> str:
+    """The set of heads that was found, its judged rate, and that of random sets."""
+    names = head_labels(curve.attrs["heads"])
+    at = curve.isel(size=-1)
+    reached = "" if curve.attrs["reached"] else f"threshold {curve.attrs['threshold']:.0%} missed, "
+    text = f"{len(curve.attrs['heads'])} together ({names}): {reached}refusal rate "
+    text += estimated(at, "rate", ".0%")
+    if n := curve.sizes["draw"]:
+        every, own = curve["random_score"].isel(size=-1).values, float(at["score"])
+        place = "outside" if bool(is_outside(own, every)) else "within"
+        p = f"{float(rank_p_value(own, every)):.2g}".removeprefix("0")
+        rate, sets = float(curve["random_rate"].mean()), "set" if n == 1 else "sets"
+        text += f", its score {place} the range of {n} random {sets} "
+        text += f"(two-sided p = {p}), refused {rate:.0%}"
+    return f"{text}; {judged_on(curve)}"
+
+
+def judged_on(curve: xr.Dataset) -> str:
+    """Whether the heads were chosen on other prompts than those that they are judged on."""
+    n = curve.attrs["n_target"]
+    if curve.attrs["held_out"]:
+        return f"judged on {n} prompts, chosen on {curve.attrs['n_chosen_on']} others"
+    return f"chosen and judged on the same {n} prompts, which flatters the set"
 
 
 def _of_kept(

@@ -4,10 +4,14 @@ import numpy as np
 import xarray as xr
 
 from workbench.analysis.transfer.matrix import HARMLESS, measure_transfer
+from workbench.control_kinds import range_in_words
+from workbench.kept import kept_end
 from workbench.study.controls import N_CONTROLS, spread_of_training
 from workbench.study.keeping import check_kept
 from workbench.study.material import Material
+from workbench.study.registry import Results
 from workbench.study.thoughts import check_scored_after_prompt
+from workbench.written import estimated, span_of
 
 _MOST_WINDOWS = 12
 """Windows of layers that are tried, however many layers there are."""
@@ -23,10 +27,39 @@ def transfer(material: Material) -> dict[str, xr.Dataset]:
     return {"transfer": _transfer(material, judge=None, windows=windows)}
 
 
+def transfer_line(results: Results, layer: int, position: int) -> str:
+    """How many causal blocks there are, and whether effects are symmetric."""
+    at = results["transfer"].sel(mode="ablate")
+    blocks = len({*at["block"].values.tolist()})
+    text = f"{blocks} causal {'block' if blocks == 1 else 'blocks'} of {at.sizes['name']}"
+    text += " directions when ablated"
+    if "outside" in at:
+        text += f"; {range_in_words(at)}"
+    if "asymmetry" in at and float(at["asymmetry"]) == float(at["asymmetry"]):
+        text += f"; asymmetry {estimated(at, 'asymmetry', '.2f')}"
+        noise = float(at["asymmetry_noise"])
+        text += f", by chance up to {noise:.2f}" if noise == noise else ", by chance not known"
+    return text + kept_end(at)
+
+
 def transfer_rates(material: Material) -> dict[str, xr.Dataset]:
     """The same with every reply written and judged, in all layers only."""
     check_scored_after_prompt(material.study, "transfer_rates")
     return {"transfer_rates": _transfer(material, judge=material.study.judge, windows=None)}
+
+
+def transfer_rates_line(results: Results, layer: int, position: int) -> str:
+    """What is still refused when each category's own direction is ablated, and what added does."""
+    found = results["transfer_rates"]
+    ablated = found["rate"].sel(mode="ablate").where(found["own"].astype(bool))
+    own = ablated.max("name").dropna("category")
+    plain = found["plain_rate"].sel(category=own["category"].values)
+    text = f"refusal rate with the own direction ablated {span_of(own, 'category', '.0%')}"
+    text += f", plain {float(plain.min()):.0%} to {float(plain.max()):.0%}"
+    if "harmless" in found["category"].values:
+        added = found["rate"].sel(mode="add", category="harmless", drop=True)
+        text += f"; of harmless prompts with a direction added {span_of(added, 'name', '.0%')}"
+    return text + kept_end(found)
 
 
 def _transfer(material: Material, judge: str | None, windows: list[list[int]] | None) -> xr.Dataset:
