@@ -45,7 +45,7 @@ WITH_GAPS = frozenset(
     }
 )  # fmt: skip
 """Kinds in which NaN says that something was not measured. In all others every number is
-finite, but for ends of intervals: of few prompts no mean has one."""
+finite, but for bounds of intervals: of few prompts no mean has one."""
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 

@@ -27,6 +27,16 @@ def sorts(kinds: Sequence[str]) -> dict[str, Bool[np.ndarray, " control"]]:
     return {sort: own for sort, own in ((RANDOM, ~shuffled), (SHUFFLED, shuffled)) if own.any()}
 
 
+def n_of_sorts(kinds: Sequence[str]) -> tuple[int, int]:
+    """How many controls are random vectors, and how many directions of shuffled labels.
+
+    >>> n_of_sorts(["isotropic", "permuted", "covariance"])
+    (2, 1)
+    """
+    n = {sort: int(own.sum()) for sort, own in sorts(kinds).items()}
+    return n.get(RANDOM, 0), n.get(SHUFFLED, 0)
+
+
 def kinds_of(found: "xr.Dataset") -> list[str]:
     """The kind of each control of a result; of earlier versions' all are random vectors."""
     if "control_kind" in found.coords:

@@ -44,7 +44,7 @@ def n_averaged(cosines: "xr.Dataset") -> int:
 
 
 def few_resamples(cosines: "xr.Dataset") -> str:
-    """That there are fewer replicates than the ends of an interval take, in words, or ""."""
+    """That there are fewer replicates than the bounds of an interval take, in words, or ""."""
     n, confidence = (cosines.attrs.get(key) for key in ("n_resamples", "confidence"))
     if n is None or confidence is None or n * (1 - confidence) / 2 >= 1 - 1e-9:
         return ""

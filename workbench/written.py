@@ -95,8 +95,10 @@ def estimated(
         lacking: what follows an estimate without interval.
     """
     ends = at.get(f"{name}_interval")
-    found = None if ends is None else ends.sel(bound=["low", "high"]).values
-    return with_interval(float(at[name]), found, form, lacking)
+    if ends is None:
+        return with_interval(float(at[name]), None, form, lacking)
+    found = dict(zip(ends["bound"].values.tolist(), ends.values.tolist(), strict=True))
+    return with_interval(float(at[name]), (found["low"], found["high"]), form, lacking)
 
 
 def span_of(values: "xr.DataArray", axis: str, form: Form) -> str:

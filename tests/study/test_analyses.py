@@ -100,7 +100,15 @@ def test_the_planted_direction_is_shared_by_all_categories(small_run):
     assert "harmful against harmless: AUC 1.00" in small_run.found["pca"]
 
 
-@pytest.mark.parametrize("analysis", DEFAULT, ids=lambda each: each.name)
+# One with several results and a file beside them, and one of replies; the others take minutes.
+@pytest.mark.parametrize(
+    "analysis",
+    [
+        pytest.param(each, marks=[] if each.name in ("cosines", "wording") else pytest.mark.slow)
+        for each in DEFAULT
+    ],
+    ids=lambda each: each.name,
+)
 def test_a_run_stopped_in_an_analysis_goes_on_and_ends_the_same(
     small_run, small_study, pocket, monkeypatch, main_results, analysis
 ):

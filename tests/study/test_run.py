@@ -113,6 +113,7 @@ def test_a_finished_run_is_read_not_repeated(small_run, own_run, small_study, po
     xr.testing.assert_identical(again.scores, small_run.scores)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_ends_the_same(
     small_run, small_study, pocket, monkeypatch, tmp_path
 ):

@@ -127,6 +127,7 @@ def thoughtful(pocket, small_study, monkeypatch):
     return dictate
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_controls")
 def test_a_study_that_scores_after_empty_thoughts_is_one_that_scores_after_the_prompt(
     thoughtful, pocket, small_run, tmp_path

@@ -8,7 +8,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from workbench import screen
+from workbench import control_kinds, screen
 from workbench.arguments.options import in_options
 from workbench.few import averaged_names, few_names, few_resamples, n_averaged, too_few
 from workbench.kept import kept_line
@@ -170,7 +170,7 @@ def _controls_table(controls: "xr.Dataset") -> Table:
         caption=f"{control_lines.about(controls)}; refused (%): {control_lines.judged(controls)}",
     )
     table.add_column("prompts, edit")
-    sorts = ["random vectors", "shuffled labels"][: 1 + ("permuted" in controls.attrs["kinds"])]
+    sorts = list(control_kinds.sorts(controls.attrs["kinds"]))
     for name in ("\n".join(sorts), "direction", "range", "p", "refused", "direction"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in control_lines.rows(controls):

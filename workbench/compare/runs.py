@@ -97,7 +97,7 @@ class Comparison(Tabled):
         return drawn
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per pair and place, each pair of one set once, with the ends of intervals."""
+        """One row per pair and place, each pair of one set once, with the bounds of intervals."""
         dims = self.cosines["cosine"].dims
         columns: dict[str, xr.DataArray] = {}
         for name, values in self.cosines.data_vars.items():

@@ -92,7 +92,7 @@ def read_plain(network: torch.nn.Module, tokenizer: Any, name: str) -> Reference
     try:
         with _recording(network, ids.shape[1]) as (outputs, inputs):
             logits = plain_logits(network, ids)
-    # Whatever a network objects to, it objects to without the workbench.
+    # What a network raises, it raises without the workbench.
     except Exception as error:
         first = next(iter(str(error).splitlines()), "no message")[:200]
         few = any(weight.element_size() < 2 for weight in network.parameters())

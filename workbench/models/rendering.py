@@ -191,7 +191,7 @@ class Rendering:
         return None, failed
 
     def _check_syntax(self) -> None:
-        """Refuses text that is no Jinja; whatever else a template objects to, `render` says."""
+        """Refuses text that is no Jinja; other errors of a template come from `render`."""
         from jinja2 import TemplateSyntaxError
 
         try:

@@ -16,7 +16,7 @@ _BEARABLE = 4.0
 """An end this many times as far out as Student's rests on one prompt or two, and is not given."""
 
 Bounds = tuple[Float[np.ndarray, "*cells"], Float[np.ndarray, "*cells"]]
-"""Lower and upper ends."""
+"""Lower and upper bounds."""
 
 
 def bootstrap_interval(
@@ -69,7 +69,7 @@ def bootstrap_interval(
 def _studentised(
     values: Float[np.ndarray, "cell prompt"], draws: Float[np.ndarray, "draw prompt"], tail: float
 ) -> Float[np.ndarray, "2 cell"]:
-    """Both ends for every cell; the weights of a draw add up to one."""
+    """Both bounds for every cell; the weights of a draw add up to one."""
     n = values.shape[1]
     mean = values.mean(axis=1)
     centred = values - mean[:, None]
@@ -109,7 +109,7 @@ def median_interval(values: Float[np.ndarray, "*cells prompt"], confidence: floa
     (array(1.), array(8.))
     """
     n = values.shape[-1]
-    # The ends are so many values from either end of the sample.
+    # The bounds are so many values from either side of the sample.
     place = int(binom.ppf((1 - confidence) / 2, n, 0.5)) if n else 0
     if not place:
         nothing = np.full(values.shape[:-1], np.nan)

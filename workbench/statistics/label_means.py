@@ -63,6 +63,6 @@ def with_label_means(by_prompt: xr.Dataset, confidence: float, seed: int) -> xr.
 def _mean(
     values: Float[np.ndarray, "prompt ..."], confidence: float, seed: int
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """The mean over prompts and the ends of its interval."""
+    """The mean over prompts and the bounds of its interval."""
     low, high = bootstrap_interval(np.moveaxis(values, 0, -1), confidence, seed=seed)
     return np.asarray(values.mean(axis=0)), low, high

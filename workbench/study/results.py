@@ -94,7 +94,7 @@ class Run(Tabled):
     ledger: Ledger | None = None
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Refusal rates by prompt set and condition, with the ends of their intervals."""
+        """Refusal rates by prompt set and condition, with the bounds of their intervals."""
         cells = ["prompt_set", "condition"]
         rates = self.effects[["refusal_rate", "n"]].to_dataframe(dim_order=cells).reset_index()
         ends = self.effects["refusal_rate_interval"].transpose(*cells, "bound")

@@ -113,7 +113,14 @@ def train_with_saelens(rows, baseline, hook, name, folder, seed):
     network.save_inference_model(folder)
 
 
-@pytest.mark.parametrize("name, seed", [("pocket", 0), ("pocket-two", 0), ("pocket-two", 1)])
+@pytest.mark.parametrize(
+    "name, seed",
+    [
+        ("pocket", 0),
+        ("pocket-two", 0),
+        pytest.param("pocket-two", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_planted_vectors_are_features(trained, name, seed):
     found = trained(name, seed)
     harmless = found.encoded["harmless"]

@@ -60,7 +60,7 @@ def measure_concept(
         the activations hold nobody to compare with; ``words``; ``other_words``, the mean share in
         the span of as many random other tokens, and ``other_words_interval``. In ``attrs``:
         ``random_words``, the expected share of a random direction, k / d_model, and
-        ``random_words_high``, the upper end of its share at this confidence.
+        ``random_words_high``, the upper bound of its share at this confidence.
 
     Raises:
         AxisError: another site, layer, position or width; or refusal tokens that are none.

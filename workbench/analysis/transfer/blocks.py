@@ -20,7 +20,7 @@ class Asymmetry:
         interval: percentile bootstrap over prompts, within each category. The index cannot be
             negative, so noise raises it and its interval: read it against ``noise``.
         noise: what the choice of prompts alone would give a symmetric matrix of this size, its
-            upper end at the same confidence. NaN where a category has one prompt, of which nobody
+            upper bound at the same confidence. NaN where a category has one prompt, of which nobody
             knows how much another would differ.
     """
 

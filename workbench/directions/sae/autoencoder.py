@@ -104,6 +104,7 @@ class SparseAutoencoder:
         self,
         model: HookedModel,
         prompts: Prompts,
+        *,
         positions: Sequence[Position] | None = None,
         system: str | None = None,
     ) -> xr.DataArray:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 def error_bars(
     values: ArrayLike, low: ArrayLike, high: ArrayLike, width: int = 4, **style: Any
 ) -> dict[str, Any]:
-    """Bars from low to high ends around values, for ``error_x`` or ``error_y`` of a trace.
+    """Bars from lower to upper bounds around values, for ``error_x`` or ``error_y`` of a trace.
 
     An end beside the value by rounding, as one that stops at 0 or 1 may be, is drawn at it; NaN is
     no end.

@@ -99,7 +99,7 @@ def mark(index: int) -> tuple[str, str]:
 
 
 def interval(scores: xr.Dataset, name: str, position: Position) -> np.ndarray | None:
-    """Low and high end by layer, [bound layer], where the dataset has intervals."""
+    """Lower and upper bounds by layer, [bound layer], where the dataset has intervals."""
     if f"{name}_interval" not in scores:
         return None
     ends = scores[f"{name}_interval"].sel(position=position, bound=["low", "high"])

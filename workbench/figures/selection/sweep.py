@@ -8,6 +8,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from workbench.arguments import checked
+from workbench.control_kinds import RANDOM, SHUFFLED, kinds_of, n_of_sorts, sorts
 from workbench.figures.parts.bands import band
 from workbench.figures.parts.entry import GalleryEntry, controls_of
 from workbench.figures.parts.theme import (
@@ -42,7 +43,7 @@ from workbench.labels import has_intervals
 from workbench.positions import Position
 from workbench.written import number
 
-_SORTS = {"random vectors": (MUTED, 0.35, -0.06), "shuffled labels": (PALETTE[5], 0.3, 0.06)}
+_LOOKS = {RANDOM: (MUTED, 0.35, -0.06), SHUFFLED: (PALETTE[5], 0.3, 0.06)}
 """Of controls: their colour, how dense their band is, and how far they stand from the choice."""
 _TITLES = {
     "bypass": "<b>Bypass ↓</b>: harmful prompts, direction ablated",
@@ -171,13 +172,10 @@ def _of_controls(
 
     Random vectors and directions of shuffled labels apart, since the latter are short.
     """
-    shuffled = controls["control_kind"].values == "permuted"
     traces = []
-    for (sort, look), rows in zip(_SORTS.items(), (~shuffled, shuffled), strict=True):
+    for sort, rows in sorts(kinds_of(controls)).items():
         found = controls[f"control_{panel}"].isel(control=rows)
-        if not rows.any():
-            continue
-        colour, density, beside = look
+        colour, density, beside = _LOOKS[sort]
         low, high = found.min("control").values, found.max("control").values
         name = {"name": sort, "legendgroup": sort, "showlegend": showlegend}
         if "layer" in found.dims:
@@ -203,9 +201,8 @@ def _of_controls(
 
 def _sorts(controls: xr.Dataset) -> str:
     """How many controls of either sort there are."""
-    n = controls.sizes["control"]
-    shuffled = int((controls["control_kind"].values == "permuted").sum())
-    text = f"{n - shuffled} random vectors as long as the candidates"
+    random, shuffled = n_of_sorts(kinds_of(controls))
+    text = f"{random} random vectors as long as the candidates"
     return f"{text} and {shuffled} directions of shuffled labels" if shuffled else text
 
 

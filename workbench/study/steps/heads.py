@@ -22,7 +22,7 @@ from workbench.artifact import save_dataset, write_text
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, StudyError, WorkbenchError
 from workbench.kept import kept_end, kept_line
-from workbench.labels import head_labels, largest_cells
+from workbench.labels import head_label, head_labels, largest_cells
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_card, organism_names
 from workbench.prompts.promptset import PromptSet
@@ -32,11 +32,12 @@ from workbench.study.keeping import check_kept
 from workbench.study.ledger import Ledger, delete_figure, holds_run
 from workbench.study.material import Material
 from workbench.study.occupied import occupied
-from workbench.study.registry import Found, Results
+from workbench.study.registry import Found
 from workbench.study.results import choose
 from workbench.study.settings import Study
 from workbench.study.stages import open_run
 from workbench.study.thoughts import check_scored_after_prompt
+from workbench.tabled import Results, Tabled
 from workbench.written import estimated
 
 MetricName = Literal["refusal_score", "projection"]
@@ -50,8 +51,8 @@ N_TOP = 6
 """Heads whose attention is shown."""
 
 
-@dataclass(frozen=True, eq=False)
-class Heads:
+@dataclass(frozen=True, eq=False, repr=False)
+class Heads(Tabled):
     """What was found about the heads of one model.
 
     Attributes:
@@ -65,6 +66,12 @@ class Heads:
     results: Mapping[str, xr.Dataset]
     skipped: Mapping[str, str] = field(default_factory=dict)
     made_from: Mapping[str, str | None] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        curve = self.results.get("head_set")
+        told = "no set searched" if curve is None else f"{len(curve.attrs['heads'])} in the set"
+        strong = ", ".join(head_label(layer, head) for layer, head, _ in self.top)
+        return f"Heads(strongest {strong}; {told})"
 
     @property
     def top(self) -> list[tuple[int, int, int]]:
@@ -502,7 +509,7 @@ def planted_heads(model_name: str) -> list[list[int]] | None:
 
 
 def _with_ends(dataset: xr.Dataset, name: str, like: xr.Dataset) -> dict[str, xr.DataArray]:
-    """A variable and the ends of its interval, at the heads and positions of the patching."""
+    """A variable and the bounds of its interval, at the heads and positions of the patching."""
     ends = dataset[f"{name}_interval"]
     columns = {name: dataset[name]}
     for end in ("low", "high"):
