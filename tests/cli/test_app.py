@@ -281,6 +281,10 @@ def test_patch_heads_gives_the_artifacts_of_the_api(small_run, small_study, pock
     printed = " ".join(result.output.split())
     for shown in ("Largest effects", "4.5 -1", "smallest set:", "1 random set", "correlation"):
         assert shown in printed
+    # Effects are nats, and no cosines, which end at 1.
+    row = heads.to_dataframe().set_index(["position", "layer", "head"]).loc[(-1, 4, 5)]
+    assert f"4.5 -1 {row['effect']:.2f}" in printed and abs(row["effect"]) > 1.1
+    assert "\N{GREATER-THAN OR EQUAL TO}1" not in printed
     # Paths stand on one line however long they are, so that they can be copied.
     paths = ("figures:", "results:", "report:")
     lines = [line for line in result.output.splitlines() if not line.startswith(paths)]
