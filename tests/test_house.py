@@ -134,6 +134,8 @@ def test_exports_are_complete():
     assert errors_defined() <= set(workbench.__all__)
     with pytest.raises(AttributeError, match="module 'workbench' has no attribute 'nonsense'"):
         _ = workbench.nonsense
+    with pytest.raises(AttributeError, match="; it is workbench.heads.patch_heads$"):
+        _ = workbench.patch_heads
 
 
 def users():

@@ -133,7 +133,17 @@ if not TYPE_CHECKING:  # which would take every name for one that is there
             return value
         if name in _ROOMS:
             return _import_module(f"workbench.{_ROOMS[name]}")
-        raise AttributeError(f"module 'workbench' has no attribute {name!r}")
+        raise AttributeError(f"module 'workbench' has no attribute {name!r}{_where(name)}")
+
+    def _where(name: str) -> str:
+        """Where a name stands that is looked for at the top; "" where in no room."""
+        if name.startswith("_"):  # as tools ask for, of everything
+            return ""
+        rooms = (room for room, home in _ROOMS.items() if name in _public(home))
+        return next((f"; it is workbench.{room}.{name}" for room in rooms), "")
+
+    def _public(home: str) -> list[str]:
+        return getattr(_import_module(f"workbench.{home}"), "__all__", [])
 
 
 def __dir__() -> list[str]:
