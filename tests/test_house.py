@@ -134,7 +134,7 @@ def test_exports_are_complete():
     assert errors_defined() <= set(workbench.__all__)
     with pytest.raises(AttributeError, match="module 'workbench' has no attribute 'nonsense'"):
         _ = workbench.nonsense
-    with pytest.raises(AttributeError, match="; it is workbench.heads.patch_heads$"):
+    with pytest.raises(AttributeError, match=r"; it is workbench\.heads\.patch_heads$"):
         _ = workbench.patch_heads
 
 
