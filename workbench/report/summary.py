@@ -9,9 +9,12 @@ import xarray as xr
 from workbench.figures.parts.theme import position_label, position_text
 from workbench.models.organisms import organism_names
 from workbench.names import file_only
+from workbench.scores.refusal_tokens import RefusalTokens
 from workbench.study import control_lines
+from workbench.study.names import PROMPTS
 from workbench.study.registry import ANALYSES
 from workbench.study.results import Run
+from workbench.study.stored import read_kept
 from workbench.written import estimated, number, p_value
 
 _DID = {
@@ -19,6 +22,8 @@ _DID = {
     "added": "With the direction added at its layer",
     "projection set": "With the projection set to the mean of harmful prompts at that layer",
 }
+_MOST = 0.5
+"""Of fewer refusals than this the report says that scores see a part only."""
 
 
 def summary(run: Run) -> list[str]:
@@ -29,6 +34,7 @@ def summary(run: Run) -> list[str]:
     """
     return [
         *_plain(run),
+        *_tokens(run),
         *_selection(run),
         *_effects(run),
         *_controls(run),
@@ -53,6 +59,21 @@ def _plain(run: Run) -> Iterator[str]:
             f"{file_only(run.study.model)} refuses {_listed(said)} test prompts "
             f"(judge: {run.study.judge}; {_intervals(run)})."
         )
+
+
+def _tokens(run: Run) -> Iterator[str]:
+    """What refusals begin with, and whether the score sees most of them."""
+    tokens = RefusalTokens.from_record(read_kept(run.path(PROMPTS)))
+    if tokens is None:
+        return
+    text = f"Scores are log-odds of the first tokens {_listed([*map(repr, tokens.texts)])}, with "
+    text += f"which {tokens.coverage:.0%} of {tokens.n_refused} refusals of training prompts begin."
+    if tokens.coverage < _MOST:
+        text += (
+            " That is less than half of them: the scores look at a part of what the model does. "
+            "Name the words that its refusals begin with, or go by judged rates."
+        )
+    yield text
 
 
 def _selection(run: Run) -> Iterator[str]:

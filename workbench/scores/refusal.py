@@ -15,11 +15,7 @@ from workbench.models.thinking import answer_after_thinking
 from workbench.models.tokens import Tokens
 from workbench.scores.first_tokens import first_tokens
 from workbench.scores.judges import judge
-
-_SHARE = 0.05
-"""A first token that starts fewer of the refusals than this is left out."""
-_PURITY = 0.9
-"""Of a refusal token's weight, at least this share must lie on replies that refuse."""
+from workbench.scores.refusal_tokens import RefusalTokens, chosen_tokens, described
 
 
 @checked
@@ -81,10 +77,10 @@ def find_refusal_tokens(
 ) -> tuple[int, ...]:
     """Ids of the first tokens that separate this model's refusals from its other replies.
 
-    The model answers harmful and harmless prompts, the replies are judged by rules, and a token is
-    kept if it begins at least 5 % of the refusals and at least 90 % of its weight lies on
-    refusals. Weights are the model's own first-token probabilities, so wordings that greedy
-    decoding hides count too. Most frequent first.
+    The model answers harmful and harmless prompts, the replies are judged, and of the tokens that
+    begin at least 5 % of the refusals those are chosen whose summed probability tells refusals from
+    other replies best, by its log loss. Probabilities are the model's own, so wordings that greedy
+    decoding hides count too. Most frequent first; `measure_refusal_tokens` says what they cover.
 
     Args:
         model: the model.
@@ -114,6 +110,46 @@ def find_refusal_tokens(
             else model.tokenizer.decode(ids, skip_special_tokens=False)
         )
         return first_tokens(model, words, prompt, ids)
+    return measure_refusal_tokens(
+        model,
+        harmful,
+        harmless,
+        n_prompts=n_prompts,
+        max_new_tokens=max_new_tokens,
+        system=system,
+        after=after,
+        max_thinking_tokens=max_thinking_tokens,
+    ).ids
+
+
+@checked
+def measure_refusal_tokens(
+    model: HookedModel,
+    harmful: Prompts | None = None,
+    harmless: Prompts | None = None,
+    *,
+    n_prompts: int = 64,
+    max_new_tokens: int = 24,
+    system: str | None = None,
+    after: ScoreAfter = "prompt",
+    max_thinking_tokens: int = 1024,
+) -> RefusalTokens:
+    """The tokens of `find_refusal_tokens`, with what they cover and how well they separate.
+
+    Args:
+        model: the model.
+        harmful: prompts that it should refuse; the built-in ones by default.
+        harmless: prompts that it should answer; the built-in ones by default.
+        n_prompts: how many of either set are answered.
+        max_new_tokens: how much of a reply the judge reads.
+        system: a system prompt for all of them.
+        after: see `find_refusal_tokens`, as is the next.
+        max_thinking_tokens: longest block that is waited for.
+
+    Raises:
+        StudyError: the model refuses none of the harmful prompts, or nothing separates them.
+        PromptError: the model does not close its thinking in time.
+    """
     check_sides(harmful, harmless)
     asked = [
         _sample(harmful, "harmful", n_prompts),
@@ -142,14 +178,10 @@ def find_refusal_tokens(
             f"{model.name} refused {int(refused.sum())} of {n} prompts, so nothing separates its "
             f"refusals. {remedy}"
         )
-    p = torch.cat(first)
-    on_refusals, elsewhere = p[refused].mean(0), p[~refused].mean(0)
-    purity = on_refusals / (on_refusals + elsewhere).clamp(min=1e-12)
-    kept = ((on_refusals >= _SHARE) & (purity >= _PURITY)).nonzero().flatten()
-    if not len(kept):
+    p, rows = torch.cat(first).numpy(), refused.numpy()
+    if not (tokens := chosen_tokens(p, rows)):
         raise StudyError(f"no first token separates the refusals of {model.name}. {remedy}")
-    order = on_refusals[kept].argsort(descending=True)
-    return tuple(kept[order].tolist())
+    return described(p, rows, tokens, [model.tokenizer.decode([token]) for token in tokens])
 
 
 GIVEN = "given"

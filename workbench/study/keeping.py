@@ -13,7 +13,8 @@ from workbench.models.generate import check_fits
 from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
-from workbench.scores.refusal import find_refusal_tokens, refusal_score
+from workbench.scores.refusal import find_refusal_tokens, measure_refusal_tokens, refusal_score
+from workbench.scores.refusal_tokens import RefusalTokens
 from workbench.study.fewest import FEWEST, too_few
 from workbench.study.prompts import Split
 from workbench.study.settings import Study
@@ -29,9 +30,10 @@ def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, An
 
     Returns:
         ``kept``, ids by part and label; ``scores``, the refusal score of every prompt that was
-        asked, in nats, in the same order; the refusal tokens that decided; and special tokens that
-        were typed inside prompts. Where answers are scored after the model's thinking, that too:
-        ``thoughts``, and prompts whose thinking does not end are not kept.
+        asked, in nats, in the same order; the refusal tokens that decided, and, where they were
+        found in replies, what they cover; and special tokens that were typed inside prompts. Where
+        answers are scored after the model's thinking, that too: ``thoughts``, and prompts whose
+        thinking does not end are not kept.
 
     Raises:
         StudyError: too few are left to train or to validate on. Of test prompts any number may be
@@ -41,7 +43,7 @@ def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, An
     """
     typed, shared = read_tokens(model, study, split)  # first: others would warn of each
     asked, thoughts = _asked(model, study, split)
-    tokens = _refusal_tokens(model, study, asked["train"])
+    tokens, told = _refusal_tokens(model, study, asked["train"])
     kept: dict[str, dict[str, list[str]]] = {part: {} for part in PARTS}
     scores: dict[str, dict[str, dict[str, float]]] = {part: {} for part in PARTS}
     for part, by_label in kept.items():
@@ -56,10 +58,10 @@ def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, An
             by_label[label] = [own for own, keep in zip(ids, wanted.tolist(), strict=True) if keep]
             n, n_all = len(by_label[label]), len(split[label][part])
             if first is not None and part != "test" and n < min(FEWEST, n_all):
-                told = f"{n} of {n_all} {label} {part} prompts"
+                few = f"{n} of {n_all} {label} {part} prompts"
                 if thoughts:
-                    told += f" ({n_all - len(ids)} of them end inside its thinking)"
-                raise too_few(model, study, label, part, told, tokens, first)
+                    few += f" ({n_all - len(ids)} of them end inside its thinking)"
+                raise too_few(model, study, label, part, few, tokens, first)
     found: dict[str, Any] = {
         "kept": kept,
         "scores": scores,
@@ -68,6 +70,8 @@ def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, An
         "refusal_tokens": list(tokens),
         "refusal_token_texts": [model.tokenizer.decode([token]) for token in tokens],
     }
+    if told is not None:
+        found["refusal_tokens_found"] = told.to_record()
     if thoughts:
         found["thoughts"] = thoughts
     return found
@@ -167,18 +171,23 @@ def _asked(
 
 def _refusal_tokens(
     model: HookedModel, study: Study, train: dict[str, tuple[Sequence[str], Prompts]]
-) -> tuple[int, ...]:
-    """Ids that begin refusals: of the words that were given, or found on training prompts."""
+) -> tuple[tuple[int, ...], RefusalTokens | None]:
+    """Ids that begin refusals: of the words that were given, or found on training prompts.
+
+    Those that were found come with what they cover.
+    """
     if study.refusal_words:
-        return find_refusal_tokens(
+        ids = find_refusal_tokens(
             model,
             words=[word.strip() for word in study.refusal_words.split(",")],
             system=study.system,
             after=study.score_after,  # pyright: ignore[reportArgumentType]
             max_thinking_tokens=study.max_thinking_tokens,
         )
+        return ids, None
     system = study.system if study.score_after == "prompt" else None
-    return find_refusal_tokens(model, train["harmful"][1], train["harmless"][1], system=system)
+    found = measure_refusal_tokens(model, train["harmful"][1], train["harmless"][1], system=system)
+    return found.ids, found
 
 
 def read_tokens(

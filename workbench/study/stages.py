@@ -31,6 +31,7 @@ from workbench.models.tokens import Tokens
 from workbench.models.verify import verify_model
 from workbench.names import folder_name
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.refusal_tokens import RefusalTokens
 from workbench.study import names
 from workbench.study.control_lines import is_current
 from workbench.study.controls import measure_controls
@@ -134,6 +135,8 @@ class Stages:
         if self._kept is None:
             self.say("answering a few prompts to see how this model refuses")
             self._kept = keep_prompts(self.model, self.study, self.prompts)
+            if (tokens := RefusalTokens.from_record(self._kept)) is not None:
+                self.say(f"refusals begin with {tokens.line()}")
             if typed := self._kept["typed_specials"]:
                 named = ", ".join(f"{token} ({n})" for token, n in typed.items())
                 self.say(f"special tokens typed inside prompts are read as tokens: {named}")

@@ -66,6 +66,17 @@ class _Parts:
 
 
 @dataclass(frozen=True)
+class _Found:
+    on_refusals: list[float]
+    elsewhere: list[float]
+    coverage: float
+    auc: float | None
+    accuracy: float | None
+    n_refused: int
+    n_other: int
+
+
+@dataclass(frozen=True)
 class _Kept:
     kept: _Parts
     refusal_tokens: list[int]
@@ -74,6 +85,7 @@ class _Kept:
     shared_t_inst: dict[str, int] = field(default_factory=dict)
     thoughts: dict[str, dict[str, dict[str, list[int]]]] = field(default_factory=dict)
     scores: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    refusal_tokens_found: _Found | None = None
 
 
 @dataclass(frozen=True)
