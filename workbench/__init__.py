@@ -138,7 +138,7 @@ if not TYPE_CHECKING:  # which would take every name for one that is there
 
     def _where(name: str) -> str:
         """Where a name stands that is looked for at the top; "" where in no room."""
-        # Python asks for files of the package before it reads them, and tools for names of their own.
+        # Python asks for files of the package before it reads them, tools for names of their own.
         if name.startswith("_") or _find_spec(f"workbench.{name}") is not None:
             return ""
         rooms = (room for room, home in _ROOMS.items() if name in _public(home))
