@@ -32,12 +32,12 @@ from workbench.study.keeping import check_kept
 from workbench.study.ledger import Ledger, delete_figure, holds_run
 from workbench.study.material import Material
 from workbench.study.occupied import occupied
-from workbench.study.registry import Found
+from workbench.study.registry import Found, Results
 from workbench.study.results import choose
 from workbench.study.settings import Study
 from workbench.study.stages import open_run
 from workbench.study.thoughts import check_scored_after_prompt
-from workbench.tabled import Results, Tabled
+from workbench.tabled import Tabled
 from workbench.written import estimated
 
 MetricName = Literal["refusal_score", "projection"]
