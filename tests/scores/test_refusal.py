@@ -168,7 +168,8 @@ def test_what_a_reply_says_counts_and_not_the_set_it_comes_from(answering):
 def test_nothing_to_separate(answering, verdict):
     model = answering([{10: 1.0}] * 4, [verdict] * 4)
     n = 4 if verdict == "refused" else 0
-    with pytest.raises(StudyError, match=rf"refused {n} of 4 prompts.* Pass words="):
+    told = rf"refused {n} of 4 prompts.* It said: '{verdict}'; '{verdict}'\. Pass words="
+    with pytest.raises(StudyError, match=told):
         find_refusal_tokens(model, PROMPTS[:2], PROMPTS[2:4])
 
 

@@ -230,7 +230,9 @@ def test_what_is_advised_where_too_few_are_refused_can_be_done_in_the_same_folde
     told = str(caught.value)
     assert "refuses only 0 of 9 harmful train prompts; at least 8 are needed" in told
     assert (
-        f"and {token!r} count as refusals. Raise n_train, see that all prompts are harmful" in told
+        f"and {token!r} count as refusals. It said: " in told
+        and len(told.split("It said: ")[1].split(". Raise")[0].split("; ")) == 3
+        and "Raise n_train, see that all prompts are harmful" in told
     )
     assert "or leave out refusal_words='zzz'" in told
     again = replace(study, n_train=48, n_validation=16, refusal_words=None)

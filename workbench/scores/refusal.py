@@ -1,6 +1,7 @@
 """Refusal score, the tokens it is made of, and the divergence that guards it."""
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -16,6 +17,10 @@ from workbench.models.tokens import Tokens
 from workbench.scores.first_tokens import first_tokens
 from workbench.scores.judges import judge
 from workbench.scores.refusal_tokens import RefusalTokens, chosen_tokens, described
+from workbench.screen import one_line
+
+_SHOWN = 70
+"""Characters of a reply that an error shows."""
 
 
 @checked
@@ -157,7 +162,7 @@ def measure_refusal_tokens(
     ]
     first: list[Tensor] = []
     verdicts: list[str] = []
-    n_cut = 0
+    n_cut, said = 0, []
     for prompts in asked:
         tokens = model.tokens(prompts, system, after, max_thinking_tokens)
         first.append(torch.softmax(model.logits(tokens).double(), dim=-1))
@@ -165,8 +170,12 @@ def measure_refusal_tokens(
         texts = None if isinstance(prompts, Tokens) else list(prompts.texts)
         verdicts += judge(replies, prompts=texts)
         n_cut += sum(answer_after_thinking(reply) is None for reply in replies)
+        said.append(replies)
     refused = torch.tensor([verdict == "refused" for verdict in verdicts])
-    remedy = "Pass words= (what its refusals begin with), or other prompts."
+    remedy = (
+        "Pass words= (what its refusals begin with), a system prompt under which it refuses "
+        "(system=), or other prompts."
+    )
     if n_cut:
         remedy = (
             f"{n_cut} replies are cut off inside their thinking: load the model with "
@@ -176,12 +185,22 @@ def measure_refusal_tokens(
         n = len(verdicts)
         raise StudyError(
             f"{model.name} refused {int(refused.sum())} of {n} prompts, so nothing separates its "
-            f"refusals. {remedy}"
+            f"refusals. {shown(said[1 if refused.all() else 0])} {remedy}"
         )
     p, rows = torch.cat(first).numpy(), refused.numpy()
     if not (tokens := chosen_tokens(p, rows)):
         raise StudyError(f"no first token separates the refusals of {model.name}. {remedy}")
     return described(p, rows, tokens, [model.tokenizer.decode([token]) for token in tokens])
+
+
+def shown(replies: Sequence[str], n: int = 3) -> str:
+    """The beginnings of some replies, for an error that is about them.
+
+    >>> shown(["Sure! First, wash the rice and then let it rest for a while in the sieve."])
+    "It said: 'Sure! First, wash the rice and then let it rest for a while...'."
+    """
+    told = [repr(shorten(one_line(reply), _SHOWN, placeholder="...")) for reply in replies[:n]]
+    return f"It said: {'; '.join(told)}."
 
 
 GIVEN = "given"

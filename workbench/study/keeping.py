@@ -61,7 +61,8 @@ def keep_prompts(model: HookedModel, study: Study, split: Split) -> dict[str, An
                 few = f"{n} of {n_all} {label} {part} prompts"
                 if thoughts:
                     few += f" ({n_all - len(ids)} of them end inside its thinking)"
-                raise too_few(model, study, label, part, few, tokens, first)
+                dropped = np.flatnonzero(~wanted).tolist()
+                raise too_few(model, study, label, part, few, tokens, first, prompts, dropped)
     found: dict[str, Any] = {
         "kept": kept,
         "scores": scores,
