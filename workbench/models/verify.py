@@ -61,11 +61,11 @@ def verify_model(
 ) -> "xr.Dataset":
     """Compares everything that the workbench reads from a model with plain forwards.
 
-    In what form the weights came, where they are not those of an ordinary checkpoint (GGUF, an
-    adapter, few bits). Logits and every site against the network as it was before it was wrapped; whether a block's
-    output is the sum of its parts; whether something of an ablated direction is left at any layer;
-    generation with its cache, padding, packed and resumed forwards against plain ones; the chat
-    template, token by token.
+    In what form the weights came, where that is no ordinary checkpoint (GGUF, an adapter, few
+    bits); logits and every site against the network as it was before it was wrapped; whether a
+    block's output is the sum of its parts; whether something of an ablated direction is left at any
+    layer; generation with its cache, padding, packed and resumed forwards against plain ones; the
+    chat template, token by token.
 
     Args:
         model: a loaded model, or what `load_model` takes. A model that it would refuse is verified

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -19,7 +20,6 @@ from typing import Any
 
 import torch
 
-from workbench import screen
 from workbench.artifact import file_digest
 from workbench.errors import ModelError, WorkbenchError
 from workbench.intake.records import read_checked
@@ -106,10 +106,25 @@ def check_installed(name: str) -> None:
         raise lacks("peft", "adapters", name) from error
 
 
+@dataclass(frozen=True)
+class Adapted:
+    """A network with an adapter.
+
+    Attributes:
+        network: what is to be wrapped.
+        form: see `models.form`.
+        notes: what has to be said about it, in whole sentences.
+    """
+
+    network: torch.nn.Module
+    form: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
 def put_on(
     network: torch.nn.Module, adapter: Adapter, base: str, merge: bool, form: Mapping[str, Any]
-) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """A network with an adapter, merged into it or left on, and the form of that.
+) -> Adapted:
+    """A network with an adapter, merged into it or left on.
 
     Args:
         network: the base, which is changed.
@@ -122,12 +137,13 @@ def put_on(
         ModelError: the adapter does not fit the base, cannot be merged, or is broken.
     """
     _check_quantized(network, adapter.name, merge)
-    if adapter.base is not None and not _alike(adapter.base, base):
-        screen.warn(
+    before = weights_fingerprint(network)
+    notes: list[str] = []
+    if adapter.base is not None and _model_name(adapter.base) != _model_name(base):
+        notes.append(
             f"adapter {adapter.name} says that its base is {adapter.base}, and it is put on "
             f"{base}. Where that is not meant, pass the other as the model."
         )
-    before = weights_fingerprint(network)
     with _calmly(adapter.name, base):
         wrapped = _fitted(network, adapter, base)
         state = _state(wrapped)
@@ -136,17 +152,21 @@ def put_on(
             nothing = weights_fingerprint(found) == before
         else:
             found = wrapped.get_base_model()
-            nothing = all(not weight.any() for name, weight in state.items() if "lora_B" in name)
+            nothing = _adds_nothing(state)
     if nothing:
-        _warn_of_nothing(adapter.name)
-    facts = {"name": adapter.name, "weights": _digest(state)}
-    facts["file_sha256"] = file_digest(adapter.weights)
-    own = {"model": base, "weights": before, **form}
-    return found, {"form": "adapter", "adapter": facts, "merged": merge, "base": own}
+        notes.append(_nothing(adapter.name))
+    facts = {
+        "name": adapter.name,
+        "weights": _digest(state),
+        "file_sha256": file_digest(adapter.weights),
+    }
+    return Adapted(
+        found, _form(facts, merge, {"model": base, "weights": before, **form}), (*notes,)
+    )
 
 
-def unwrapped(network: Any, merge: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The network under a `PeftModel` that somebody holds, and its form.
+def unwrapped(network: Any, merge: bool) -> Adapted:
+    """The network under a `PeftModel` that somebody holds.
 
     Merged, it is a copy, and what they hold stays as it is; left on, it is the very network.
 
@@ -154,25 +174,55 @@ def unwrapped(network: Any, merge: bool) -> tuple[torch.nn.Module, dict[str, Any
         ModelError: it cannot be merged.
     """
     name = ", ".join(network.active_adapters)
-    inner = network.get_base_model()
+    found = inner = network.get_base_model()
     base = getattr(inner.config, "_name_or_path", "") or type(inner).__name__
     _check_quantized(inner, name, merge)
     with _calmly(name, base):
-        for own in network.active_adapters:
-            _check_kind(network.peft_config[own], name)
         state = {}
         for own in network.active_adapters:
+            _check_kind(network.peft_config[own], name)
             mark = f"{own}." if len(network.active_adapters) > 1 else ""
             state |= {mark + key: weight for key, weight in _state(network, own).items()}
         before = _base_fingerprint(inner, network.base_model.prefix)
-        found = inner
+        nothing = _adds_nothing(state)
         if merge:
             found = copy.deepcopy(network).base_model.merge_and_unload(safe_merge=True)
-            if weights_fingerprint(found) == before:
-                _warn_of_nothing(name)
+            nothing = weights_fingerprint(found) == before
     facts = {"name": name, "weights": _digest(state)}
     own = {"model": base, "weights": before, **form_of(inner)}
-    return found, {"form": "adapter", "adapter": facts, "merged": merge, "base": own}
+    return Adapted(found, _form(facts, merge, own), (_nothing(name),) if nothing else ())
+
+
+def left_on(network: Any) -> Adapted:
+    """A network on which somebody put adapters, and which is no `PeftModel`: taken as it is."""
+    prefix = "lora_"
+    state = {
+        f"base_model.model.{name.replace('.default', '')}": weight
+        for name, weight in network.state_dict().items()
+        if f".{prefix}" in name
+    }
+    base = getattr(network.config, "_name_or_path", "") or type(network).__name__
+    own = {"model": base, "weights": _base_fingerprint(network, prefix), **form_of(network)}
+    facts = {"name": ", ".join(network.peft_config), "weights": _digest(state)}
+    return Adapted(network, _form(facts, False, own))
+
+
+def _form(facts: Mapping[str, Any], merged: bool, base: Mapping[str, Any]) -> dict[str, Any]:
+    return {"form": "adapter", "adapter": dict(facts), "merged": merged, "base": dict(base)}
+
+
+def _adds_nothing(state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the second factor of all pairs is zero, as before any training."""
+    second = [weight for name, weight in state.items() if "lora_B" in name]
+    others = [name for name in state if "lora_" not in name]
+    return bool(second) and not others and not any(weight.any() for weight in second)
+
+
+def _nothing(name: str) -> str:
+    return (
+        f"adapter {name} changes nothing: with it the model is its base. One that was never "
+        "trained is like that."
+    )
 
 
 def is_peft_model(network: Any) -> bool:
@@ -267,16 +317,22 @@ def _check_quantized(network: torch.nn.Module, name: str, merge: bool) -> None:
     if merge and form.get("form") == "quantized":
         raise ModelError(
             f"adapter {name} cannot be merged into weights quantized by {form['quantization']} "
-            "without rounding it to as few bits. Load the base without quantization, or merge=False."
+            "without rounding it to as few bits. Load the base without, or pass merge=False."
         )
 
 
-def _alike(asked: str, given: str) -> bool:
-    """Whether two names may mean one model: one's last part is found in the other's."""
-    mine, other = (
-        name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower() for name in (asked, given)
-    )
-    return mine in other or (other in mine and "." in other)
+def _model_name(name: str) -> str:
+    """A model's name without owner, folders, and what says how its weights are stored.
+
+    >>> [_model_name(each) for each in ("a/Tiny-1B", "b/tiny-1b.Q4_1.gguf", "Tiny-1B-bnb-4bit")]
+    ['tiny-1b', 'tiny-1b', 'tiny-1b']
+    """
+    parts = [part for part in re.split(r"[\\/]", name.lower()) if part]
+    own = parts[-1] if parts else ""
+    if re.fullmatch(r"[0-9a-f]{40}", own) and len(parts) > 2:  # as the Hub's cache has it
+        own = parts[-3].rsplit("--", 1)[-1]
+    own = own.removesuffix(".gguf")
+    return re.sub(r"[.\-_]((ud-)?i?q\d\w*|b?f(p)?(16|32)|(unsloth-)?bnb-[48]bit)$", "", own)
 
 
 def _state(wrapped: Any, adapter: str = _ONE) -> dict[str, torch.Tensor]:
@@ -320,13 +376,6 @@ def _calmly(name: str, base: str) -> Iterator[None]:
         raise ModelError(f"adapter {name} cannot be put on {base}: {told}") from error
     except Exception as error:
         raise explained(f"adapter {name}", error) from error
-
-
-def _warn_of_nothing(name: str) -> None:
-    screen.warn(
-        f"adapter {name} changes nothing: with it the model is its base. An adapter that was never "
-        "trained is like that."
-    )
 
 
 def _first(error: Exception) -> str:

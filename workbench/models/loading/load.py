@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from workbench import screen
 from workbench.arguments import checked
 from workbench.errors import ModelError
 from workbench.intake.parsing import parsing, without_panics
@@ -178,7 +179,7 @@ def load_unchecked(
     form = {} if header is None else gguf_file.gguf_form(base.path, header)
     ready = _Ready(tokenizer, str(name), form)
     if on is not None:
-        ready.put_on = lambda network, own: adapters.put_on(network, on, base.name, merge, own)
+        ready.put_on = lambda network, form: adapters.put_on(network, on, base.name, merge, form)
     loading: dict[str, Any] = {
         "device": device,
         "dtype": chosen_dtype,
@@ -312,12 +313,14 @@ def _wrap(
     for_bridge = _for_bridge(tokenizer)
     name = getattr(network.config, "_name_or_path", "") or kind
     chat = chat_template_of(name, tokenizer, template, **settings)
+    form, notes = form_of(network), ()
     if adapters.is_peft_model(network):
-        network, form = adapters.unwrapped(network, merge)
-    elif merge:
-        form = form_of(network)
-    else:
+        adapted = adapters.unwrapped(network, merge)
+        network, form, notes = adapted.network, adapted.form, adapted.notes
+    elif not merge:
         raise ModelError(f"merge=False does nothing: this {kind} is no PeftModel. Leave it out.")
+    elif not form.get("adapter") and isinstance(getattr(network, "peft_config", None), dict):
+        form = adapters.left_on(network).form
     if form.get("form") == "quantized" and (device is not None or dtype is not None):
         raise ModelError(
             f"device= and dtype= do nothing to weights quantized by {form['quantization']}. Choose "
@@ -326,7 +329,7 @@ def _wrap(
     if device is not None or dtype is not None:
         network.to(device=device, dtype=dtype)
     _name_architecture(network)
-    ready = _Ready(tokenizer, name, form)
+    ready = _Ready(tokenizer, name, form, notes=notes)
     try:
         with quiet():
             bridge = boot(name, ready, network=network.eval(), tokenizer=for_bridge)
@@ -365,14 +368,16 @@ class _Ready:
         tokenizer: of the model.
         name: what it is called.
         form: in what form its weights came; see `models.form`.
-        put_on: gives a network with the adapter, and its form.
+        put_on: gives a network with the adapter on it.
+        notes: what is to be said once the model is loaded.
         plain: what the network gives, or gave before it was wrapped, if its weights are finite.
     """
 
     tokenizer: Any
     name: str
     form: Mapping[str, Any]
-    put_on: Callable[..., tuple[torch.nn.Module, Mapping[str, Any]]] | None = None
+    put_on: Callable[..., adapters.Adapted] | None = None
+    notes: tuple[str, ...] = ()
     plain: Reference = field(init=False)
 
     def __call__(self, network: torch.nn.Module) -> torch.nn.Module:
@@ -383,7 +388,8 @@ class _Ready:
         """
         self.form = self.form or form_of(network)
         if self.put_on is not None:
-            network, self.form = self.put_on(network, self.form)
+            adapted = self.put_on(network, self.form)
+            network, self.form, self.notes = adapted.network, adapted.form, adapted.notes
         check_weights(network, self.name)
         self.plain = remembered(network, self.name) or read_plain(
             network, self.tokenizer, self.name
@@ -399,4 +405,6 @@ def _finished(bridge: Any, ready: _Ready, chat: ChatTemplate, revision: str | No
     compare_with_plain(model, ready.plain)
     remember(bridge.original_model, model.reference)
     remember_form(bridge.original_model, model.form)
+    for note in ready.notes:
+        screen.warn(note, stacklevel=5)
     return model
