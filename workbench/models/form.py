@@ -1,7 +1,9 @@
 """In what form a model's weights came: plain, of a GGUF file, with an adapter, or in few bits.
 
 A form is a plain record, which is empty for an ordinary checkpoint and goes into the provenance of
-everything that is read from the model: ``form`` is ``gguf``, ``adapter`` or ``quantized``.
+everything that is read from the model: ``form`` is ``gguf``, ``adapter`` or ``quantized``. With an
+adapter it has the hash of the adapter's weights and, as ``plain_weights``, that of its base, which
+is the ``plain_weights`` of the base where it is loaded by itself.
 """
 
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ from typing import Any
 import torch
 
 from workbench.errors import ModelError
+from workbench.models.reference import weights_fingerprint
 
 Form = Mapping[str, Any]
 _KEPT_AS = "_refusal_workbench_form"
@@ -46,20 +49,27 @@ def same_model(mine: Form, other: Form) -> bool:
 
     def known(form: Form) -> tuple[Any, Any]:
         base, adapter = form.get("base") or {}, form.get("adapter") or {}
-        return base.get("weights"), adapter.get("weights")
+        return base.get("plain_weights"), adapter.get("weights")
 
     return None not in known(mine) and known(mine) == known(other)
 
 
-def remember_form(network: torch.nn.Module, form: Form) -> None:
-    """Keeps a form on the network itself, for when it is wrapped again."""
-    network.__dict__[_KEPT_AS] = dict(form)
+def remember_form(network: torch.nn.Module, form: Form, plain_weights: str) -> None:
+    """Keeps a form on the network itself, and its fingerprint, for when it is wrapped again."""
+    network.__dict__[_KEPT_AS] = (dict(form), plain_weights)
+
+
+def plain_fingerprint(network: torch.nn.Module) -> str:
+    """The fingerprint of a network's weights as nobody has wrapped it, or before anybody did."""
+    if _KEPT_AS in network.__dict__:
+        return network.__dict__[_KEPT_AS][1]
+    return weights_fingerprint(network)
 
 
 def form_of(network: torch.nn.Module) -> dict[str, Any]:
     """The form of a network that somebody else loaded, as far as it can be told."""
     if _KEPT_AS in network.__dict__:
-        return network.__dict__[_KEPT_AS]
+        return network.__dict__[_KEPT_AS][0]
     config: Any = getattr(network, "config", None)
     quantization: Any = getattr(config, "quantization_config", None)
     if quantization is None:

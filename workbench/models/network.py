@@ -69,6 +69,8 @@ class Network:
         edits: what interventions are active, as results made meanwhile carry it.
         form: in what form the weights came, empty for an ordinary checkpoint; see `models.form`.
         adapter: what `load_model` was given as ``adapter=``.
+        plain_weights: as `weights_fingerprint`, of the network before it was wrapped, whose names
+            the wrapper adds to; so a model with an adapter knows the hash of its base.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Network:
         self.edits: tuple[Mapping[str, Any], ...] = ()
         self.form: Form = {}
         self.adapter: str | None = None
+        self.plain_weights = ""
         self.sites = Sites(bridge, name)
         self.reference = Reference(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(0, 0))
         self.pads = True

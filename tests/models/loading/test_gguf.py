@@ -194,7 +194,7 @@ def test_files_that_are_something_else(tmp_path):
             load_model(own)
     with pytest.raises(ModelError, match=r"has no config\.json.* Pass one of its files, such as "):
         load_model(tmp_path)
-    with pytest.raises(ArtifactError, match="a language model holds no directions|expected"):
+    with pytest.raises(ArtifactError, match="a language model holds no directions"):
         wb.load_published(named(tmp_path / "m.gguf"))
 
 
@@ -219,7 +219,7 @@ def test_the_memory_of_a_header_is_bounded(written):
 
 
 def test_settings_that_do_nothing_to_a_file(written):
-    with pytest.raises(ModelError, match="revision must be .* of a Hub id"):
+    with pytest.raises(ModelError, match=r"revision must be .* of a Hub id"):
         load_model(written(), revision="main")
     with pytest.raises(ModelError, match="merge=False does nothing"):
         load_model(written(), merge=False)

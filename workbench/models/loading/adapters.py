@@ -161,7 +161,7 @@ def put_on(
         "file_sha256": file_digest(adapter.weights),
     }
     return Adapted(
-        found, _form(facts, merge, {"model": base, "weights": before, **form}), (*notes,)
+        found, _form(facts, merge, {"model": base, "plain_weights": before, **form}), (*notes,)
     )
 
 
@@ -189,7 +189,7 @@ def unwrapped(network: Any, merge: bool) -> Adapted:
             found = copy.deepcopy(network).base_model.merge_and_unload(safe_merge=True)
             nothing = weights_fingerprint(found) == before
     facts = {"name": name, "weights": _digest(state)}
-    own = {"model": base, "weights": before, **form_of(inner)}
+    own = {"model": base, "plain_weights": before, **form_of(inner)}
     return Adapted(found, _form(facts, merge, own), (_nothing(name),) if nothing else ())
 
 
@@ -202,7 +202,8 @@ def left_on(network: Any) -> Adapted:
         if f".{prefix}" in name
     }
     base = getattr(network.config, "_name_or_path", "") or type(network).__name__
-    own = {"model": base, "weights": _base_fingerprint(network, prefix), **form_of(network)}
+    before = _base_fingerprint(network, prefix)
+    own = {"model": base, "plain_weights": before, **form_of(network)}
     facts = {"name": ", ".join(network.peft_config), "weights": _digest(state)}
     return Adapted(network, _form(facts, False, own))
 

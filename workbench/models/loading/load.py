@@ -13,7 +13,7 @@ from workbench.arguments import checked
 from workbench.errors import ModelError
 from workbench.intake.parsing import parsing, without_panics
 from workbench.models.checks import check_loaded, compare_with_plain
-from workbench.models.form import form_of, remember_form
+from workbench.models.form import form_of, plain_fingerprint, remember_form
 from workbench.models.hooked import HookedModel
 from workbench.models.loading import adapters, gguf_file
 from workbench.models.loading.boot import boot
@@ -371,6 +371,7 @@ class _Ready:
         put_on: gives a network with the adapter on it.
         notes: what is to be said once the model is loaded.
         plain: what the network gives, or gave before it was wrapped, if its weights are finite.
+        plain_weights: the fingerprint of these.
     """
 
     tokenizer: Any
@@ -379,6 +380,7 @@ class _Ready:
     put_on: Callable[..., adapters.Adapted] | None = None
     notes: tuple[str, ...] = ()
     plain: Reference = field(init=False)
+    plain_weights: str = field(init=False)
 
     def __call__(self, network: torch.nn.Module) -> torch.nn.Module:
         """The network that is to be wrapped.
@@ -391,6 +393,7 @@ class _Ready:
             adapted = self.put_on(network, self.form)
             network, self.form, self.notes = adapted.network, adapted.form, adapted.notes
         check_weights(network, self.name)
+        self.plain_weights = plain_fingerprint(network)
         self.plain = remembered(network, self.name) or read_plain(
             network, self.tokenizer, self.name
         )
@@ -404,7 +407,8 @@ def _finished(bridge: Any, ready: _Ready, chat: ChatTemplate, revision: str | No
     model.form = ready.form
     compare_with_plain(model, ready.plain)
     remember(bridge.original_model, model.reference)
-    remember_form(bridge.original_model, model.form)
+    model.plain_weights = ready.plain_weights
+    remember_form(bridge.original_model, model.form, model.plain_weights)
     for note in ready.notes:
         screen.warn(note, stacklevel=5)
     return model
