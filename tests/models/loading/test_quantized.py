@@ -1,4 +1,4 @@
-"""Models in 8 and 4 bits, on a CPU: read as they compute, and matrices are not taken for numbers."""
+"""Models in 8 and 4 bits, on a CPU: read as they compute; packed matrices are not read."""
 
 import pytest
 import torch
@@ -92,9 +92,7 @@ def test_an_adapter_is_left_on_and_not_merged(bits):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         held = peft.get_peft_model(network, config).eval()
-    with pytest.raises(
-        ModelError, match=r"cannot be merged into weights quantized by bitsandbytes"
-    ):
+    with pytest.raises(ModelError, match="cannot be merged into weights quantized by"):
         load_model(held, tokenizer=tokenizer)
     model = load_model(held, tokenizer=tokenizer, merge=False)
     assert model.form["base"]["quantization"] == KINDS[bits] and not model.form["merged"]
