@@ -124,7 +124,7 @@ WRONG = {
     **dict.fromkeys(
         ("model", "adapter", "harmful", "harmless", "text_column", "id_column", "split"), " "
     ),
-    **dict.fromkeys(("refusal_words", "analyses", "revision", "chat_template"), " "),
+    **dict.fromkeys(("refusal_words", "analyses", "revision", "chat_template", "adapter"), " "),
     "label_values": "unsafe",
     **dict.fromkeys(("estimator", "site", "judge", "score_after", "t_inst"), "nonsense"),
     **dict.fromkeys(("borderline", "category_column", "label_column", "context_column"), 3),
@@ -164,7 +164,7 @@ def test_every_option_is_what_errors_call_it_by(command):
 def test_what_loads_a_model_takes_every_setting_of_loading():
     loading = {
         *inspect.signature(workbench.load_model).parameters,
-    } - {"name", "tokenizer", "device_map"}
+    } - {"name", "tokenizer", "device_map", "merge"}
     assert loading <= {*called_options(["workbench", "verify"])}
     assert loading - {"trust_remote_code"} <= {*called_options(["workbench", "run"])}
 

@@ -72,7 +72,7 @@ def read_network(
         settings["quantization_config"] = own(dequantize=True)
     if device_map is not None:
         settings["device_map"] = device_map
-    with _alone(path) as folder:
+    with _alone(path) as folder, _without_bars():
         config = AutoConfig.from_pretrained(folder, gguf_file=path.name)
         _check_size(path, header, config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -125,6 +125,18 @@ def _architectures() -> list[str]:
         found |= set(GGUF_CONFIG_ARCHS)
     # Their names in transformers, where the two differ.
     return sorted(found | {name.replace("_", "") for name in found if name.endswith("_moe")})
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Takes away a progress bar that asks nobody."""
+    from transformers import modeling_gguf_pytorch_utils as own
+
+    bar, own.tqdm = own.tqdm, lambda tensors, **settings: tensors
+    try:
+        yield
+    finally:
+        own.tqdm = bar
 
 
 @contextlib.contextmanager
