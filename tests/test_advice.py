@@ -28,7 +28,11 @@ ROOMS = (
     "prompts",
     "study/prompts.py",
     "study/settings.py",
+    "models/loading/adapters.py",
+    "models/loading/explained.py",
+    "models/loading/gguf_file.py",
     "models/loading/load.py",
+    "models/loading/places.py",
     "models/tokens.py",
     "models/rendering.py",
     "models/frame.py",
@@ -45,7 +49,7 @@ OF_FUNCTIONS_ONLY = {
     "device_map": "load_model; a study has no device map",
     "tokenizer": "load_model, of a model that is loaded already",
     "positions": "collect_activations; a run reads such a t_inst by its name",
-    "gguf_file": "transformers' own from_pretrained",
+    "merge": "load_model; a run merges its adapter",
     "refusal_tokens": "sweep_directions and its kind; a run finds them on training prompts",
     "refusal_tokens_from": "sweep_directions; a run finds them on training prompts",
     "path": "load_prompts; a study says NAME=FILE instead",
@@ -117,8 +121,10 @@ WRONG = {
     **dict.fromkeys(("n_train", "n_validation", "n_test", "top_k"), 0),
     **dict.fromkeys(("max_new_tokens", "max_thinking_tokens", "batch_tokens"), -1),
     **dict.fromkeys(("max_bytes", "max_rows"), 0),
-    **dict.fromkeys(("model", "harmful", "harmless", "text_column", "id_column", "split"), " "),
-    **dict.fromkeys(("refusal_words", "analyses", "revision", "chat_template"), " "),
+    **dict.fromkeys(
+        ("model", "adapter", "harmful", "harmless", "text_column", "id_column", "split"), " "
+    ),
+    **dict.fromkeys(("refusal_words", "analyses", "revision", "chat_template", "adapter"), " "),
     "label_values": "unsafe",
     **dict.fromkeys(("estimator", "site", "judge", "score_after", "t_inst"), "nonsense"),
     **dict.fromkeys(("borderline", "category_column", "label_column", "context_column"), 3),
@@ -158,7 +164,7 @@ def test_every_option_is_what_errors_call_it_by(command):
 def test_what_loads_a_model_takes_every_setting_of_loading():
     loading = {
         *inspect.signature(workbench.load_model).parameters,
-    } - {"name", "tokenizer", "device_map"}
+    } - {"name", "tokenizer", "device_map", "merge"}
     assert loading <= {*called_options(["workbench", "verify"])}
     assert loading - {"trust_remote_code"} <= {*called_options(["workbench", "run"])}
 

@@ -17,8 +17,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # Modules by another name than the package that brings them.
 PACKAGE_OF = {"sklearn": "scikit-learn", "sae_lens": "sae-lens"}
 # Loaded by other libraries in our name: pandas reads Parquet with one, plotly draws with another,
-# and a notebook needs a kernel and something that shows it.
-UNSEEN = {"pyarrow", "kaleido", "jupyterlab", "ipykernel"}
+# a notebook needs a kernel and something that shows it, and transformers unpacks few bits with one.
+UNSEEN = {"bitsandbytes", "pyarrow", "kaleido", "jupyterlab", "ipykernel"}
 SKIPS = {"pytest.skip", "pytest.importorskip", "pytest.mark.skip", "pytest.mark.skipif"}
 SEVERAL = """
 import pytest

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PIP = ("-m", "pip", "--disable-pip-version-check")
 QUIET = "-qq"
-EXTRAS = "data,gguf,notebooks,png,sae"
+EXTRAS = "adapters,bitsandbytes,data,gguf,notebooks,png,sae"
 INSTALLED = """
 import json, sys
 from importlib.metadata import version

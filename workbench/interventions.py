@@ -22,6 +22,7 @@ from workbench.arguments import check_fields, checked
 from workbench.artifact import load_artifact, save_artifact
 from workbench.directions.direction import Directions
 from workbench.errors import ArtifactError, AxisError, ModelError
+from workbench.models.form import same_model
 from workbench.models.hooked import HookedModel
 from workbench.models.network import ForwardPass, Hook
 from workbench.models.sites import Inside, Site
@@ -440,14 +441,24 @@ def _warn_of_others(model: HookedModel, direction: Directions) -> None:
     if known.get("weights") in (None, model.weights_fingerprint):
         return
     own = model.provenance
+    if same_model(known, own):
+        return  # one adapter on one base, merged here and left on there
     if (known.get("model"), known.get("revision")) == (own["model"], own["revision"]):
-        if known.get("dtype") != own["dtype"]:
+        if known.get("dtype") != own["dtype"] and known.get("adapter") == own.get("adapter"):
             return  # the same checkpoint, rounded otherwise
     screen.warn(
-        f"a direction that was read on {known.get('model', 'another model')} edits {model.name}, "
+        f"a direction that was read on {_with_adapter(known)} edits {_with_adapter(own)}, "
         "which has other weights. Where that is not meant, read it on this model.",
         stacklevel=6,
     )
+
+
+def _with_adapter(provenance: Mapping[str, Any]) -> str:
+    """A model's name, with that of the adapter that was put on it."""
+    name, adapter = provenance.get("model", "another model"), provenance.get("adapter")
+    if not adapter or adapter["name"] == name:
+        return str(name)
+    return f"{name} with adapter {adapter['name']} ({adapter['weights']})"
 
 
 def _check_place(model: HookedModel, intervention: Ablate | Add | SetProjection) -> None:

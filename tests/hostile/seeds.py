@@ -349,3 +349,38 @@ def saes() -> list[Bundle]:
     with tempfile.TemporaryDirectory() as folder:
         sae.save_model(folder)
         return [{path.name: path.read_bytes() for path in Path(folder).iterdir()}]
+
+
+def ggufs() -> list[Bundle]:
+    """A language model as one file."""
+    from conftest import byte_tokenizer
+    from ggufs import write_gguf
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=264, hidden_size=8, intermediate_size=8, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
+    )  # fmt: skip
+    network, tokenizer = LlamaForCausalLM(config), byte_tokenizer(merges=[("t", "h")])
+    return [{"a.gguf": _written(lambda path: write_gguf(path, network, tokenizer))}]
+
+
+def adapters() -> list[Bundle]:
+    """The folder of an adapter on the shipped model."""
+    import warnings
+
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from workbench.models.organisms import organism_path
+
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_pretrained(organism_path("pocket-two"))
+    config = LoraConfig(r=1, target_modules=["q_proj"], init_lora_weights=False)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        get_peft_model(network, config).save_pretrained(folder)
+        written = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    written.pop("README.md", None)
+    return [written]

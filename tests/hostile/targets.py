@@ -128,6 +128,20 @@ def _model(folder: Path, name: str) -> None:
     assert model.logits(["Bake bread"]).isfinite().all()
 
 
+def _model_file(folder: Path, name: str) -> None:
+    model = wb.load_model(folder / name, device="cpu")
+    assert model.logits(["Bake bread"]).isfinite().all()
+
+
+def _adapter(folder: Path, name: str) -> None:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it changes nothing, or names another base
+        model = wb.load_model("pocket-two", adapter=folder, device="cpu")
+    assert model.logits(["Bake bread"]).isfinite().all()
+
+
 def _sae(folder: Path, name: str) -> None:
     found = wb.meaning.load_sae(folder)
     _check(found.direction(0))
@@ -143,6 +157,8 @@ TARGETS = {
     "run": Target(seeds.run, _run, sealing.seal_again, slow=10),
     "templates": Target(seeds.templates, _template, quick=False),
     "tokenizers": Target(seeds.tokenizers, _tokenizer, slow=4, quick=False),
+    "ggufs": Target(seeds.ggufs, _model_file, slow=50, quick=False),
+    "adapters": Target(seeds.adapters, _adapter, slow=50, quick=False),
     "saes": Target(seeds.saes, _sae, slow=2, quick=False),
     "models": Target(seeds.models, _model, slow=200, quick=False),
 }

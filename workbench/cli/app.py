@@ -462,7 +462,13 @@ def prompts(
 
 @app.command()
 def verify(
-    model: Annotated[str, typer.Argument(help="Organism, Hub id or folder.")] = "pocket",
+    model: Annotated[
+        str, typer.Argument(help="Organism, Hub id, folder, .gguf file or adapter.")
+    ] = "pocket",
+    adapter: Annotated[
+        str | None,
+        typer.Option(help="PEFT adapter, a folder or Hub id, that is merged into the model."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="Device; by default the GPU if there is one.")
     ] = None,
@@ -511,6 +517,7 @@ def verify(
     with allowing(max_bytes=max_bytes):
         found = verify_model(
             model,
+            adapter=adapter,
             device=device,
             dtype=dtype,
             revision=revision,
@@ -530,13 +537,14 @@ def verify(
 
 @app.command()
 def models() -> None:
-    """List the shipped model organisms; any Hub id or folder can be used too."""
+    """List the shipped model organisms; Hub ids, folders, .gguf files and adapters do, too."""
     from workbench.models.organisms import organism_card, organism_names
 
     table = Table(
         title="Model organisms",
         caption="Small models trained for this project, whose refusal was planted. Results on them "
-        "say nothing about real chat models. --model also takes a Hub id or a folder.",
+        "say nothing about real chat models. --model also takes a Hub id, a folder, a .gguf file "
+        "or an adapter.",
     )
     for name in ("name", "what it is", "planted heads (layer.head)"):
         table.add_column(name)

@@ -184,6 +184,7 @@ def model_of(run: Run, say: Callable[[str], None]) -> HookedModel:
     recorded = run.provenance
     model = load_model(
         study.model,
+        adapter=study.adapter,
         device=study.device,
         dtype=study.dtype or recorded.get("dtype"),
         revision=study.revision,

@@ -2,13 +2,18 @@
 
 import mmap
 import struct
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
-from workbench.errors import ArtifactError
-from workbench.intake.limits import check_elements
+from workbench.errors import ArtifactError, ModelError
+from workbench.intake.limits import check_bytes, check_elements, shortened
 
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of a value by the number of its type; a text is 8, an array 9."""
+_WHOLE = {2: "<H", 4: "<I", 5: "<i", 10: "<Q", 11: "<q"}
+"""Whole numbers that a header counts with, by the number of their type."""
 _TEXT, _ARRAY = 8, 9
 _LEAST = 13
 """Bytes of the shortest entry: an empty name, a type, a byte."""
@@ -16,7 +21,12 @@ _BYTES = 768
 """What the reader keeps of every number that it meets, and of the length and the characters of
 every text: a view of the file, as an object."""
 _MOST_IN_ARRAYS = 10_000
+_MOST_OF_A_MODEL = 3 * 2**30
+"""Bytes of memory for a language model's header: twice what the largest vocabularies take."""
 _ARCHITECTURE = b"general.architecture"
+_ALIGNMENT, _SPLIT, _BLOCKS = b"general.alignment", b"split.count", b".block_count"
+_ALIGNED = 32
+"""Where tensors begin by default: at multiples of so many bytes."""
 _LONGEST_NAME = 64
 _DEEPEST = 4
 _MOST_AXES = 8
@@ -55,19 +65,97 @@ def check_gguf(path: Path, architecture: str, advice: str) -> None:
     check_elements(path, header.values, what="values in its header", each=_BYTES)
 
 
+@dataclass(frozen=True)
+class ModelHeader:
+    """What the header of a language model says, once it fits the file.
+
+    Attributes:
+        architecture: its name, as llama.cpp calls it.
+        types: how many tensors are stored in each type, by its name, such as ``Q4_1``.
+        numbers: how many numbers all tensors hold.
+        quantized: the types that hold blocks and no numbers, sorted.
+    """
+
+    architecture: str
+    types: dict[str, int]
+    numbers: int
+    quantized: tuple[str, ...]
+
+
+_PLAIN_TYPES = ("BF16", "F16", "F32", "F64", "I16", "I32", "I64", "I8")
+
+
+def check_gguf_model(path: Path) -> ModelHeader:
+    """Refuses a language model whose header claims more than the file holds.
+
+    Its vocabulary is long arrays, so what a reader makes of the header is bounded as a whole. Each
+    tensor has to lie within the file, and all together may take no more than it has.
+
+    Raises:
+        ModelError: it does not; is one part of several; is no language model or no GGUF file; or
+            its header takes more memory than is allowed.
+        ImportError: the package ``gguf``, which knows the types, is not installed.
+    """
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
+    with path.open("rb") as file:
+        try:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:  # an empty file
+            raise ModelError(f"{path} is broken or not a GGUF file: {shortened(error)}") from error
+        with content:
+            try:
+                header = _Header(content, path, _MOST_OF_A_MODEL)
+                header.walk()
+                header.check_tensors(sizes)
+            except (struct.error, ValueError, OverflowError) as error:
+                raise ModelError(
+                    f"{path} is broken or not a GGUF file: {shortened(error)}"
+                ) from error
+    if header.parts > 1:
+        raise ModelError(
+            f"{path} is one of {header.parts:,} parts of a model. Join them first: "
+            "`llama-gguf-split --merge FIRST-PART OUT.gguf`."
+        )
+    if header.architecture is None:
+        raise ModelError(f"{path} names no architecture, so it is no language model.")
+    types = Counter(GGMLQuantizationType(own.kind).name for own in header.tensors)
+    return ModelHeader(
+        header.architecture,
+        dict(sorted(types.items())),
+        sum(own.numbers for own in header.tensors),
+        tuple(sorted(set(types) - set(_PLAIN_TYPES))),
+    )
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """One entry of the table of tensors."""
+
+    name: bytes
+    numbers: int
+    kind: int
+    offset: int
+
+
 class _Header:
-    """Walks over a header without making anything of it but the name of the architecture.
+    """Walks over a header without making anything of it but a few names and numbers.
 
     Attributes:
         architecture: its name; None where there is none.
         values: numbers and parts of texts that a reader makes objects of.
         in_arrays: those of them that stand in arrays.
+        parts: how many files the model is split into.
+        tensors: the table of tensors.
     """
 
-    def __init__(self, content: mmap.mmap, path: Path) -> None:
-        self._content, self._path = content, path
+    def __init__(self, content: mmap.mmap, path: Path, most: int | None = None) -> None:
+        self._content, self._path, self._most = content, path, most
         self._at, self.values, self.in_arrays = 0, 0, 0
         self.architecture: str | None = None
+        self.parts, self._alignment, self._blocks = 1, _ALIGNED, 0
+        self.tensors: list[_Tensor] = []
 
     def walk(self) -> None:
         if self._content[:4] != b"GGUF":
@@ -90,17 +178,67 @@ class _Header:
                 if self.architecture is not None:
                     raise ValueError("it names its architecture twice")
                 self.architecture = self._content[start + 8 : self._at][:_LONGEST_NAME].decode()
+            elif kind in _WHOLE:
+                self._take(name, struct.unpack_from(_WHOLE[kind], self._content, start)[0])
         for _ in range(n_tensors):
-            self._text()
+            name = self._text()
             self._count(4)
             n_axes = self._number("<I")
             if n_axes > _MOST_AXES:
                 raise ValueError(f"a tensor of {n_axes:,} axes")
-            self._skip(8 * n_axes + 4 + 8)
+            numbers = prod(self._number("<Q") for _ in range(n_axes))
+            self.tensors.append(_Tensor(name, numbers, self._number("<I"), self._number("<Q")))
+
+    def _take(self, name: bytes, value: int) -> None:
+        """Remembers a whole number that says how the file is to be read."""
+        if name == _SPLIT:
+            self.parts = value
+        elif name == _ALIGNMENT:
+            self._alignment = value
+        elif name.endswith(_BLOCKS):
+            self._blocks = max(self._blocks, value)
+
+    def check_tensors(self, sizes: dict[int, tuple[int, int]]) -> None:
+        """Refuses tensors that are not within the file, or blocks without tensors.
+
+        Args:
+            sizes: numbers and bytes of a block, by the number of the type.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if self._alignment < 1:
+            raise ValueError(f"tensors aligned at {self._alignment} bytes")
+        start = -(-self._at // self._alignment) * self._alignment
+        held, whole = len(self._content) - start, 0
+        for own in self.tensors:
+            shown = own.name.decode(errors="replace")
+            if own.kind not in sizes:
+                raise ValueError(f"tensor {shown} is of type {own.kind}, which is none")
+            numbers, size = sizes[own.kind]
+            if own.numbers % numbers:
+                raise ValueError(
+                    f"tensor {shown} of {own.numbers:,} numbers, in blocks of {numbers}"
+                )
+            length = own.numbers // numbers * size
+            whole += length
+            if own.offset + length > held:
+                raise ValueError(
+                    f"tensor {shown} ends at byte {start + own.offset + length:,}, and the file "
+                    f"has {len(self._content):,}"
+                )
+        if whole > held:
+            raise ValueError(f"tensors of {whole:,} bytes share {held:,}")
+        if self._blocks > len(self.tensors):
+            raise ValueError(f"it claims {self._blocks:,} blocks of {len(self.tensors):,} tensors")
 
     def _count(self, more: int = 1) -> None:
         self.values += more
-        check_elements(self._path, self.values, what="values")
+        if self._most is None:
+            check_elements(self._path, self.values, what="values")
+        else:
+            what = "bytes once its header is read"
+            check_bytes(self._path, self.values * _BYTES, ModelError, self._most, what)
 
     def _value(self, kind: int, depth: int = 0) -> None:
         self._count()

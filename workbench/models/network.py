@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workbench.artifact import environment
 from workbench.errors import AxisError, ModelError
+from workbench.models.form import Form
 from workbench.models.head_layout import by_head, projected_width
 from workbench.models.reference import Reference, weights_fingerprint
 from workbench.models.sites import Inside, Site, Sites
@@ -66,6 +67,10 @@ class Network:
         n_raw_hooks: how many blocks of `hooks` are open whose functions may not know about
             variants; forwards are not packed meanwhile.
         edits: what interventions are active, as results made meanwhile carry it.
+        form: in what form the weights came, empty for an ordinary checkpoint; see `models.form`.
+        adapter: what `load_model` was given as ``adapter=``.
+        plain_weights: as `weights_fingerprint`, of the network before it was wrapped, whose names
+            the wrapper adds to; so a model with an adapter knows the hash of its base.
     """
 
     def __init__(
@@ -81,6 +86,9 @@ class Network:
         self.checked: dict[str, str] = {}
         self.n_raw_hooks = 0
         self.edits: tuple[Mapping[str, Any], ...] = ()
+        self.form: Form = {}
+        self.adapter: str | None = None
+        self.plain_weights = ""
         self.sites = Sites(bridge, name)
         self.reference = Reference(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(0, 0))
         self.pads = True
@@ -185,6 +193,7 @@ class Network:
             **self.template.provenance,
             "dtype": str(self.dtype).removeprefix("torch."),
             "environment": dict(environment()),
+            **self.form,
             **({"edits": [dict(edit) for edit in self.edits]} if self.edits else {}),
         }
 

@@ -41,14 +41,21 @@ class Reference:
     sites: Mapping[tuple[str, int], Float[Tensor, "_ _"]] = field(default_factory=dict)
 
 
-def weights_fingerprint(network: torch.nn.Module) -> str:
-    """16 hexadecimal digits from the names, shapes and a strided sample of all weights."""
+def weights_fingerprint(
+    network: torch.nn.Module, stored: Mapping[str, Tensor] | None = None
+) -> str:
+    """16 hexadecimal digits from the names, shapes and a strided sample of all weights.
+
+    Args:
+        network: whose weights they are.
+        stored: weights by name, instead of the network's own.
+    """
     digest = hashlib.sha256()
     # The wrapper's part of a name is not the model's: it may change with its version, and a model
     # that is wrapped twice has it twice.
     weights = {
         key.replace("._original_component", ""): weight
-        for key, weight in network.state_dict().items()
+        for key, weight in (network.state_dict() if stored is None else stored).items()
     }
     for name, weight in sorted(weights.items()):
         digest.update(f"{name}{tuple(weight.shape)}".encode())

@@ -12,6 +12,7 @@ from workbench.arguments import checked
 from workbench.artifact import environment
 from workbench.errors import ModelError, WorkbenchError
 from workbench.models import checks
+from workbench.models.form import form_line
 from workbench.models.forwards.shortcuts import packed_fault, resumed_fault
 from workbench.models.hooked import HookedModel
 from workbench.models.sites import Inner, Site
@@ -46,6 +47,8 @@ class Row:
 def verify_model(
     model: Any = "pocket",
     *,
+    adapter: str | Path | None = None,
+    merge: bool = True,
     tokenizer: Any = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
@@ -58,15 +61,18 @@ def verify_model(
 ) -> "xr.Dataset":
     """Compares everything that the workbench reads from a model with plain forwards.
 
-    Logits and every site against the network as it was before it was wrapped; whether a block's
-    output is the sum of its parts; whether something of an ablated direction is left at any layer;
-    generation with its cache, padding, packed and resumed forwards against plain ones; the chat
-    template, token by token.
+    In what form the weights came, where that is no ordinary checkpoint (GGUF, an adapter, few
+    bits); logits and every site against the network as it was before it was wrapped; whether a
+    block's output is the sum of its parts; whether something of an ablated direction is left at any
+    layer; generation with its cache, padding, packed and resumed forwards against plain ones; the
+    chat template, token by token.
 
     Args:
         model: a loaded model, or what `load_model` takes. A model that it would refuse is verified
             all the same, and the table says what is wrong.
-        tokenizer: this and all others as of `load_model`, where the model is not loaded yet.
+        adapter: this and all others as of `load_model`, where the model is not loaded yet.
+        merge: see there.
+        tokenizer: see there.
         device: see there.
         dtype: see there.
         revision: see there.
@@ -92,6 +98,8 @@ def verify_model(
     ('exact', True)
     """
     settings = {
+        "adapter": adapter,
+        "merge": merge,
         "tokenizer": tokenizer,
         "device": device,
         "dtype": dtype,
@@ -102,7 +110,7 @@ def verify_model(
         "thinking": thinking,
         "date": date,
     }
-    unset = {"trust_remote_code": False}
+    unset = {"trust_remote_code": False, "merge": True}
     given = [name for name, value in settings.items() if value is not unset.get(name)]
     if not isinstance(model, HookedModel):
         from workbench.models.loading.load import load_unchecked
@@ -113,7 +121,14 @@ def verify_model(
             f"{', '.join(given)} would do nothing: {model.name} is loaded already. Pass its "
             "name instead."
         )
-    rows = [_logits(model), *_sites(model), _sum(model), _ablation(model), _cache(model)]
+    rows = [
+        *_form(model),
+        _logits(model),
+        *_sites(model),
+        _sum(model),
+        _ablation(model),
+        _cache(model),
+    ]
     tokens = None
     try:
         made = model.tokens(_TEXTS)
@@ -130,6 +145,11 @@ def verify_model(
 def _row(check: str, value: float, allowed: float, note: str = "", otherwise: str = "wrong") -> Row:
     """A row whose verdict hangs on one number; a number that is none is never exact."""
     return Row(check, value, allowed, "exact" if value <= allowed else otherwise, note)
+
+
+def _form(model: HookedModel) -> list[Row]:
+    """In what form the weights came; nothing of an ordinary checkpoint."""
+    return [Row("form", np.nan, np.nan, "exact", form_line(model.form))] if model.form else []
 
 
 def _logits(model: HookedModel) -> Row:

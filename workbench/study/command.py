@@ -8,7 +8,7 @@ from workbench.names import file_only
 from workbench.screen import plain
 from workbench.study.settings import Study
 
-_PATHS = ("model", "harmful", "harmless", "borderline", "chat_template")
+_PATHS = ("model", "adapter", "harmful", "harmless", "borderline", "chat_template")
 """Settings that may be paths."""
 
 

@@ -87,6 +87,7 @@ def _record(study: Study, model: HookedModel, prompts: Split) -> dict[str, Any]:
         },
         **model.template.provenance,
         "revision": model.revision,
+        **model.form,
         "environment": environment(),
         **({"reading": notes} if notes else {}),
     }
@@ -215,6 +216,11 @@ def check_model(model: HookedModel, study: Study) -> None:
             + (f" with {', '.join(given)}" if given else "")
             + f", the model at hand is {model.name!r} as it was loaded. Set model={model.name!r} "
             "and leave loading settings out, or let run_study load it."
+        )
+    if model.adapter != study.adapter:
+        raise StudyError(
+            f"the study asks for adapter={study.adapter!r}, the model at hand was loaded with "
+            f"{model.adapter!r}. Set adapter={model.adapter!r}, or let run_study load it."
         )
     for name, asked in (("thinking", study.thinking), ("date", study.date)):
         found = getattr(model.template, name)

@@ -30,6 +30,7 @@ _COUNTS = (
 )
 _NEVER_BLANK = (
     "model",
+    "adapter",
     "harmful",
     "harmless",
     "text_column",
@@ -68,7 +69,12 @@ class Study:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
-    model: str = _setting("pocket", "Organism, Hub id or folder.")
+    model: str = _setting(
+        "pocket", "Organism, Hub id, folder, .gguf file, or adapter that names its base."
+    )
+    adapter: str | None = _setting(
+        None, "PEFT adapter, a folder or Hub id, that is merged into the model in memory."
+    )
     harmful: str = _setting(
         "harmful",
         "Harmful prompts: built-in set, benchmark or NAME=FILE of it, file, folder, Hub data set.",

@@ -386,7 +386,7 @@ def open_run(
         is_new = not holds_run(folder)
         if not is_new:
             held.enter_context(occupied(folder))
-        say(f"loading {study.model}")
+        say(f"loading {_named(study)}")
         model = _model(study, folder, model)
         if is_new:
             held.enter_context(occupied(folder))
@@ -397,6 +397,10 @@ def open_run(
         yield stages
 
 
+def _named(study: Study) -> str:
+    return study.model if study.adapter is None else f"{study.model} with {study.adapter}"
+
+
 def _model(study: Study, folder: Path, given: HookedModel | None) -> HookedModel:
     """The study's model, which may be loaded already."""
     if given is not None:
@@ -404,6 +408,7 @@ def _model(study: Study, folder: Path, given: HookedModel | None) -> HookedModel
         return given
     model = load_model(
         study.model,
+        adapter=study.adapter,
         device=study.device,
         dtype=study.dtype,
         revision=study.revision,

@@ -12,6 +12,7 @@ from workbench.analysis.inputs import prompt_axes
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError
+from workbench.models.form import check_matrix
 from workbench.models.forwards.capture import capture
 from workbench.models.given import given_prompts
 from workbench.models.hooked import HookedModel, Prompts
@@ -262,6 +263,9 @@ def _read(model: HookedModel, batch: Tokens, position: int, end: int) -> dict[st
 def _head_writes(model: HookedModel, layer: int) -> HeadWrites:
     """How a layer's heads reach the stream; the norm after them is found by trying it."""
     block = model.bridge.blocks[layer]
+    check_matrix(
+        getattr(getattr(block, "attn", None), "o", None), f"W_O of layer {layer}", model.name
+    )
     try:
         w_o = block.attn.W_O.detach()
     except AttributeError as error:

@@ -15,6 +15,7 @@ from workbench.analysis.selection.controls import KINDS, Kind, control_direction
 from workbench.arguments import checked
 from workbench.directions.direction import Directions
 from workbench.errors import AxisError, ModelError, StudyError
+from workbench.models.form import check_matrix
 from workbench.models.hooked import HookedModel
 from workbench.positions import Position, position_axis
 
@@ -141,6 +142,7 @@ def unembedding_rows(
     Raises:
         AxisError: a token id lies outside the vocabulary.
     """
+    check_matrix(model.bridge.unembed, "the unembedding", model.name)
     unembedding = model.bridge.W_U.detach()
     d_vocab = unembedding.shape[1]
     wrong = [token for token in token_ids if not 0 <= token < d_vocab]
@@ -174,6 +176,7 @@ def _readout(
             f"directions of width {vectors.shape[1]} do not fit {model.name}: d_model is "
             f"{model.d_model}."
         )
+    check_matrix(model.bridge.unembed, "the unembedding", model.name)
     # At length sqrt(d_model) the epsilon of the norm is nothing beside the vector.
     scaled = vectors * model.d_model**0.5
     try:

@@ -12,21 +12,25 @@ import torch
 
 
 def boot(
-    name: str, before: Callable[[torch.nn.Module], None], *, network: Any = None, **settings: Any
+    name: str,
+    before: Callable[[torch.nn.Module], torch.nn.Module],
+    *,
+    network: Any = None,
+    **settings: Any,
 ) -> Any:
     """A bridge around a network, after ``before`` has seen it as Hugging Face loads it.
 
     Args:
         name: a Hub id or folder; with ``network`` only what it is called.
-        before: is given the plain network, on its device and in its type.
+        before: is given the plain network, on its device and in its type, and answers the one
+            that is to be wrapped, which may have an adapter by then.
         network: a loaded model, wrapped in place.
         settings: of ``boot_transformers``.
     """
     from transformer_lens.model_bridge import TransformerBridge
 
     if network is not None:
-        before(network)
-        settings["hf_model"] = network
+        settings["hf_model"] = before(network)
     else:
         settings["model_class"] = _PlainLoader(before, settings.get("device"))
     with _text_only():
@@ -36,7 +40,7 @@ def boot(
 class _PlainLoader:
     """Stands where TransformerLens expects a class to load with, and shows what it loaded."""
 
-    def __init__(self, before: Callable[[torch.nn.Module], None], device: Any):
+    def __init__(self, before: Callable[[torch.nn.Module], torch.nn.Module], device: Any):
         self.before, self.device = before, device
 
     def from_pretrained(self, name: str, **settings: Any) -> Any:
@@ -63,8 +67,7 @@ class _PlainLoader:
         )
         if "device_map" not in settings and self.device is not None:
             network = network.to(self.device)
-        network.eval()
-        self.before(network)
+        network = self.before(network.eval())
         if eager:
             force_eager_attention(network)
         return network

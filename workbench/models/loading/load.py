@@ -1,24 +1,25 @@
 """load_model: the one place that boots a TransformerBridge."""
 
-import contextlib
 import copy
-import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from workbench import screen
 from workbench.arguments import checked
 from workbench.errors import ModelError
-from workbench.intake.limits import allowing, lies_there, regular_file
 from workbench.intake.parsing import parsing, without_panics
 from workbench.models.checks import check_loaded, compare_with_plain
+from workbench.models.form import form_of, plain_fingerprint, remember_form
 from workbench.models.hooked import HookedModel
+from workbench.models.loading import adapters, gguf_file
 from workbench.models.loading.boot import boot
+from workbench.models.loading.explained import explained, quiet
+from workbench.models.loading.places import Place, find_model
 from workbench.models.loading.placing import check_device_map, device_here, known_dtype
-from workbench.models.organisms import organism_names, organism_path
 from workbench.models.reference import (
     Reference,
     check_weights,
@@ -34,6 +35,8 @@ from workbench.models.tokens import ChatTemplate
 def load_model(
     name: Any = "pocket",
     *,
+    adapter: str | Path | None = None,
+    merge: bool = True,
     tokenizer: Any = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
@@ -52,9 +55,18 @@ def load_model(
 
     Args:
         name: a shipped organism (``workbench models`` lists them), a Hugging Face Hub id, a local
-            folder, or a Hugging Face model that is already loaded. Such a model is wrapped in
-            place, and its later calls go through the same hooks.
-        tokenizer: needed with a loaded model; otherwise the checkpoint's own.
+            folder, a ``.gguf`` file (its weights are dequantized; needs the extra ``gguf``), a
+            PEFT adapter (a folder or Hub id; its base is the one that it names; needs the extra
+            ``adapters``), or a Hugging Face model that is already loaded. Such a model is wrapped
+            in place, and its later calls go through the same hooks; one that bitsandbytes
+            quantized is read as it is. Of a loaded ``PeftModel`` a merged copy is wrapped, and
+            what you hold stays as it is; with ``merge=False`` it is wrapped in place, too.
+        adapter: a PEFT adapter, as a folder or Hub id, that is put on ``name``.
+        merge: whether an adapter is merged into the weights of its base, in memory and in their
+            own type, or left on beside them. Left on, matrices are not read: what needs one (such
+            as direct attribution) is refused where an adapter stands beside it.
+        tokenizer: needed with a loaded model; otherwise the checkpoint's own: of a GGUF file the
+            one in it, of an adapter the one beside it, or its base's where there is none.
         device: by default the GPU if there is one, else the CPU. Not with ``device_map``.
         dtype: by default bfloat16 on a GPU and float32 on a CPU. Also as a name, ``"bfloat16"``.
         revision: a branch, tag or commit of a Hub id.
@@ -70,9 +82,12 @@ def load_model(
     Raises:
         ModelError: a setting is none that this machine has, would do nothing, or contradicts
             another; a chat template is no Jinja, or the one given renders no prompt; the model is
-            absent, gated, of an unknown architecture or broken (weights that are not finite);
-            TransformerLens does not compute what it computes, with the layer named where that
-            begins.
+            absent, gated, of an unknown architecture or broken (weights that are not finite, a
+            GGUF file that is cut off or lacks weights); an adapter does not fit its base, or
+            cannot be merged; a package that a form needs is not installed; TransformerLens does
+            not compute what it computes, with the layer named where that begins.
+
+    Warns of an adapter that changes nothing, or says that it was made for another base.
 
     >>> import workbench as wb
     >>> model = wb.load_model("pocket")
@@ -81,6 +96,8 @@ def load_model(
     """
     model = load_unchecked(
         name,
+        adapter=adapter,
+        merge=merge,
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
@@ -100,6 +117,8 @@ def load_model(
 def load_unchecked(
     name: Any = "pocket",
     *,
+    adapter: str | Path | None = None,
+    merge: bool = True,
     tokenizer: Any = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
@@ -123,50 +142,126 @@ def load_unchecked(
         "origin": template_origin(chat_template),
     }
     if not isinstance(name, str | Path):
+        if adapter is not None:
+            raise ModelError(
+                "adapter= does nothing to a model that is loaded already. Pass the name of the "
+                "base, or a PeftModel."
+            )
         return _wrap(
-            name, tokenizer, device, chosen_dtype, revision, device_map, template, settings
+            name, merge, tokenizer, device, chosen_dtype, revision, device_map, template, settings
         )
-    if str(name) in organism_names():
-        source = str(organism_path(str(name)))
-    else:
-        source = _local_or_hub(name)
-    if revision is not None and (Path(source).is_dir() or not revision.strip()):
+    base, on = _base_and_adapter(name, adapter, revision)
+    if on is None and not merge:
+        raise ModelError(f"merge=False does nothing: {name} has no adapter. Leave it out.")
+    if revision is not None and (
+        not revision.strip() or "hub" not in (base.kind, find_model(name).kind)
+    ):
         raise ModelError(
             f"revision must be a branch, tag or commit of a Hub id, found {revision!r} for {name}. "
             "Leave revision= out."
         )
+    header = gguf_file.check_file(base.path) if base.kind == "gguf" else None
+    if on is not None:
+        adapters.check_installed(f"adapter {on.name}")
+        if str(name) == on.name:  # the revision was the adapter's
+            revision = on.base_revision if base.kind == "hub" else None
     if device_map is None:
         device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
     chosen_dtype = chosen_dtype or (torch.bfloat16 if on_gpu else torch.float32)
-    if tokenizer is None:
-        tokenizer = read_tokenizer(source, str(name), revision, trust_remote_code)
+    if tokenizer is None and on is not None and on.has_tokenizer:
+        tokenizer = read_tokenizer(str(on.folder), on.name, None, trust_remote_code)
+    elif tokenizer is None:
+        tokenizer = read_tokenizer(base.source, base.name, revision, trust_remote_code)
     for_bridge = _for_bridge(tokenizer)
     # Before the weights are read.
     chat = chat_template_of(str(name), tokenizer, template, **settings)
-    plain: list[Reference] = []
+    form = {} if header is None else gguf_file.gguf_form(base.path, header)
+    ready = _Ready(tokenizer, str(name), form)
+    if on is not None:
+        ready.put_on = lambda network, form: adapters.put_on(network, on, base.name, merge, form)
+    loading: dict[str, Any] = {
+        "device": device,
+        "dtype": chosen_dtype,
+        "revision": revision,
+        "device_map": device_map,
+        "trust_remote_code": trust_remote_code,
+    }
     try:
-        with _quiet(), without_panics():
-            bridge = boot(
-                source,
-                lambda network: plain.append(_read_sound(network, tokenizer, str(name))),
-                tokenizer=for_bridge,
-                device=device,
-                dtype=chosen_dtype,
-                revision=revision,
-                device_map=device_map,
-                trust_remote_code=trust_remote_code,
-            )
+        with quiet(), without_panics():
+            if header is not None:
+                network = gguf_file.read_network(
+                    base.path, header, chosen_dtype, device, device_map
+                )
+                _name_architecture(network)
+                loading = {"network": network.eval()}
+            bridge = boot(base.source, ready, tokenizer=for_bridge, **loading)
     except ModelError:
         raise
     except Exception as error:
-        raise _explained(str(name), error) from error
+        raise explained(base.name, error) from error
     commit = getattr(bridge.original_model.config, "_commit_hash", None)
-    return _finished(bridge, plain[0], tokenizer, str(name), chat, commit or revision)
+    model = _finished(bridge, ready, chat, commit or revision)
+    model.adapter = None if adapter is None else str(adapter)
+    return model
+
+
+def _base_and_adapter(
+    name: str | Path, adapter: str | Path | None, revision: str | None
+) -> tuple[Place, adapters.Adapter | None]:
+    """The model that a name means, and the adapter that goes on it, if any.
+
+    Raises:
+        ModelError: one is not there; an adapter does not name its base, or an adapter is to go on
+            an adapter.
+    """
+    place = find_model(name)
+    folder = _adapter_folder(place, revision)
+    if folder is None and adapter is None:
+        return place, None
+    if folder is not None and adapter is not None:
+        raise ModelError(
+            f"{name} is an adapter itself, and adapter={str(adapter)!r} goes on a model. Pass the "
+            "base of both, and one adapter."
+        )
+    if adapter is not None:
+        asked = find_model(adapter)
+        folder, name = _adapter_folder(asked, None), str(adapter)
+        if folder is None:
+            raise ModelError(
+                f"{adapter} is no adapter: it has no adapter_config.json"
+                + (", or the Hub cannot be reached." if asked.kind == "hub" else ".")
+            )
+    assert folder is not None
+    found = adapters.read_adapter(str(name), folder)
+    if adapter is not None:
+        return place, found
+    if found.base is None:
+        raise ModelError(
+            f"adapter {name} does not say what its base is. Pass that as the model, and the "
+            "adapter as adapter=."
+        )
+    try:
+        base = find_model(found.base)
+    except ModelError as error:
+        raise ModelError(
+            f"the base of adapter {name}: {error} Pass the model, and the adapter as adapter=."
+        ) from error
+    if _adapter_folder(base, found.base_revision) is not None:
+        raise ModelError(f"the base of adapter {name}, {found.base}, is an adapter, too.")
+    return base, found
+
+
+def _adapter_folder(place: Place, revision: str | None) -> Path | None:
+    """Where an adapter lies on this machine; None where a place is something else."""
+    if place.kind == "hub":
+        with quiet():
+            return adapters.on_hub(place, revision)
+    return place.path if place.kind == "adapter" else None
 
 
 def read_tokenizer(source: str, name: str, revision: str | None, trust_remote_code: bool) -> Any:
-    """The tokenizer of a folder or of a Hub id.
+    """The tokenizer of a folder, a GGUF file or a Hub id.
 
     Raises:
         ModelError: it is absent, gated or broken.
@@ -174,12 +269,14 @@ def read_tokenizer(source: str, name: str, revision: str | None, trust_remote_co
     from transformers import AutoTokenizer
 
     try:
-        with without_panics():
+        with quiet(), without_panics():
+            if source.lower().endswith(".gguf") and Path(source).is_file():
+                return gguf_file.read_tokenizer(Path(source))
             return AutoTokenizer.from_pretrained(
                 source, revision=revision, trust_remote_code=trust_remote_code
             )
     except Exception as error:
-        raise _explained(name, error) from error
+        raise explained(name, error) from error
 
 
 def chat_template_of(
@@ -196,6 +293,7 @@ def chat_template_of(
 
 def _wrap(
     network: Any,
+    merge: bool,
     tokenizer: Any,
     device: torch.device | None,
     dtype: torch.dtype | None,
@@ -213,28 +311,39 @@ def _wrap(
     if device_map is not None or revision is not None:
         raise ModelError("device_map= and revision= do nothing to a model that is loaded already.")
     for_bridge = _for_bridge(tokenizer)
-    config: Any = network.config
-    name = getattr(config, "_name_or_path", "") or kind
+    name = getattr(network.config, "_name_or_path", "") or kind
     chat = chat_template_of(name, tokenizer, template, **settings)
+    form, notes = form_of(network), ()
+    if adapters.is_peft_model(network):
+        adapted = adapters.unwrapped(network, merge)
+        network, form, notes = adapted.network, adapted.form, adapted.notes
+    elif not merge:
+        raise ModelError(f"merge=False does nothing: this {kind} is no PeftModel. Leave it out.")
+    elif not form.get("adapter") and isinstance(getattr(network, "peft_config", None), dict):
+        form = adapters.left_on(network).form
+    if form.get("form") == "quantized" and (device is not None or dtype is not None):
+        raise ModelError(
+            f"device= and dtype= do nothing to weights quantized by {form['quantization']}. Choose "
+            "both where the model is loaded."
+        )
     if device is not None or dtype is not None:
         network.to(device=device, dtype=dtype)
-    if not getattr(config, "architectures", None):
-        config.architectures = [kind]  # a model that was never saved does not have it yet
-    network.eval()
-    plain: list[Reference] = []
+    _name_architecture(network)
+    ready = _Ready(tokenizer, name, form, notes=notes)
     try:
-        with _quiet():
-            bridge = boot(
-                name,
-                lambda network: plain.append(_read_sound(network, tokenizer, name)),
-                network=network,
-                tokenizer=for_bridge,
-            )
+        with quiet():
+            bridge = boot(name, ready, network=network.eval(), tokenizer=for_bridge)
     except ModelError:
         raise
     except Exception as error:
-        raise _explained(name, error) from error
-    return _finished(bridge, plain[0], tokenizer, name, chat, None)
+        raise explained(name, error) from error
+    return _finished(bridge, ready, chat, None)
+
+
+def _name_architecture(network: Any) -> None:
+    """Writes into a config what was never saved, and so does not have it yet."""
+    if not getattr(network.config, "architectures", None):
+        network.config.architectures = [type(network).__name__]
 
 
 def _for_bridge(tokenizer: Any) -> Any:
@@ -251,113 +360,55 @@ def _for_bridge(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def _read_sound(network: torch.nn.Module, tokenizer: Any, name: str) -> Reference:
-    """What the plain network gives, or gave before it was wrapped, if its weights are finite."""
-    check_weights(network, name)
-    return remembered(network, name) or read_plain(network, tokenizer, name)
+@dataclass
+class _Ready:
+    """Gets a network ready to be wrapped: its adapter put on, and what it gives by itself read.
+
+    Attributes:
+        tokenizer: of the model.
+        name: what it is called.
+        form: in what form its weights came; see `models.form`.
+        put_on: gives a network with the adapter on it.
+        notes: what is to be said once the model is loaded.
+        plain: what the network gives, or gave before it was wrapped, if its weights are finite.
+        plain_weights: the fingerprint of these.
+    """
+
+    tokenizer: Any
+    name: str
+    form: Mapping[str, Any]
+    put_on: Callable[..., adapters.Adapted] | None = None
+    notes: tuple[str, ...] = ()
+    plain: Reference = field(init=False)
+    plain_weights: str = field(init=False)
+
+    def __call__(self, network: torch.nn.Module) -> torch.nn.Module:
+        """The network that is to be wrapped.
+
+        Raises:
+            ModelError: the adapter does not fit, or weights are not finite.
+        """
+        self.form = self.form or form_of(network)
+        if self.put_on is not None:
+            adapted = self.put_on(network, self.form)
+            network, self.form, self.notes = adapted.network, adapted.form, adapted.notes
+        check_weights(network, self.name)
+        self.plain_weights = plain_fingerprint(network)
+        self.plain = remembered(network, self.name) or read_plain(
+            network, self.tokenizer, self.name
+        )
+        return network
 
 
-def _finished(
-    bridge: Any,
-    plain: Reference,
-    tokenizer: Any,
-    name: str,
-    chat: ChatTemplate,
-    revision: str | None,
-) -> HookedModel:
+def _finished(bridge: Any, ready: _Ready, chat: ChatTemplate, revision: str | None) -> HookedModel:
     """The wrapped network, once it has been compared with the plain one."""
     bridge.original_model.eval().requires_grad_(False)
-    model = HookedModel(bridge, tokenizer, name, chat, revision)
-    compare_with_plain(model, plain)
+    model = HookedModel(bridge, ready.tokenizer, ready.name, chat, revision)
+    model.form = ready.form
+    compare_with_plain(model, ready.plain)
     remember(bridge.original_model, model.reference)
+    model.plain_weights = ready.plain_weights
+    remember_form(bridge.original_model, model.form, model.plain_weights)
+    for note in ready.notes:
+        screen.warn(note, stacklevel=5)
     return model
-
-
-def _local_or_hub(name: str | Path) -> str:
-    """The folder or Hub id that a name means; a name that can only be a folder must exist."""
-    path = Path(name).expanduser()
-    if lies_there(path) and path.is_dir():
-        if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
-            raise ModelError(
-                f"{path} holds an adapter and no model. Load its base model with peft, and pass "
-                "model.merge_and_unload() with tokenizer=."
-            )
-        if not (path / "config.json").is_file():
-            raise ModelError(f"{path} has no config.json, so it is not a model folder.")
-        for file in path.iterdir():
-            if not file.is_dir() and file.exists():
-                with allowing(max_bytes=sys.maxsize):  # weights may be as large as they are
-                    regular_file(file, ModelError)
-        return str(path)
-    if path.suffix.lower() == ".gguf":
-        raise ModelError(
-            f"{path} is a GGUF file, which is not read as a model. Load it with transformers "
-            "(from_pretrained(folder, gguf_file=…)) and pass that network with tokenizer=."
-        )
-    looks_local = isinstance(name, Path) or path.is_absolute() or str(name).startswith((".", "~"))
-    if looks_local or lies_there(path) or str(name).count("/") != 1:
-        known = ", ".join(organism_names())
-        raise ModelError(
-            f"no model {str(name)!r}: not a shipped organism ({known}), not a folder. "
-            "A Hub id has the form owner/name."
-        )
-    return str(name)
-
-
-def _explained(name: str, error: Exception) -> ModelError:
-    """One clear line for whatever Hugging Face or TransformerLens raised."""
-    from huggingface_hub import errors as hub
-
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    first_line = re.sub(r" Available architectures: \[.*?\],", "", first_line)[:300]
-
-    def has(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(item, kinds) for item in chain)
-
-    if has(hub.GatedRepoError) or "gated repo" in str(error):
-        return ModelError(
-            f"{name} is gated. Accept its licence on its Hub page, then log in with "
-            "`hf auth login` or set HF_TOKEN."
-        )
-    if has(hub.RevisionNotFoundError):
-        return ModelError(f"{name} has no such revision. {first_line}")
-    if has(hub.RepositoryNotFoundError) or "is not a valid model identifier" in str(error):
-        return ModelError(
-            f"no model {name!r} on the Hugging Face Hub. Check the spelling; a private one needs "
-            "`hf auth login`."
-        )
-    if has(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError) or (
-        "couldn't connect" in str(error).lower()
-    ):
-        return ModelError(
-            f"{name} is not on this machine and the Hub cannot be reached. Connect once, or pass "
-            "a local folder."
-        )
-    unknown = ("architecture", "unrecognized configuration class", "does not recognize")
-    if any(word in str(error).lower() for word in unknown):
-        return ModelError(
-            f"TransformerLens cannot wrap {name}: {first_line} "
-            "`transformer_lens.supported_models` lists the architectures it knows."
-        )
-    return ModelError(f"cannot load {name}: {first_line}")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the loader's progress bars and notes, and leaves logging as it was."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
