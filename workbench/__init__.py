@@ -18,6 +18,7 @@ Names are loaded on first use, so that importing the package is cheap.
 """
 
 from importlib import import_module as _import_module
+from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
@@ -137,7 +138,8 @@ if not TYPE_CHECKING:  # which would take every name for one that is there
 
     def _where(name: str) -> str:
         """Where a name stands that is looked for at the top; "" where in no room."""
-        if name.startswith("_"):  # as tools ask for, of everything
+        # Python asks for files of the package before it reads them, tools for names of their own.
+        if name.startswith("_") or _find_spec(f"workbench.{name}") is not None:
             return ""
         rooms = (room for room, home in _ROOMS.items() if name in _public(home))
         return next((f"; it is workbench.{room}.{name}" for room in rooms), "")

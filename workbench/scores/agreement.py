@@ -7,7 +7,7 @@ import numpy as np
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
-from workbench.scores.judges import Verdict
+from workbench.scores.verdicts import Verdict
 from workbench.statistics.intervals import binomial_interval
 from workbench.tabled import Estimate
 

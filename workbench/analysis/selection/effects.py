@@ -14,9 +14,10 @@ from workbench.interventions import Ablate, Add, Intervention, SetProjection, in
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
 from workbench.prompts.inputs import as_prompts
-from workbench.scores.judges import check_verdicts
+from workbench.scores.judges import Judge
 from workbench.scores.judges import judge as judge_replies
 from workbench.scores.paired import paired_difference
+from workbench.scores.verdicts import check_verdicts
 from workbench.statistics.corrected import holm
 from workbench.statistics.intervals import binomial_interval
 
@@ -29,7 +30,7 @@ def collect_completions(
     direction: Directions,
     prompt_sets: Mapping[str, Any] | Any,
     *,
-    judge: str = "rules",
+    judge: Judge = "rules",
     max_new_tokens: int = 48,
     coefficient: float = 1.0,
     projection: float | None = None,

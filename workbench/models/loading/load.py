@@ -129,7 +129,7 @@ def load_unchecked(
     if str(name) in organism_names():
         source = str(organism_path(str(name)))
     else:
-        source = _local_or_hub(name)
+        source = local_or_hub(name)
     if revision is not None and (Path(source).is_dir() or not revision.strip()):
         raise ModelError(
             f"revision must be a branch, tag or commit of a Hub id, found {revision!r} for {name}. "
@@ -146,7 +146,7 @@ def load_unchecked(
     chat = chat_template_of(str(name), tokenizer, template, **settings)
     plain: list[Reference] = []
     try:
-        with _quiet(), without_panics():
+        with quiet(), without_panics():
             bridge = boot(
                 source,
                 lambda network: plain.append(_read_sound(network, tokenizer, str(name))),
@@ -160,7 +160,7 @@ def load_unchecked(
     except ModelError:
         raise
     except Exception as error:
-        raise _explained(str(name), error) from error
+        raise explained(str(name), error) from error
     commit = getattr(bridge.original_model.config, "_commit_hash", None)
     return _finished(bridge, plain[0], tokenizer, str(name), chat, commit or revision)
 
@@ -179,7 +179,7 @@ def read_tokenizer(source: str, name: str, revision: str | None, trust_remote_co
                 source, revision=revision, trust_remote_code=trust_remote_code
             )
     except Exception as error:
-        raise _explained(name, error) from error
+        raise explained(name, error) from error
 
 
 def chat_template_of(
@@ -223,7 +223,7 @@ def _wrap(
     network.eval()
     plain: list[Reference] = []
     try:
-        with _quiet():
+        with quiet():
             bridge = boot(
                 name,
                 lambda network: plain.append(_read_sound(network, tokenizer, name)),
@@ -233,7 +233,7 @@ def _wrap(
     except ModelError:
         raise
     except Exception as error:
-        raise _explained(name, error) from error
+        raise explained(name, error) from error
     return _finished(bridge, plain[0], tokenizer, name, chat, None)
 
 
@@ -273,7 +273,7 @@ def _finished(
     return model
 
 
-def _local_or_hub(name: str | Path) -> str:
+def local_or_hub(name: str | Path) -> str:
     """The folder or Hub id that a name means; a name that can only be a folder must exist."""
     path = Path(name).expanduser()
     if lies_there(path) and path.is_dir():
@@ -304,7 +304,7 @@ def _local_or_hub(name: str | Path) -> str:
     return str(name)
 
 
-def _explained(name: str, error: Exception) -> ModelError:
+def explained(name: str, error: Exception) -> ModelError:
     """One clear line for whatever Hugging Face or TransformerLens raised."""
     from huggingface_hub import errors as hub
 
@@ -348,7 +348,7 @@ def _explained(name: str, error: Exception) -> ModelError:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hides the loader's progress bars and notes, and leaves logging as it was."""
     from transformers.utils import logging
 
