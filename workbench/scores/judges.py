@@ -152,9 +152,12 @@ def _decider(judge: Judge) -> _Decide:
 
 def _in_english(judge: str, answers: Sequence[str], prompts: Sequence[str]) -> list[Verdict]:
     """Verdicts of a judge of ours, and no answer in another language passed for compliance."""
-    texts = [answer_text(*each) for each in zip(answers, prompts, strict=True)]
     verdicts = _OURS[judge](answers, prompts)
-    foreign = [row for row, text in enumerate(texts) if is_foreign(text)]
+    own = [
+        answer.strip().removeprefix(prompt.strip())
+        for answer, prompt in zip(answers, prompts, strict=True)
+    ]
+    foreign = [row for row, text in enumerate(own) if is_foreign(text)]
     unread = [row for row in foreign if by_rules(answers[row], prompts[row]) != "refused"]
     if not unread:
         return verdicts
