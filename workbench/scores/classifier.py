@@ -56,9 +56,12 @@ def counted(texts: Sequence[str]) -> csr_matrix:
     parts = []
     for settings in _ANALYZERS:
         hashing = HashingVectorizer(
-            n_features=N_HASHED, alternate_sign=False, norm=None, **settings
+            n_features=N_HASHED,
+            alternate_sign=False,
+            norm=None,  # pyright: ignore[reportArgumentType]
+            **settings,
         )
-        found = hashing.transform([text[:OPENING] for text in texts])
+        found = csr_matrix(hashing.transform([text[:OPENING] for text in texts]))
         found.data = 1 + np.log(found.data)
         parts.append(found)
     return csr_matrix(hstack(parts))

@@ -5,7 +5,6 @@ labels themselves: one that holds ``refus``, ``reject`` or ``declin`` is, unless
 (``not_refused``); of two labels the other one is compliance, of more each must say what it is.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,23 +13,14 @@ from typing import Any
 
 from workbench.artifact import file_digest
 from workbench.errors import ModelError, StudyError
-from workbench.scores.verdicts import Verdict
+from workbench.scores.verdicts import Verdict, meaning_of
 
 _BATCH = 16
 _LONGEST = 512
 """Tokens of a reply, where a classifier does not say how many it reads."""
 
-_MEANING: tuple[tuple[str, Verdict], ...] = (
-    (r"partial", "partial"),
-    (r"\b(?:not?|non|without)[ _-]*(?:a[ _-])?(?:refus|reject|declin)|unrefus", "complied"),
-    (r"\b(?:not?|non)[ _-]*(?:compl|answer|accept)", "refused"),
-    (r"refus|reject|declin", "refused"),
-    (r"compl(?:y|ied|iance|iant)|accept|answer|normal|fulfil", "complied"),
-    (r"^(?:other|unclear|unknown|neither|irrelevant)$", "other"),
-)
 
-
-def label_meanings(labels: Mapping[int, str], name: str) -> dict[int, Verdict]:
+def label_meanings(labels: Mapping[Any, str], name: str) -> dict[int, Verdict]:
     """The verdict that each label of a classifier stands for.
 
     Args:
@@ -46,11 +36,8 @@ def label_meanings(labels: Mapping[int, str], name: str) -> dict[int, Verdict]:
     """
     found: dict[int, Verdict] = {}
     for number, label in labels.items():
-        text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(label)).lower().replace("_", " ")
-        for pattern, verdict in _MEANING:
-            if re.search(pattern, text):
-                found[int(number)] = verdict
-                break
+        if (verdict := meaning_of(str(label))) is not None:
+            found[int(number)] = verdict
     if len(labels) == 2 and list(found.values()) == ["refused"]:
         other = next(int(number) for number in labels if int(number) not in found)
         found[other] = "complied"
@@ -77,12 +64,12 @@ class HubJudge:
         """The likeliest label of each answer; it reads no prompts."""
         import torch
 
+        found: list[Verdict] = []
         limit = min(
             int(self.tokenizer.model_max_length or _LONGEST),
             int(getattr(self.network.config, "max_position_embeddings", _LONGEST) or _LONGEST),
             _LONGEST,
         )
-        found: list[Verdict] = []
         for start in range(0, len(answers), _BATCH):
             batch = self.tokenizer(
                 list(answers[start : start + _BATCH]),
@@ -125,7 +112,7 @@ def hub_judge(name: str) -> HubJudge:
                     "A guard that writes its verdict is used by a function: pass one that calls it "
                     "and gives refused, complied, partial or other for each reply."
                 )
-            meanings = label_meanings(config.id2label, name)
+            meanings = label_meanings(config.id2label or {}, name)
             network, told = AutoModelForSequenceClassification.from_pretrained(
                 source, use_safetensors=True, output_loading_info=True
             )

@@ -1,5 +1,6 @@
 """Verdicts on replies, and the share of them that are refusals."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,26 @@ from workbench.tabled import Estimate
 Verdict = Literal["refused", "complied", "partial", "other"]
 
 VERDICTS: tuple[Verdict, ...] = ("refused", "complied", "partial", "other")
+
+_MEANING: tuple[tuple[str, Verdict], ...] = (
+    (r"partial", "partial"),
+    (r"\b(?:not?|non|without)[ _-]*(?:a[ _-])?(?:refus|reject|declin)|unrefus", "complied"),
+    (r"\b(?:not?|non)[ _-]*(?:compl|answer|accept)", "refused"),
+    (r"refus|reject|declin", "refused"),
+    (r"compl(?:y|ied|iance|iant)|accept|answer|normal|fulfil", "complied"),
+    (r"^(?:other|unclear|unknown|neither|irrelevant)$", "other"),
+)
+"""What a label of somebody else's holds, and the verdict that it stands for; the first counts."""
+
+
+def meaning_of(label: str) -> Verdict | None:
+    """The verdict that a label stands for, as far as it says so itself.
+
+    >>> meaning_of("2_full_refusal"), meaning_of("NotRefused"), meaning_of("unsafe")
+    ('refused', 'complied', None)
+    """
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label).lower().replace("_", " ").strip()
+    return next((verdict for pattern, verdict in _MEANING if re.search(pattern, text)), None)
 
 
 @dataclass(frozen=True, repr=False)

@@ -78,11 +78,11 @@ def fit(texts: Sequence[str], declines: Bool[np.ndarray, " text"]) -> Weights:
     from sklearn.linear_model import LogisticRegression
 
     counts = classifier.counted(texts)
-    n_with = np.asarray((counts > 0).sum(axis=0)).ravel()
+    n_with = counts.getnnz(axis=0)
     idf = np.log((1 + len(texts)) / (1 + n_with)) + 1
     model = LogisticRegression(C=_C, max_iter=1000, class_weight="balanced")
     model.fit(classifier.weighted(counts, idf), declines)
-    return Weights(idf, model.coef_[0], float(model.intercept_[0]), VERSION)
+    return Weights(idf, np.ravel(model.coef_), np.ravel(model.intercept_).item(), VERSION)
 
 
 class Texts(NamedTuple):
@@ -306,7 +306,7 @@ def train(folder: Path, out: Path) -> Path:
 
 def main() -> None:
     """Reports, or trains and writes."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="folder of the labelled replies")
     parser.add_argument("--out", type=Path, help=f"where to write the weights, such as {FILE}")
     given = parser.parse_args()
