@@ -93,6 +93,7 @@ def test_a_function_judges_wherever_a_judge_is_named(pocket):
         max_new_tokens=2,
     )
     assert set(found["verdict"]) <= {"complied", "refused"}
+    assert wb.selection.refusal_rates(found).attrs["judge"] == "long_or_not"
 
 
 @pytest.mark.parametrize(

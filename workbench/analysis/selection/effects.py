@@ -14,7 +14,7 @@ from workbench.interventions import Ablate, Add, Intervention, SetProjection, in
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
 from workbench.prompts.inputs import as_prompts
-from workbench.scores.judges import Judge
+from workbench.scores.judges import Judge, judge_name
 from workbench.scores.judges import judge as judge_replies
 from workbench.scores.paired import paired_difference
 from workbench.scores.verdicts import check_verdicts
@@ -54,7 +54,7 @@ def collect_completions(
 
     Returns:
         One row per prompt and condition: prompt_set, condition, id, category, prompt, reply,
-        verdict.
+        verdict; ``attrs["judge"]`` names the judge and its version.
 
     Raises:
         AxisError: the direction does not fit the model.
@@ -95,7 +95,9 @@ def collect_completions(
             )
     if not frames:
         raise StudyError("no prompt sets to answer.")
-    return pd.concat(frames, ignore_index=True)
+    found = pd.concat(frames, ignore_index=True)
+    found.attrs["judge"] = judge_name(judge)  # a rate says whose it is
+    return found
 
 
 @checked
@@ -175,8 +177,18 @@ def refusal_rates(replies: pd.DataFrame, *, confidence: float = 0.95) -> xr.Data
             **compared.data_vars,
         },
         coords={"prompt_set": kinds, "condition": conditions, "bound": ["low", "high"]},
-        attrs={"confidence": confidence, "interval": "Wilson", **compared.attrs},
+        attrs={
+            "confidence": confidence,
+            "interval": "Wilson",
+            **_judged(replies),
+            **compared.attrs,
+        },
     )
+
+
+def _judged(replies: pd.DataFrame) -> dict[str, str]:
+    """Who judged, where the table says it."""
+    return {"judge": str(replies.attrs["judge"])} if "judge" in replies.attrs else {}
 
 
 def _against_plain(
