@@ -54,7 +54,7 @@ class ComparedJudges(Tabled):
 def compare_judges(
     replies: Sequence[str],
     *,
-    judge: Judge = "rules",
+    judge: Judge = "combined",
     against: Judge | None = None,
     labels: Sequence[str] | None = None,
     prompts: Sequence[str] | None = None,

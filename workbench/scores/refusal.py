@@ -81,7 +81,7 @@ def find_refusal_tokens(
 ) -> tuple[int, ...]:
     """Ids of the first tokens that separate this model's refusals from its other replies.
 
-    The model answers harmful and harmless prompts, the replies are judged by rules, and a token is
+    The model answers harmful and harmless prompts, the replies are judged, and a token is
     kept if it begins at least 5 % of the refusals and at least 90 % of its weight lies on
     refusals. Weights are the model's own first-token probabilities, so wordings that greedy
     decoding hides count too. Most frequent first.

@@ -18,7 +18,7 @@ _CHOICES = {
     "score_after": ("prompt", "thinking"),
     "t_inst": get_args(InstructionEnd),
 }
-_JUDGES = ("rules", "classifier", "combined", "substring")
+_JUDGES = ("combined", "rules", "classifier", "substring")
 _COUNTS = (
     "n_train",
     "n_validation",
@@ -124,8 +124,8 @@ class Study:
     skip_last: float = _setting(0.2, "Share of the layers, from the last, that is not chosen.")
     top_k: int = _setting(5, "How many candidates the table shows.")
     judge: str = _setting(
-        "rules",
-        "How replies are judged: rules, classifier, combined, substring, or the Hub id or folder "
+        "combined",
+        "How replies are judged: combined, rules, classifier, substring, or the Hub id or folder "
         "of a text classifier whose labels say what a refusal is.",
     )
     max_new_tokens: int = _setting(48, "Longest reply, in tokens.")

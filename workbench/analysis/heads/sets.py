@@ -48,7 +48,7 @@ def find_minimal_head_set(
     positions: Sequence[int] = (-1,),
     aim: Aim = "induce",
     refusal_tokens: Sequence[int] | None = None,
-    judge: Judge = "rules",
+    judge: Judge = "combined",
     max_new_tokens: int = 48,
     method: Method = "auto",
     confidence: float = 0.95,

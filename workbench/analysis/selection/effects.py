@@ -30,7 +30,7 @@ def collect_completions(
     direction: Directions,
     prompt_sets: Mapping[str, Any] | Any,
     *,
-    judge: Judge = "rules",
+    judge: Judge = "combined",
     max_new_tokens: int = 48,
     coefficient: float = 1.0,
     projection: float | None = None,

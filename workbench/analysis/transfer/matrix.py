@@ -50,7 +50,7 @@ def measure_transfer(
     coefficient: float = 1.0,
     tokens: TokenSubset = "all",
     refusal_tokens: Sequence[int] | None = None,
-    judge: Judge | None = "rules",
+    judge: Judge | None = "combined",
     max_new_tokens: int = 48,
     n_random: int = 0,
     activations: Activations | Sequence[Activations] | None = None,

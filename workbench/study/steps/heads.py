@@ -167,7 +167,7 @@ def study_heads(
     max_heads: int = 8,
     n_random: int = 20,
     chosen_on: Mapping[str, PromptSet] | None = None,
-    judge: Judge = "rules",
+    judge: Judge = "combined",
     max_new_tokens: int = 48,
     system: str | None = None,
     confidence: float = 0.95,
