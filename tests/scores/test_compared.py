@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-import workbench as wb
+from workbench import scores
 from workbench.cli.app import app
 from workbench.errors import ArtifactError, PromptError, StudyError
 from workbench.scores.compared import compare_judges, export_for_labels, read_replies, write_rows
@@ -157,6 +157,5 @@ def test_nothing_is_written_over_what_people_wrote(tmp_path):
 
 
 def test_the_names_stand_in_the_room_of_scores():
-    assert {"compare_judges", "judge_name", "read_replies", "export_for_labels"} <= set(
-        wb.scores.__all__
-    )
+    for name in ("compare_judges", "judge_name", "read_replies", "export_for_labels"):
+        assert name in dir(scores) and name in scores.__all__
