@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.table import Table
 
@@ -68,7 +69,7 @@ def compare(
     }
     found = []
     if labels is not None:
-        told = rows[rows[LABEL] != ""]
+        told = rows.loc[np.flatnonzero(rows[LABEL] != "")]
         if len(told) < len(rows):
             say(f"{len(rows) - len(told)} of {len(rows)} rows have no label and are left out")
         if not len(told):
@@ -114,10 +115,10 @@ def show_compared(found: ComparedJudges, most: int, confidence: float) -> None:
             shown.add_column(name, overflow="fold")
         for name in (at.first, at.second):
             shown.add_column(name)
-        for _, row in differing.head(most).iterrows():
-            text = screen.one_line(row["reply"])
+        for row in differing.head(most).to_dict("records"):
+            text = screen.one_line(str(row["reply"]))
             text = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
-            shown.add_row(str(row["row"]), text, row["first"], row["second"])
+            shown.add_row(str(row["row"]), text, str(row["first"]), str(row["second"]))
         screen.show(shown)
 
 

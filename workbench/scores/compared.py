@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from workbench.arguments import checked
@@ -44,10 +45,11 @@ class ComparedJudges(Tabled):
     @property
     def differing(self) -> pd.DataFrame:
         """The rows on which the two differ."""
-        return self.table[self.table["differ"]].drop(columns="differ").reset_index(drop=True)
+        rows = self.table.loc[np.flatnonzero(self.table["differ"])]
+        return rows.drop(columns="differ").reset_index(drop=True)
 
     def __repr__(self) -> str:
-        return f"ComparedJudges({self.agreement!r}, {int(self.table['differ'].sum())} differ)"
+        return f"ComparedJudges({self.agreement!r}, {len(self.differing)} differ)"
 
 
 @checked
@@ -224,4 +226,4 @@ def write_rows(rows: pd.DataFrame, path: str | Path) -> Path:
         raise StudyError(f"{path} must end in {' or '.join(_SUFFIXES)}.")
     if path.suffix.lower() == ".csv":
         return write_text(path, rows.to_csv(index=False))
-    return write_text(path, rows.to_json(orient="records", lines=True, force_ascii=False))
+    return write_text(path, rows.to_json(orient="records", lines=True, force_ascii=False) or "")

@@ -38,9 +38,8 @@ def label_meanings(labels: Mapping[Any, str], name: str) -> dict[int, Verdict]:
     for number, label in labels.items():
         if (verdict := meaning_of(str(label))) is not None:
             found[int(number)] = verdict
-    if len(labels) == 2 and list(found.values()) == ["refused"]:
-        other = next(int(number) for number in labels if int(number) not in found)
-        found[other] = "complied"
+    if len(labels) == 2 and [*found.values()] == ["refused"]:
+        found |= {int(number): "complied" for number in labels if int(number) not in found}
     if len(found) < len(labels) or "refused" not in found.values() or len(labels) < 2:
         told = ", ".join(repr(str(label)) for label in labels.values())
         raise StudyError(
@@ -80,7 +79,7 @@ class HubJudge:
             ).to(self.network.device)
             with torch.no_grad():
                 logits = self.network(**batch).logits
-            found += [self.meanings[int(label)] for label in logits.argmax(-1)]
+            found.extend(self.meanings[int(label)] for label in logits.argmax(-1))
         return found
 
 
