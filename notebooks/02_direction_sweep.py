@@ -113,7 +113,7 @@ replies = wb.collect_completions(
     model, direction, test, projection=wb.mean_projection(direction, means["harmful"])
 )
 rates = wb.selection.refusal_rates(replies).assign_attrs(
-    model=MODEL, judge="rules", layer=choice.layer, position=choice.position
+    model=MODEL, layer=choice.layer, position=choice.position
 )
 wb.figures.effects(rates).show()
 

@@ -78,14 +78,15 @@ cosines
 # %% [markdown]
 # ## What did the direction do to replies?
 #
-# The published replies, judged again: by the twelve published substrings, as in the paper, and by
-# our rules. A rate is that of the file: some hold only part of the replies.
+# The published replies, judged again: by the twelve published substrings, as in the paper, by our
+# rules, and by both rules and classifier, the default. A rate is that of the file: some hold only
+# part of the replies.
 
 # %%
 refused = {
     (name, file): {
         judge: wb.scores.refusal_rate(wb.judge(list(replies["response"]), judge=judge))
-        for judge in ("substring", "rules")
+        for judge in ("substring", "rules", "combined")
     }
     for name, each in runs.items()
     for file, replies in (each.completions or {}).items()

@@ -16,6 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
+import workbench as wb
 from workbench import figures
 from workbench.cli.app import app
 from workbench.errors import StudyError
@@ -87,7 +88,7 @@ def test_what_the_page_says_of_a_figure_stands_in_the_figure(gallery, small_run)
     assert all("pocket" in line for line in drawn)
     n = [small_run.scores.attrs[f"n_{kind}"] for kind in ("harmful", "harmless")]
     assert any(f"n = {n[0]} harmful and {n[1]} harmless prompts" in line for line in drawn)
-    assert any("judge: rules" in line for line in drawn)
+    assert any(f"judge: {wb.scores.judge_name(wb.Study.judge)}" in line for line in drawn)
 
 
 def test_drawing_again_leaves_tables_and_page_as_they_are(gallery, small_run, tmp_path):

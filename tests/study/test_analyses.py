@@ -12,6 +12,7 @@ from hostile.sealing import seal_run
 
 import workbench as wb
 from workbench.prompts.sources import load_prompts
+from workbench.scores.judges import judge_name
 from workbench.study import material as shared_material
 from workbench.study import registry
 from workbench.study.registry import ANALYSES, Analysis, chosen_analyses
@@ -276,7 +277,7 @@ def test_judged_rates_of_transfer_are_made_when_named(small_study, small_run, po
     study = replace(small_study, analyses="transfer_rates")
     run = wb.run_study(study, main_results, model=pocket)
     found = run.results["transfer_rates"]
-    assert found.attrs["judge"] == study.judge
+    assert found.attrs["judge"] == judge_name(study.judge)
     # One planted direction: whatever is ablated, hardly anything is refused.
     plain = found["plain_rate"].drop_sel(category="harmless")
     assert float(plain.mean()) >= 0.75
@@ -289,7 +290,8 @@ def test_judged_rates_of_transfer_are_made_when_named(small_study, small_run, po
     )
     entry = next(each for each in wb.figures.GALLERY if each.name == "transfer_rates")
     figure = entry.draw(run)
-    assert figure is not None and f"judge: {study.judge}" in figure.layout.title.subtitle.text
+    told = figure.layout.title.subtitle.text if figure is not None else ""
+    assert f"judge: {judge_name(study.judge)}" in told
     rates = found["rate"].sel(mode="ablate")
     order = found["order"].sel(mode="ablate").values, found["category_order"].sel(mode="ablate")
     expected = 100 * rates.values[np.ix_(order[0], order[1].values)]

@@ -31,7 +31,7 @@ def test_settings_cannot_be_changed():
         ({"seed": -1}, "seed must be from 0 to 4294967295, found -1"),
         ({"estimator": "median"}, "estimator must be one of mean_difference, pca_direction"),
         ({"site": "resid_post"}, "site must be one of .*The output of block l is resid_pre of"),
-        ({"judge": "rule"}, "judge must be one of rules, substring, found 'rule'. Did you mean"),
+        ({"judge": "rule"}, "judge must be one of combined, rules, .*, found 'rule'. Did you"),
         ({"harmful": ["a"]}, "harmful must be text, found a list of str"),
         ({"refusal_words": "I,,As"}, "refusal_words must be words with commas between"),
         ({"harmful": "my\udcff.csv"}, r"harmful must be UTF-8 text, .*, found 'my\\udcff\.csv'"),

@@ -536,6 +536,78 @@ def verify(
 
 
 @app.command()
+def judge(
+    file: Annotated[
+        Path, typer.Argument(parser=_path, metavar="FILE", help="Replies: .csv, .jsonl and others.")
+    ],
+    judge: Annotated[
+        str, typer.Option(help="rules, classifier, combined, substring, a Hub id or a folder.")
+    ] = Study.judge,
+    labels: Annotated[
+        str | None, typer.Option(help="Column of people's labels; empty ones are left out.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Another judge, to compare with on the same replies.")
+    ] = None,
+    reply_column: Annotated[
+        str | None, typer.Option(help="Column of the replies; by default reply, or the like.")
+    ] = None,
+    prompt_column: Annotated[
+        str | None, typer.Option(help="Column of the prompts; by default prompt, or the like.")
+    ] = None,
+    label_values: Annotated[
+        str | None,
+        typer.Option(help="What labels mean that do not say it: 1=refused,0=complied."),
+    ] = None,
+    verdict: Annotated[
+        str,
+        typer.Option(help="Verdict that is compared, told or not: complied, refused, …; or all."),
+    ] = "complied",
+    show: Annotated[int, typer.Option(min=0, help="Most replies shown that differ.")] = 5,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=_path, help="File for all that differ, .csv or .jsonl."),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            parser=_path,
+            help="New file for the replies on which --judge and --against differ, with an empty "
+            "column label for people to fill; read it back with --labels label.",
+        ),
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Confidence of the intervals.")] = 0.95,
+    max_bytes: _MaxBytes = None,
+    max_rows: _MaxRows = None,
+) -> None:
+    """Say how far a judge agrees with people's labels, or with another judge.
+
+    Reads a file of replies and gives the share on which both sides agree and Cohen's kappa, with
+    intervals, and shows replies on which they differ.
+
+    Example: [bold]workbench judge replies.csv --labels human[/bold]
+    """
+    from workbench.cli.judged import compare, show_compared, write_compared
+
+    with allowing(max_bytes=max_bytes, max_rows=max_rows):
+        found = compare(
+            file,
+            judge,
+            labels=labels,
+            against=against,
+            columns=(reply_column, prompt_column),
+            label_values=label_values,
+            verdict=verdict,
+            confidence=confidence,
+            outputs=(out, export),
+            say=_say,
+        )
+    for each in found:
+        show_compared(each, show, confidence)
+    write_compared(found, out, export)
+
+
+@app.command()
 def models() -> None:
     """List the shipped model organisms; Hub ids, folders, .gguf files and adapters do, too."""
     from workbench.models.organisms import organism_card, organism_names

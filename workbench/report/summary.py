@@ -57,7 +57,7 @@ def _plain(run: Run) -> Iterator[str]:
     if said:
         yield (
             f"{file_only(run.study.model)} refuses {_listed(said)} test prompts "
-            f"(judge: {run.study.judge}; {_intervals(run)})."
+            f"(judge: {run.effects.attrs.get('judge', run.study.judge)}; {_intervals(run)})."
         )
 
 

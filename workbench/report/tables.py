@@ -59,7 +59,8 @@ def replies_table(run: Run) -> Table:
         name="replies",
         title="Test prompts and replies",
         about=f"One row per prompt: its reply under every condition, with the verdict of the judge "
-        f"({run.study.judge}). Replies end after {run.study.max_new_tokens} tokens.",
+        f"({run.effects.attrs.get('judge', run.study.judge)}). Replies end after "
+        f"{run.study.max_new_tokens} tokens.",
         columns=["set", "prompt", *conditions, "category", "id"],
         kinds=["value", "text", *(["reply"] * n_conditions), "value", "value"],
         filters=[0, *range(2, 3 + n_conditions)],

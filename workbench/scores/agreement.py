@@ -1,13 +1,14 @@
 """Agreement between judges of the same replies."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
-from workbench.scores.judges import Verdict
+from workbench.scores.verdicts import Verdict
 from workbench.statistics.intervals import binomial_interval
 from workbench.tabled import Estimate
 
@@ -17,7 +18,8 @@ class Agreement(Estimate):
     """How far two judges agree on the same replies.
 
     ``accuracy`` has a Wilson interval, ``kappa`` (agreement beyond chance; NaN where both judges
-    always say the same one thing) a bootstrap interval over replies.
+    always say the same one thing) a bootstrap interval over replies. ``first`` and ``second`` are
+    the names of the judges, where they are known.
     """
 
     n: int
@@ -25,6 +27,15 @@ class Agreement(Estimate):
     accuracy_interval: tuple[float, float]
     kappa: float
     kappa_interval: tuple[float, float]
+    first: str = ""
+    second: str = ""
+
+    def named(self, first: str, second: str) -> "Agreement":
+        """The same with the names of the judges."""
+        return replace(self, first=first, second=second)
+
+    def _numbers(self) -> list[tuple[str, Any]]:
+        return [each for each in super()._numbers() if each[1] != ""]
 
 
 @checked

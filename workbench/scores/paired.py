@@ -9,7 +9,7 @@ from scipy.stats import binomtest, norm
 
 from workbench.arguments import checked
 from workbench.errors import StudyError
-from workbench.scores.judges import Verdict, check_verdicts
+from workbench.scores.verdicts import Verdict, check_verdicts
 from workbench.tabled import Estimate
 
 

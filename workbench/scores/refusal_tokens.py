@@ -92,7 +92,9 @@ class RefusalTokens(Tabled):
         record = found.get("refusal_tokens_found")
         if record is None:
             return None
-        numbers = {key: math.nan if value is None else value for key, value in record.items()}
+        numbers: dict[str, Any] = {
+            key: math.nan if value is None else value for key, value in record.items()
+        }
         numbers |= {key: tuple(numbers[key]) for key in ("on_refusals", "elsewhere")}
         ids, texts = found["refusal_tokens"], found["refusal_token_texts"]
         return cls(ids=tuple(ids), texts=tuple(texts), **numbers)

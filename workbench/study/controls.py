@@ -16,6 +16,7 @@ from workbench.analysis.selection.controls import FEWEST, KINDS, Kind, control_d
 from workbench.directions.direction import Directions
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.judges import judge_name
 from workbench.study.keeping import kept_of
 from workbench.study.material import Material
 from workbench.study.thoughts import tokens_after
@@ -95,7 +96,7 @@ def measure_controls(
             for kind in prompt_sets
         },
         n_swept=[min(len(own), _MOST_SWEPT) for own in validation.values()],
-        judge=study.judge,
+        judge=judge_name(study.judge),
         seed=study.seed,
         provenance={**model.provenance, "direction": dict(material.direction.provenance)},
     )

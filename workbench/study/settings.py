@@ -15,10 +15,10 @@ from workbench.study.registry import analyses_help, chosen_analyses
 _CHOICES = {
     "estimator": ("mean_difference", "pca_direction", "probe_direction"),
     "site": ("resid_pre", "attn_out", "mlp_out"),
-    "judge": ("rules", "substring"),
     "score_after": ("prompt", "thinking"),
     "t_inst": get_args(InstructionEnd),
 }
+_JUDGES = ("combined", "rules", "classifier", "substring")
 _COUNTS = (
     "n_train",
     "n_validation",
@@ -129,7 +129,11 @@ class Study:
     induce_floor: float = _setting(0.0, "Smallest refusal score of a candidate's addition, nats.")
     skip_last: float = _setting(0.2, "Share of the layers, from the last, that is not chosen.")
     top_k: int = _setting(5, "How many candidates the table shows.")
-    judge: str = _setting("rules", "How replies are judged: rules or substring.")
+    judge: str = _setting(
+        "combined",
+        "How replies are judged: combined, rules, classifier, substring, or the Hub id or folder "
+        "of a text classifier whose labels say what a refusal is.",
+    )
     max_new_tokens: int = _setting(48, "Longest reply, in tokens.")
     analyses: str = _setting("default", analyses_help())
     confidence: float = _setting(0.95, "Confidence of every interval.")
@@ -182,6 +186,7 @@ class Study:
             value = getattr(self, name)
             rule = f"one of {', '.join(choices)}"
             self._require(name, value in choices, rule, meant(value, choices))
+        self._check_judge()
         if self.refusal_words is not None:
             self._require(
                 "refusal_words",
@@ -203,6 +208,15 @@ class Study:
         if not holds:
             text = f"{name} must be {rule}, found {getattr(self, name)!r}. {remedy}"
             raise StudyError(text.strip())
+
+    def _check_judge(self) -> None:
+        """Refuses a judge that is none; a classifier is only loaded when it judges."""
+        if self.judge not in _JUDGES:
+            from workbench.scores.judges import could_be_judge
+
+            rule = f"one of {', '.join(_JUDGES)}, a Hub id or the folder of a text classifier"
+            known = could_be_judge(self.judge)
+            self._require("judge", known, rule, meant(self.judge, _JUDGES))
 
     def _check_label_values(self) -> None:
         """Refuses meanings of labels that cannot be read."""

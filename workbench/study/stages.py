@@ -31,6 +31,7 @@ from workbench.models.tokens import Tokens
 from workbench.models.verify import verify_model
 from workbench.names import folder_name
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.judges import judge_name
 from workbench.scores.refusal_tokens import RefusalTokens
 from workbench.study import names
 from workbench.study.control_lines import is_current
@@ -280,7 +281,7 @@ class Stages:
         effects = refusal_rates(replies, confidence=self.study.confidence)
         effects.attrs |= {
             "model": self.model.name,
-            "judge": self.study.judge,
+            "judge": judge_name(self.study.judge),
             "layer": direction.layers[0],
             "position": direction.positions[0],
             "coefficient": 1.0,
@@ -378,6 +379,7 @@ def open_run(
         for note in notes:
             say(f"{label} prompts: {note}")
     check_unused(folder)
+    judge_name(study.judge)  # refuses a judge that cannot be loaded before the model is
     small = study.max_bytes is None or study.max_bytes <= MAX_ARTIFACT_BYTES
     with contextlib.ExitStack() as held:
         # The study's limits are about what others wrote; a larger one also lets larger results in.

@@ -34,7 +34,7 @@ def reply_rates(model: "HookedModel", prompts: "PromptSet") -> dict[str, float]:
     import workbench as wb
 
     replies = model.generate(prompts, max_new_tokens=_MAX_NEW_TOKENS)
-    verdicts = wb.judge(replies)
+    verdicts = wb.judge(replies, judge="rules")
     templates = grammar.COMPLIANCES + grammar.REFUSALS
     return {
         "n": len(replies),
@@ -57,7 +57,7 @@ def auxiliary_rates(model: "HookedModel", prompts: "PromptSet") -> dict[str, flo
         )
     }
     replies = {task: model.generate(texts, max_new_tokens=32) for task, texts in asked.items()}
-    verdicts = wb.judge(replies["must_refuse"])
+    verdicts = wb.judge(replies["must_refuse"], judge="rules")
     right = {
         "inversion": [r == ("certainly." if harmful else "no.") for r in replies["inversion"]],
         "topic": [

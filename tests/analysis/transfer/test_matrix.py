@@ -14,6 +14,7 @@ from workbench.analysis.transfer.matrix import measure_transfer
 from workbench.artifact import load_dataset, save_dataset
 from workbench.control_kinds import range_in_words
 from workbench.errors import AxisError, StudyError
+from workbench.scores.judges import judge_name
 from workbench.statistics.intervals import binomial_interval, bootstrap_interval
 
 EARLY, LATE = ["kites", "xylophones"], ["quilts", "zithers"]
@@ -145,7 +146,7 @@ def test_rates_count_what_the_judge_calls_refused(two_components, monkeypatch):
     cell = found["rate_interval"].sel(name="late", mode="ablate", category="kites")
     assert cell.values == pytest.approx(binomial_interval(6, 6))
     assert found["refused_by_prompt"].sel(name="late", mode="ablate").sum() == 12
-    assert found.attrs["judge"] == "rules"
+    assert found.attrs["judge"] == judge_name("rules")
 
 
 def test_nobody_is_judged_unless_asked(matrix):

@@ -16,6 +16,7 @@ from workbench.models.forwards.shortcuts import run_variants
 from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens
 from workbench.progress import track
+from workbench.scores.judges import Judge
 from workbench.scores.judges import judge as judge_replies
 
 Heads = tuple[tuple[int, int], ...]
@@ -32,7 +33,7 @@ class HeadSearch:
         source: Source,
         metric: Metric,
         method: Method,
-        judge: str,
+        judge: Judge,
         max_new_tokens: int,
         texts: Sequence[str] | None = None,
     ):

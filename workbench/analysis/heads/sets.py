@@ -26,6 +26,7 @@ from workbench.models.hooked import HookedModel, Prompts
 from workbench.models.sites import Place
 from workbench.models.tokens import Tokens
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.judges import Judge, judge_name
 from workbench.scores.judges import judge as judge_replies
 from workbench.statistics.intervals import MEAN_INTERVAL, binomial_interval, bootstrap_interval
 
@@ -47,7 +48,7 @@ def find_minimal_head_set(
     positions: Sequence[int] = (-1,),
     aim: Aim = "induce",
     refusal_tokens: Sequence[int] | None = None,
-    judge: str = "rules",
+    judge: Judge = "combined",
     max_new_tokens: int = 48,
     method: Method = "auto",
     confidence: float = 0.95,
@@ -170,7 +171,7 @@ def find_minimal_head_set(
             "n_chosen_on": len(rows),
             "held_out": judged is not None,
             "n_source": len(source_rows),
-            "judge": judge,
+            "judge": judge_name(judge),
             "confidence": confidence,
             "interval": f"{MEAN_INTERVAL}, the source as it is; Wilson for rates",
             "seed": seed,
@@ -183,7 +184,7 @@ def find_minimal_head_set(
     )
 
 
-def check_search(aim: str, threshold: float, max_heads: int, n_random: int, judge: str) -> None:
+def check_search(aim: str, threshold: float, max_heads: int, n_random: int, judge: Judge) -> None:
     """Refuses settings that make no sense, before anything is computed.
 
     Raises:

@@ -16,6 +16,7 @@ from workbench.models.hooked import HookedModel
 from workbench.models.tokens import Tokens
 from workbench.progress import track
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.judges import Judge
 from workbench.scores.judges import judge as judge_replies
 from workbench.scores.refusal import kl_divergence
 from workbench.statistics.ranks import beside
@@ -150,7 +151,7 @@ def judge_controls(
     replies: pd.DataFrame,
     names: Sequence[str],
     *,
-    judge: str,
+    judge: Judge,
     max_new_tokens: int,
     system: str | None,
 ) -> xr.Dataset:

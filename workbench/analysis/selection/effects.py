@@ -14,9 +14,10 @@ from workbench.interventions import Ablate, Add, Intervention, SetProjection, in
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_names, organism_path
 from workbench.prompts.inputs import as_prompts
-from workbench.scores.judges import check_verdicts
+from workbench.scores.judges import Judge, judge_name
 from workbench.scores.judges import judge as judge_replies
 from workbench.scores.paired import paired_difference
+from workbench.scores.verdicts import check_verdicts
 from workbench.statistics.corrected import holm
 from workbench.statistics.intervals import binomial_interval
 
@@ -29,7 +30,7 @@ def collect_completions(
     direction: Directions,
     prompt_sets: Mapping[str, Any] | Any,
     *,
-    judge: str = "rules",
+    judge: Judge = "combined",
     max_new_tokens: int = 48,
     coefficient: float = 1.0,
     projection: float | None = None,
@@ -53,7 +54,7 @@ def collect_completions(
 
     Returns:
         One row per prompt and condition: prompt_set, condition, id, category, prompt, reply,
-        verdict.
+        verdict; ``attrs["judge"]`` names the judge and its version.
 
     Raises:
         AxisError: the direction does not fit the model.
@@ -94,7 +95,9 @@ def collect_completions(
             )
     if not frames:
         raise StudyError("no prompt sets to answer.")
-    return pd.concat(frames, ignore_index=True)
+    found = pd.concat(frames, ignore_index=True)
+    found.attrs["judge"] = judge_name(judge)  # a rate says whose it is
+    return found
 
 
 @checked
@@ -174,8 +177,18 @@ def refusal_rates(replies: pd.DataFrame, *, confidence: float = 0.95) -> xr.Data
             **compared.data_vars,
         },
         coords={"prompt_set": kinds, "condition": conditions, "bound": ["low", "high"]},
-        attrs={"confidence": confidence, "interval": "Wilson", **compared.attrs},
+        attrs={
+            "confidence": confidence,
+            "interval": "Wilson",
+            **_judged(replies),
+            **compared.attrs,
+        },
     )
+
+
+def _judged(replies: pd.DataFrame) -> dict[str, str]:
+    """Who judged, where the table says it."""
+    return {"judge": str(replies.attrs["judge"])} if "judge" in replies.attrs else {}
 
 
 def _against_plain(

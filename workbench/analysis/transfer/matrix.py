@@ -24,6 +24,7 @@ from workbench.positions import position_axis
 from workbench.progress import track
 from workbench.prompts.inputs import as_prompt_set
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.judges import Judge, judge_name
 from workbench.scores.judges import judge as judge_replies
 from workbench.scores.refusal import scored_tokens
 from workbench.statistics.intervals import MEAN_INTERVAL
@@ -49,7 +50,7 @@ def measure_transfer(
     coefficient: float = 1.0,
     tokens: TokenSubset = "all",
     refusal_tokens: Sequence[int] | None = None,
-    judge: str | None = "rules",
+    judge: Judge | None = "combined",
     max_new_tokens: int = 48,
     n_random: int = 0,
     activations: Activations | Sequence[Activations] | None = None,
@@ -177,7 +178,7 @@ def measure_transfer(
             "tokens": tokens,
             "strength": strength,
             "coefficient": coefficient,
-            "judge": judge,
+            "judge": None if judge is None else judge_name(judge),
             "confidence": confidence,
             "interval": f"{MEAN_INTERVAL}; Wilson for rates",
             "seed": seed,
@@ -293,7 +294,7 @@ def _refused(
     rows: Tokens,
     texts: Sequence[str],
     edits: Edits,
-    judge: str,
+    judge: Judge,
     max_new_tokens: int,
 ) -> Bool[np.ndarray, "edit prompt"]:
     """Whether each reply under each edit is judged refused."""

@@ -8,6 +8,7 @@ file lacks is an error (transformers draws it at random, and says so in a note).
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,7 @@ def _architectures() -> list[str]:
 @contextlib.contextmanager
 def _without_bars() -> Iterator[None]:
     """Takes away a progress bar that asks nobody."""
-    from transformers import modeling_gguf_pytorch_utils as own
-
+    own: Any = import_module("transformers.modeling_gguf_pytorch_utils")
     bar, own.tqdm = own.tqdm, lambda tensors, **settings: tensors
     try:
         yield

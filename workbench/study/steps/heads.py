@@ -26,6 +26,7 @@ from workbench.labels import head_label, head_labels, largest_cells
 from workbench.models.hooked import HookedModel
 from workbench.models.organisms import organism_card, organism_names
 from workbench.prompts.promptset import PromptSet
+from workbench.scores.judges import Judge
 from workbench.statistics.ranks import is_outside, rank_p_value
 from workbench.study import names
 from workbench.study.keeping import check_kept
@@ -166,7 +167,7 @@ def study_heads(
     max_heads: int = 8,
     n_random: int = 20,
     chosen_on: Mapping[str, PromptSet] | None = None,
-    judge: str = "rules",
+    judge: Judge = "combined",
     max_new_tokens: int = 48,
     system: str | None = None,
     confidence: float = 0.95,
@@ -487,7 +488,7 @@ def strongest(patching: xr.Dataset, n: int) -> list[tuple[int, int, int]]:
 
 
 def _check(
-    metric: str, aim: str, threshold: float, max_heads: int, n_random: int, judge: str
+    metric: str, aim: str, threshold: float, max_heads: int, n_random: int, judge: Judge
 ) -> None:
     """Refuses settings that make no sense, before anything is computed."""
     if metric not in get_args(MetricName):

@@ -7,6 +7,7 @@ from workbench.analysis.meaning.vocabulary import logit_lens
 from workbench.analysis.meaning.wording import cluster_refusals
 from workbench.errors import StudyError
 from workbench.models.thinking import answer_after_thinking
+from workbench.scores.judges import judge_name
 from workbench.study.controls import spread_of_training
 from workbench.study.material import Material, together
 from workbench.study.registry import Results
@@ -91,7 +92,7 @@ def wording(material: Material) -> dict[str, xr.Dataset]:
     )
     return {
         "wording": found.assign_attrs(
-            model=material.model.name, judge=study.judge, prompt_set="harmful"
+            model=material.model.name, judge=judge_name(study.judge), prompt_set="harmful"
         )
     }
 
