@@ -32,10 +32,6 @@ Judge = str | Callable[..., Sequence[str]]
 JUDGES = ("combined", "rules", "classifier", "substring")
 """Judges that come with the workbench."""
 
-LANGUAGES = ("en",)
-"""Languages in which these were measured."""
-
-
 _Decide = Callable[[Sequence[str], Sequence[str]], list[Verdict]]
 """Answers and their prompts to verdicts."""
 
