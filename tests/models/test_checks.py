@@ -289,7 +289,7 @@ def test_the_plain_network_is_read_before_it_is_wrapped(make_tokenizer, monkeypa
     def watching(name, before, **settings):
         def first(network):
             seen.append(any("Bridge" in type(part).__name__ for part in network.modules()))
-            before(network)
+            return before(network)
 
         return own(name, first, **settings)
 

@@ -272,6 +272,7 @@ def test_what_is_not_cheap_is_made_only_when_named(monkeypatch):
     assert "all but transfer_rates, slow" in registry.analyses_help()
 
 
+@pytest.mark.slow
 def test_judged_rates_of_transfer_are_made_when_named(small_study, small_run, pocket, main_results):
     assert "transfer_rates" not in small_run.results
     study = replace(small_study, analyses="transfer_rates")
