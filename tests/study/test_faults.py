@@ -36,7 +36,7 @@ COMPUTED = (
     (meaning, "measure_concept"),
     (meaning, "cluster_refusals"),
 )
-EVERY_NTH = 16
+EVERY_NTH = 32
 
 
 class Killed(BaseException):
