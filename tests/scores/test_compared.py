@@ -110,7 +110,9 @@ def test_the_command_says_what_python_says(file, tmp_path):
     found = run(file, "--labels", "human", "--judge", "rules", "--out", out)
     assert found.exit_code == 0, found.output
     assert "1 of 5 rows have no label and are left out" in found.output
-    assert "agree on 0.750 [0.301, 0.954] (Wilson), kappa 0.50 [" in found.output
+    assert (
+        "agree whether complied or not: 0.750 [0.301, 0.954] (Wilson), kappa 0.50 [" in found.output
+    )
     assert f"{judge_name('rules')} and labels: 4 replies" in found.output
     assert "My answer has to be no." in found.output
     rows = [json.loads(line) for line in out.read_text().splitlines()]
@@ -131,7 +133,7 @@ def test_what_two_judges_differ_on_is_labelled_and_read_back(file, tmp_path):
     told.assign(label="complied").to_csv(path, index=False)
     judged = run(path, "--labels", "label", "--judge", "rules", "--against", "substring")
     assert judged.exit_code == 0, judged.output
-    assert "agree on 1.000" in judged.output and "agree on 0.000" in judged.output
+    assert "or not: 1.000" in judged.output and "or not: 0.000" in judged.output
     again = refused(file, "--judge", "rules", "--against", "substring", "--export", path)
     assert "is there already, and what people wrote in it would be lost" in again
 

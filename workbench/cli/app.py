@@ -603,7 +603,7 @@ def judge(
             say=_say,
         )
     for each in found:
-        show_compared(each, show, confidence)
+        show_compared(each, show, verdict, confidence)
     write_compared(found, out, export)
 
 

@@ -90,7 +90,7 @@ def _compared(rows: pd.DataFrame, judge: str, same: dict[str, Any], **side: Any)
     return ComparedJudges(found.agreement, found.table.assign(row=rows["row"].to_numpy()))
 
 
-def show_compared(found: ComparedJudges, most: int, confidence: float) -> None:
+def show_compared(found: ComparedJudges, most: int, verdict: str, confidence: float) -> None:
     """Agreement, the verdicts of one side by those of the other, and some that differ."""
     at = found.agreement
     counts = pd.crosstab(found.table["first"], found.table["second"])
@@ -104,7 +104,8 @@ def show_compared(found: ComparedJudges, most: int, confidence: float) -> None:
             table.add_row(each, *(str(counts.loc[each, other]) for other in named))
     screen.show(table)
     screen.tell(
-        f"agree on {with_interval(at.accuracy, at.accuracy_interval, '.3f')} (Wilson), kappa "
+        f"agree {'on the verdict' if verdict == 'all' else f'whether {verdict} or not'}: "
+        f"{with_interval(at.accuracy, at.accuracy_interval, '.3f')} (Wilson), kappa "
         f"{with_interval(at.kappa, at.kappa_interval, '.2f')} (bootstrap); {confidence:.0%} "
         "intervals"
     )
