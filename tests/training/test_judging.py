@@ -104,6 +104,7 @@ def test_the_shipped_weights_are_what_training_gives(shared, tmp_path):
 
 @pytest.mark.shared
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* not in English:UserWarning")
 def test_every_table_of_the_judges_is_made(shared):
     """What `benchmarks/README.md` says of models and prompts that were left out."""
     lines = list(judging.report(shared / "data" / "judging"))

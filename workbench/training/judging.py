@@ -150,9 +150,9 @@ def styles_left_out(rows: pd.DataFrame, own: pd.DataFrame) -> Float[np.ndarray, 
     return found
 
 
-def _share(k: int, n: int) -> str:
+def _share(k: int | np.integer, n: int | np.integer) -> str:
     """A share with its Wilson interval."""
-    low, high = binomial_interval(k, n)
+    low, high = binomial_interval(int(k), int(n))
     return f"{k / n:.3f} [{low:.3f}, {high:.3f}]"
 
 
