@@ -58,8 +58,21 @@ def p_value(p: float) -> str:
     return "p < .001" if p < 1e-3 else f"p = {p:.2g}"
 
 
+def p_among_controls(p: float) -> str:
+    """A p value by rank, in the few steps that so many controls allow.
+
+    >>> p_among_controls(2 / 21)
+    '.095'
+    """
+    return f"{p:.2g}".removeprefix("0")
+
+
 def with_interval(
-    value: float, ends: Any = None, form: Form = number, lacking: str = " (no interval)"
+    value: float,
+    ends: Any = None,
+    form: Form = number,
+    lacking: str = " (no interval)",
+    unit: str = "",
 ) -> str:
     """An estimate and its interval, the one way in which both are written.
 
@@ -68,13 +81,16 @@ def with_interval(
         ends: low and high; None where intervals were never asked for.
         form: of all three.
         lacking: what follows the estimate where its interval is NaN, for want of prompts.
+        unit: behind the estimate, before the interval.
 
+    >>> with_interval(2.5, (2, 3), unit=" nats"), with_interval(2.5, unit=" nats")
+    ('2.5 nats [2, 3]', '2.5 nats')
     >>> with_interval(0.5, (0.25, 0.75), ".0%"), with_interval(2.5, (float("nan"),) * 2)
     ('50% [25%, 75%]', '2.5 (no interval)')
     """
     if not np.isfinite(value):
         return NOT_MEASURED
-    text = formatted(value, form)
+    text = formatted(value, form) + unit
     if ends is None:
         return text
     low, high = map(float, ends)
@@ -84,21 +100,26 @@ def with_interval(
 
 
 def estimated(
-    at: "xr.Dataset", name: str, form: Form = number, lacking: str = " (no interval)"
+    at: "xr.Dataset",
+    name: str,
+    form: Form = number,
+    lacking: str = " (no interval)",
+    unit: str = "",
 ) -> str:
     """One estimate of a result, with the interval that is kept as ``<name>_interval``.
 
     Args:
         at: where ``name`` is one number.
         name: of the variable.
-        form: see `with_interval`, as is the next.
+        form: see `with_interval`, as are the next two.
         lacking: what follows an estimate without interval.
+        unit: behind the estimate.
     """
     ends = at.get(f"{name}_interval")
     if ends is None:
-        return with_interval(float(at[name]), None, form, lacking)
+        return with_interval(float(at[name]), None, form, lacking, unit)
     found = dict(zip(ends["bound"].values.tolist(), ends.values.tolist(), strict=True))
-    return with_interval(float(at[name]), (found["low"], found["high"]), form, lacking)
+    return with_interval(float(at[name]), (found["low"], found["high"]), form, lacking, unit)
 
 
 def span_of(values: "xr.DataArray", axis: str, form: Form) -> str:

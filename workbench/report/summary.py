@@ -137,7 +137,7 @@ def _costs(run: Run) -> Iterator[str]:
         )
 
     def score(name: str) -> str:
-        return estimated(cell, name, lacking="").replace(" [", " nats [")
+        return estimated(cell, name, lacking="", unit=" nats")
 
     spread = ""
     if "kl_median" in cell:

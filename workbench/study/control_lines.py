@@ -7,6 +7,7 @@ import xarray as xr
 
 from workbench.analysis.selection.controls import KINDS
 from workbench.control_kinds import RANDOM, SHUFFLED, kinds_of, sorts
+from workbench.written import p_among_controls
 
 _DOES = {
     "ablated": "ablating",
@@ -133,4 +134,4 @@ def _drawn(controls: xr.Dataset) -> tuple[int, int]:
 
 
 def _p(at: xr.Dataset) -> str:
-    return f"{float(at['p_value']):.2g}".removeprefix("0")
+    return p_among_controls(float(at["p_value"]))

@@ -111,10 +111,9 @@ def hover(scores: xr.Dataset, position: Position) -> list[list[str]]:
     columns = []
     for name in SCORES:
         values = scores[name].sel(position=position).values
-        texts = [number(value) for value in values]
         ends = interval(scores, name, position)
-        if ends is not None:
-            texts = [with_interval(*each, lacking="") for each in zip(values, ends.T, strict=True)]
+        bounds = [None] * len(values) if ends is None else ends.T
+        texts = [with_interval(*each, lacking="") for each in zip(values, bounds, strict=True)]
         if name == "kl" and "kl_median" in scores:
             at = scores[["kl_median", "kl_max"]].sel(position=position)
             texts = [

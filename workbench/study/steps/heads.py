@@ -39,7 +39,7 @@ from workbench.study.settings import Study
 from workbench.study.stages import open_run
 from workbench.study.thoughts import check_scored_after_prompt
 from workbench.tabled import Tabled
-from workbench.written import estimated
+from workbench.written import estimated, p_among_controls
 
 MetricName = Literal["refusal_score", "projection"]
 
@@ -418,7 +418,7 @@ def heads_line(results: Results, layer: int, position: int) -> str:
     layers, numbers = at["layer"].values, at["head"].values
     order = np.argsort(-np.abs(effects), axis=None)[:4]
     top = [
-        f"{layers[row]}.{numbers[column]} {effects[row, column]:+.1f}"
+        f"{head_label(layers[row], numbers[column])} {effects[row, column]:+.1f}"
         for row, column in zip(*np.unravel_index(order, effects.shape), strict=True)
     ]
     screen = results["head_screen"].isel(compared_position=-1)
@@ -451,7 +451,7 @@ def set_line(curve: xr.Dataset) -> str:
     if n := curve.sizes["draw"]:
         every, own = curve["random_score"].isel(size=-1).values, float(at["score"])
         place = "outside" if bool(is_outside(own, every)) else "within"
-        p = f"{float(rank_p_value(own, every)):.2g}".removeprefix("0")
+        p = p_among_controls(float(rank_p_value(own, every)))
         rate, sets = float(curve["random_rate"].mean()), "set" if n == 1 else "sets"
         text += f", its score {place} the range of {n} random {sets} "
         text += f"(two-sided p = {p}), refused {rate:.0%}"
