@@ -418,7 +418,7 @@ def heads_line(results: Results, layer: int, position: int) -> str:
     layers, numbers = at["layer"].values, at["head"].values
     order = np.argsort(-np.abs(effects), axis=None)[:4]
     top = [
-        f"{head_label(layers[row], numbers[column])} {effects[row, column]:+.1f}"
+        f"{head_label(int(layers[row]), int(numbers[column]))} {effects[row, column]:+.1f}"
         for row, column in zip(*np.unravel_index(order, effects.shape), strict=True)
     ]
     screen = results["head_screen"].isel(compared_position=-1)
